@@ -1,0 +1,248 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/aca.h"
+#include "api/aca_reply.h"
+#include "api/aca_request.h"
+#include "api/aca_stream.h"
+
+/* A call that waits for its execution to end. */
+struct waiting {
+	struct call *call;
+	struct execution *x;
+	struct execution_observer observer;
+	struct aca_format format;
+	bool cancel_when_gone;
+};
+
+static void reply_now(
+    struct call *c, const struct execution *x, const struct aca_format *f, int status)
+{
+	aca_reply_headers(c, x);
+	call_reply_json(c, status, aca_reply_execution(x, f));
+}
+
+static void waiting_free(struct waiting *w)
+{
+	execution_unobserve(w->x, &w->observer);
+	execution_unref(w->x);
+	free(w);
+}
+
+static void on_change(void *ctx, struct execution *x)
+{
+	struct waiting *w = ctx;
+	if (!execution_is_final(x)) {
+		return;
+	}
+	struct call *c = w->call;
+	c->gone = NULL;
+	c->ctx = NULL;
+	reply_now(c, x, &w->format, 200);
+	waiting_free(w);
+}
+
+/* Nobody waits for it any more: a stuck execution must not block its session. */
+static void on_gone(struct call *c)
+{
+	struct waiting *w = c->ctx;
+	struct execution *x = execution_ref(w->x);
+	bool cancel = w->cancel_when_gone;
+	waiting_free(w);
+	if (cancel) {
+		engine_cancel(x);
+	}
+	execution_unref(x);
+}
+
+/* Answers when X is final, which may be now. Takes over the reference to X. */
+static void reply_when_final(
+    struct call *c, struct execution *x, const struct aca_format *f, bool cancel_when_gone)
+{
+	if (execution_is_final(x)) {
+		reply_now(c, x, f, 200);
+		execution_unref(x);
+		return;
+	}
+	struct waiting *w = calloc(1, sizeof(*w));
+	if (w == NULL) {
+		struct aca_problem p;
+		(void)aca_problem(&p, ACA_INTERNAL, NULL, "out of memory");
+		engine_cancel(x);
+		execution_unref(x);
+		aca_fail(c, &p);
+		return;
+	}
+	*w = (struct waiting){
+	    .call = c, .x = x, .format = *f, .cancel_when_gone = cancel_when_gone};
+	w->observer = (struct execution_observer){.notify = on_change, .ctx = w};
+	execution_observe(x, &w->observer);
+	c->ctx = w;
+	c->gone = on_gone;
+}
+
+/* --- POST ---------------------------------------------------------------------------------------
+ */
+
+/* The id a client may choose with the header operation-id; NULL when it is absent or not usable as
+ * one segment of a path, and then it is ours. */
+static const char *chosen_id(struct call *c)
+{
+	static const char allowed[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	const char *id = call_header(c, "operation-id");
+	if (id == NULL || *id == '\0' || strlen(id) > 128 || id[strspn(id, allowed)] != '\0') {
+		return NULL;
+	}
+	return strcmp(id, ".") == 0 || strcmp(id, "..") == 0 ? NULL : id;
+}
+
+/* 202, and where to ask for the outcome: beside the route that was used, in the same pool. */
+static void reply_accepted(struct call *c, const struct aca_where *w, const struct execution *x,
+    const struct aca_format *f)
+{
+	cleanup(buf_fini) struct buf b = BUF_INIT(64U << 10);
+	int r = aca_add_base(&b, c, f->shape == ACA_NEW ? 1 : 2);
+	r |= buf_addf(&b, "/executions/%s?api-version=", x->id);
+	r |= aca_add_encoded(&b, call_query(c, "api-version"), false);
+	r |= buf_add_str(&b, "&identifier=");
+	r |= aca_add_encoded(&b, w->identifier, false);
+	if (r == 0) {
+		call_set_header(c, "Operation-Location", buf_str(&b));
+	}
+	aca_reply_headers(c, x);
+	json_t *j = aca_reply_execution(x, f);
+	if (f->shape == ACA_NEW && !execution_is_final(x)) {
+		(void)json_object_set_new(j, "status", json_string("Running"));
+	}
+	call_reply_json(c, 202, j);
+}
+
+static struct execution *start(
+    struct call *c, const struct aca_where *w, const struct aca_request *r, struct aca_problem *p)
+{
+	struct session *s = aca_session_open(w, p);
+	if (s == NULL) {
+		return NULL;
+	}
+	struct execution_request request = {
+	    .kind = r->kind,
+	    .code = {buf_str(&r->code), r->code.len},
+	    .standard_input = {buf_str(&r->standard_input), r->standard_input.len},
+	    .empty_namespace = r->empty_namespace,
+	    .asynchronous = r->asynchronous,
+	    .timeout_ms = r->timeout_ms,
+	    .output_max_bytes = r->output_max_bytes,
+	    .id = chosen_id(c),
+	};
+	struct err e;
+	struct execution *x = engine_execute(s, &request, &e);
+	if (x == NULL) {
+		(void)aca_problem_err(p, &e, NULL);
+		if (e.code == ERR_BUSY) {
+			p->fault = ACA_QUEUE_FULL;
+		}
+	}
+	return x;
+}
+
+static void execute(struct call *c, enum aca_shape shape)
+{
+	const struct api *api = c->app;
+	struct aca_problem p;
+	struct aca_where where;
+	cleanup(aca_request_fini) struct aca_request request = ACA_REQUEST_INIT;
+	json_t *body = aca_request_parse(&c->body, &p);
+	int failed = body == NULL || aca_where(c, body, &where, &p) < 0 ||
+		     aca_request_read(&request, body, where.pool, &p) < 0;
+	json_decref(body);
+	struct execution *x = failed ? NULL : start(c, &where, &request, &p);
+	if (x == NULL) {
+		aca_fail(c, &p);
+		return;
+	}
+	struct aca_format format = {shape, request.jupyter, api->results_as_strings};
+	if (aca_stream_wanted(c)) {
+		aca_stream_reply(c, x, &format, !request.asynchronous);
+	} else if (request.asynchronous) {
+		reply_accepted(c, &where, x, &format);
+		execution_unref(x);
+	} else {
+		reply_when_final(c, x, &format, true);
+	}
+}
+
+void aca_execute_code(struct call *c)
+{
+	execute(c, ACA_WRAPPED);
+}
+
+void aca_execute_python(struct call *c)
+{
+	execute(c, ACA_FLAT);
+}
+
+void aca_execute_new(struct call *c)
+{
+	execute(c, ACA_NEW);
+}
+
+/* --- GET and DELETE executions/{id}
+ * --------------------------------------------------------------- */
+
+/* Borrowed; NULL with *P. */
+static struct execution *find(struct call *c, struct aca_problem *p)
+{
+	struct aca_where where;
+	if (aca_where(c, NULL, &where, p) < 0) {
+		return NULL;
+	}
+	struct session *s = aca_session_find(&where, true, p);
+	if (s == NULL) {
+		return NULL;
+	}
+	struct execution *x = engine_execution_find(s, c->params[0]);
+	if (x == NULL) {
+		(void)aca_problem(p, ACA_EXECUTION_NOT_FOUND, NULL,
+		    "this session has no execution of that id, or it is too long ago");
+	}
+	return x;
+}
+
+static struct aca_format new_format(struct call *c)
+{
+	const struct api *api = c->app;
+	return (struct aca_format){.shape = ACA_NEW, .strings = api->results_as_strings};
+}
+
+void aca_execution_get(struct call *c)
+{
+	struct aca_problem p;
+	struct execution *x = find(c, &p);
+	if (x == NULL) {
+		aca_fail(c, &p);
+		return;
+	}
+	struct aca_format format = new_format(c);
+	if (aca_stream_wanted(c)) {
+		aca_stream_reply(c, execution_ref(x), &format, false);
+	} else {
+		reply_now(c, x, &format, 200);
+	}
+}
+
+/* Interrupts it, and answers once it has ended. */
+void aca_execution_delete(struct call *c)
+{
+	struct aca_problem p;
+	struct execution *x = find(c, &p);
+	if (x == NULL) {
+		aca_fail(c, &p);
+		return;
+	}
+	(void)execution_ref(x);
+	engine_cancel(x);
+	struct aca_format format = new_format(c);
+	reply_when_final(c, x, &format, false);
+}

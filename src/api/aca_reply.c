@@ -1,0 +1,329 @@
+#include "api/aca_reply.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/aca_value.h"
+#include "api/mime.h"
+#include "base/text.h"
+#include "base/unicode.h"
+
+#define NOTES_MAX_BYTES 4096 /* what we add to a stream in our own words */
+
+/* --- stdout and stderr --------------------------------------------------------------------------
+ */
+
+/* A stream's text with a visible mark where it was cut. The bytes are bounded by the pool. */
+static void add_stream(struct buf *out, const struct buf *stream, uint64_t cut_bytes)
+{
+	size_t kept = stream->len;
+	if (cut_bytes > 0) {
+		kept = unicode_whole(buf_str(stream), kept);
+	}
+	(void)text_add_utf8_lossy(out, buf_str(stream), kept);
+	if (cut_bytes > 0) {
+		(void)buf_addf(out, "\n[output cut: %zu of %" PRIu64 " bytes kept]\n", stream->len,
+		    stream->len + cut_bytes);
+	}
+}
+
+static void start_line(struct buf *out)
+{
+	if (out->len > 0 && out->data[out->len - 1] != '\n') {
+		(void)buf_add_char(out, '\n');
+	}
+}
+
+/* Why it ended, for the verdicts that neither a traceback nor an exit code tells of; NULL for the
+ * others. The first two are what Azure says in these cases. */
+static const char *sentence_of(const struct execution *x)
+{
+	switch (x->verdict) {
+	case VERDICT_TIME_LIMIT:
+		return "Request timed out waiting for code execution to complete";
+	case VERDICT_MEMORY_LIMIT:
+		/* Caught in the session it is a MemoryError with a traceback; else it was killed.
+		 */
+		return x->value.traceback.len == 0 ? "Execution aborted" : NULL;
+	case VERDICT_PROCESS_LIMIT:
+		return "The session reached its limit of processes and threads";
+	case VERDICT_FILE_SPACE_LIMIT:
+		return "The session reached its limit of file space";
+	case VERDICT_OPEN_FILES_LIMIT:
+		return "The session reached its limit of open files";
+	case VERDICT_INTERRUPTED:
+		return "Execution was interrupted";
+	case VERDICT_SESSION_KILLED:
+		return "The session ended; its variables and files are gone";
+	case VERDICT_NONE:
+	case VERDICT_SUCCEEDED:
+	case VERDICT_EXCEPTION:
+	case VERDICT_EXITED:
+	case VERDICT_OUTPUT_LIMIT:
+	case VERDICT_COUNT:
+		break;
+	}
+	return NULL;
+}
+
+static void add_why(struct buf *out, const struct execution *x)
+{
+	const struct execution_value *v = &x->value;
+	if (v->traceback.len > 0) {
+		start_line(out);
+		(void)text_add_utf8_lossy(out, buf_str(&v->traceback), v->traceback.len);
+	}
+	const char *sentence = sentence_of(x);
+	if (sentence != NULL) {
+		start_line(out);
+		(void)buf_add_str(out, sentence);
+		if (x->verdict == VERDICT_SESSION_KILLED && x->reason[0] != '\0') {
+			(void)buf_add_str(out, ": ");
+			(void)text_add_utf8_lossy(out, x->reason, strlen(x->reason));
+		}
+	} else if (x->verdict == VERDICT_EXITED && v->traceback.len == 0 && v->exit_code != 0) {
+		start_line(out);
+		(void)buf_addf(out, "SystemExit: %" PRIu32, v->exit_code);
+	}
+}
+
+static json_t *stdout_json(const struct execution *x)
+{
+	if (x->out_cut_bytes == 0) {
+		return aca_string(buf_str(&x->out), x->out.len);
+	}
+	cleanup(buf_fini) struct buf b = BUF_INIT(x->out.len * 3 + NOTES_MAX_BYTES);
+	add_stream(&b, &x->out, x->out_cut_bytes);
+	return aca_string(buf_str(&b), b.len);
+}
+
+static json_t *stderr_json(const struct execution *x)
+{
+	size_t bytes = (x->err.len + x->value.traceback.len) * 3;
+	cleanup(buf_fini) struct buf b = BUF_INIT(bytes + NOTES_MAX_BYTES);
+	add_stream(&b, &x->err, x->err_cut_bytes);
+	add_why(&b, x);
+	return aca_string(buf_str(&b), b.len);
+}
+
+/* --- displays -----------------------------------------------------------------------------------
+ */
+
+json_t *aca_reply_display(const struct display *d)
+{
+	json_t *bundle = json_object();
+	for (uint32_t i = 0; i < d->count; i++) {
+		const char *mime = d->items[i].mime;
+		cleanup(buf_fini) struct buf key = BUF_INIT(strlen(mime) * 3);
+		(void)text_add_utf8_lossy(&key, mime, strlen(mime));
+		json_t *data = mime_is_text(mime)
+				   ? aca_string(d->items[i].data, d->items[i].len)
+				   : aca_value_base64(d->items[i].data, d->items[i].len);
+		(void)json_object_set_new_nocheck(bundle, buf_str(&key), data);
+	}
+	return bundle;
+}
+
+/* True when the result slot, holding item SLOT_ITEM of the only display, tells all of it. A
+ * figure's text/plain ("<Figure size 640x480>") is no loss. */
+static bool slot_tells_all(const struct execution *x, uint32_t slot_item)
+{
+	const struct display *d = x->displays[0];
+	for (uint32_t i = 0; i < d->count; i++) {
+		if (i != slot_item && strcmp(d->items[i].mime, "text/plain") != 0) {
+			return false;
+		}
+	}
+	return x->display_count == 1;
+}
+
+static void add_displays(json_t *to, const struct execution *x, bool has_image, uint32_t slot_item)
+{
+	if (x->display_count == 0 || (has_image && slot_tells_all(x, slot_item))) {
+		return;
+	}
+	json_t *list = json_array();
+	for (size_t i = 0; i < x->display_count; i++) {
+		(void)json_array_append_new(list, aca_reply_display(x->displays[i]));
+	}
+	(void)json_object_set_new(to, "displays", list);
+}
+
+/* --- what the wire has no member for ------------------------------------------------------------
+ */
+
+static void add_truncated(json_t *to, const struct execution *x)
+{
+	json_t *cut = json_object();
+	if (x->out_cut_bytes > 0) {
+		(void)json_object_set_new(
+		    cut, "stdout", json_integer((json_int_t)x->out_cut_bytes));
+	}
+	if (x->err_cut_bytes > 0) {
+		(void)json_object_set_new(
+		    cut, "stderr", json_integer((json_int_t)x->err_cut_bytes));
+	}
+	if (x->displays_cut > 0) {
+		(void)json_object_set_new(cut, "displays", json_integer(x->displays_cut));
+	}
+	if (json_object_size(cut) > 0) {
+		(void)json_object_set(to, "truncated", cut);
+	}
+	json_decref(cut);
+}
+
+/* verdict, displays, truncated, newSession, and the value that an image has taken the slot from. */
+static void add_extras(json_t *to, const struct execution *x, const struct aca_format *f)
+{
+	size_t display = 0;
+	uint32_t item = 0;
+	bool has_image = aca_value_image(x, &display, &item);
+	(void)json_object_set_new(to, "verdict", json_string(verdict_name(x->verdict)));
+	add_displays(to, x, has_image, item);
+	if (has_image && x->value.kind != IPC_KIND_NONE && x->value.kind != IPC_KIND_NULL) {
+		(void)json_object_set_new(to, "value", aca_value_json(&x->value, f->jupyter));
+	}
+	add_truncated(to, x);
+	if (x->new_session) {
+		(void)json_object_set_new(to, "newSession", json_true());
+	}
+}
+
+/* --- the reply
+ * ------------------------------------------------------------------------------------ */
+
+/* JSON text in a string, for anything but strings. */
+static json_t *as_string(json_t *j)
+{
+	if (json_is_string(j)) {
+		return j;
+	}
+	char *text = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);
+	json_t *s = json_string(text == NULL ? "" : text);
+	free(text);
+	json_decref(j);
+	return s;
+}
+
+static json_t *slot_json(const struct execution *x, const struct aca_format *f)
+{
+	size_t display;
+	uint32_t item;
+	json_t *j = aca_value_image(x, &display, &item)
+			? aca_value_image_json(x->displays[display], item)
+			: aca_value_json(&x->value, f->jupyter);
+	return f->strings ? as_string(j) : j;
+}
+
+static json_t *duration_json(const struct execution *x)
+{
+	return json_integer((json_int_t)((x->duration_us + 500) / 1000));
+}
+
+/* The members of the old dialects. Microsoft's own dumps name the slot sometimes result and
+ * sometimes executionResult, so both are there. */
+static void add_old(json_t *to, const struct execution *x, const struct aca_format *f)
+{
+	if (!execution_is_final(x)) {
+		(void)json_object_set_new(to, "status", json_string("Running"));
+		(void)json_object_set_new(to, "id", json_string(x->id));
+		return;
+	}
+	bool succeeded = x->state == EXECUTION_SUCCEEDED;
+	json_t *slot = slot_json(x, f);
+	(void)json_object_set_new(to, "status", json_string(succeeded ? "Success" : "Failure"));
+	(void)json_object_set_new(to, "stdout", stdout_json(x));
+	(void)json_object_set_new(to, "stderr", stderr_json(x));
+	(void)json_object_set(to, "result", slot);
+	(void)json_object_set_new(to, "executionResult", slot);
+	(void)json_object_set_new(to, "executionTimeInMilliseconds", duration_json(x));
+	add_extras(to, x, f);
+}
+
+/* A shell pool's status is the exit status as a string. Where the command never gave one it is what
+ * a shell would make of such an end. */
+static json_t *status_json(const struct execution *x)
+{
+	if (x->kind == IPC_EXECUTE_PYTHON || !execution_is_final(x)) {
+		return json_string(execution_state_name(x->state));
+	}
+	uint32_t code = x->value.exit_code;
+	if (code == 0 && x->state != EXECUTION_SUCCEEDED) {
+		code = x->verdict == VERDICT_TIME_LIMIT    ? 124
+		       : x->verdict == VERDICT_INTERRUPTED ? 130
+		       : x->value.traceback.len > 0        ? 1
+							   : 137;
+	}
+	char text[16];
+	(void)snprintf(text, sizeof(text), "%" PRIu32, code);
+	return json_string(text);
+}
+
+/* {"error":{"code","message"}}: the exception's name and value, else the verdict in words. */
+static void add_error(json_t *to, const struct execution *x)
+{
+	const struct execution_value *v = &x->value;
+	const char *sentence = sentence_of(x);
+	json_t *code;
+	json_t *message;
+	if (v->error_name.len > 0) {
+		code = aca_string(buf_str(&v->error_name), v->error_name.len);
+		message = aca_string(buf_str(&v->error_value), v->error_value.len);
+	} else {
+		code = json_string(verdict_name(x->verdict));
+		message = json_string(sentence != NULL ? sentence : "The code did not succeed");
+	}
+	(void)json_object_set_new(
+	    to, "error", json_pack("{s:{s:o, s:o}}", "error", "code", code, "message", message));
+}
+
+static json_t *new_json(const struct execution *x, const struct aca_format *f)
+{
+	json_t *j = json_pack("{s:s, s:o, s:s, s:s, s:o}", "id", x->id, "identifier",
+	    aca_text(x->identifier), "sessionId", x->session_guid, "executionType",
+	    x->asynchronous ? "Asynchronous" : "Synchronous", "status", status_json(x));
+	if (!execution_is_final(x)) {
+		return j;
+	}
+	(void)json_object_set_new(j, "result",
+	    json_pack("{s:o, s:o, s:o, s:o}", "stdout", stdout_json(x), "stderr", stderr_json(x),
+		"executionResult", slot_json(x, f), "executionTimeInMilliseconds",
+		duration_json(x)));
+	if (x->state == EXECUTION_FAILED) {
+		add_error(j, x);
+	}
+	add_extras(j, x, f);
+	return j;
+}
+
+json_t *aca_reply_execution(const struct execution *x, const struct aca_format *f)
+{
+	if (f->shape == ACA_NEW) {
+		return new_json(x, f);
+	}
+	bool wrapped = f->shape == ACA_WRAPPED;
+	json_t *members = json_pack("{s:s}", "$id", wrapped ? "2" : "1");
+	add_old(members, x, f);
+	return wrapped ? json_pack("{s:s, s:o}", "$id", "1", "properties", members) : members;
+}
+
+static void set_milliseconds(struct call *c, const char *name, uint64_t us)
+{
+	char text[24];
+	(void)snprintf(text, sizeof(text), "%" PRIu64, us / 1000);
+	call_set_header(c, name, text);
+}
+
+void aca_reply_headers(struct call *c, const struct execution *x)
+{
+	call_set_header(c, "Operation-Id", x->id);
+	call_set_header(c, "X-Ms-Session-Guid", x->session_guid);
+	if (execution_is_final(x)) {
+		/* From the session's start of it, and from the request. */
+		uint64_t since = x->started_us != 0 ? x->started_us : x->ended_us;
+		set_milliseconds(c, "X-Ms-Execution-Request-Time", x->ended_us - since);
+		set_milliseconds(c, "X-Ms-Overall-Execution-Time", x->ended_us - x->queued_us);
+	}
+}

@@ -1,0 +1,30 @@
+/*
+ * aca_reply: an execution as JSON, in each shape of the wire.
+ *
+ * Everything a session sent is hostile bytes: it becomes well-formed UTF-8, and what claims to be
+ * JSON is parsed before it is believed.
+ */
+#ifndef API_ACA_REPLY_H
+#define API_ACA_REPLY_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "api/aca.h"
+
+struct aca_format {
+	enum aca_shape shape;
+	bool jupyter; /* primitives as the text a notebook shows */
+	bool strings; /* struct api's results_as_strings */
+};
+
+/* The whole reply object. A new reference. */
+json_t *aca_reply_execution(const struct execution *x, const struct aca_format *f);
+
+/* One display as {mime: data}: text as it is, anything else in base64. A new reference. */
+json_t *aca_reply_display(const struct display *d);
+
+/* Operation-Id, X-Ms-Session-Guid and, once X is final, how long it took. */
+void aca_reply_headers(struct call *c, const struct execution *x);
+
+#endif

@@ -1,0 +1,137 @@
+/*
+ * call: one HTTP exchange as a dialect sees it. No HTTP library shows through, so a dialect can be
+ * driven by a test or a fuzzer; src/http/ implements this over libmicrohttpd.
+ *
+ * Life of a call:
+ *   1. the router finds the route, authenticates, and calls route->begin when there is one, before
+ *      any body is read. begin may answer at once, or return CALL_WAIT and later call_continue().
+ *   2. the body: buffered into call->body (ROUTE_BUFFERED), or handed on part by part to
+ *      route->upload (ROUTE_MULTIPART).
+ *   3. route->handle is called with the whole body there. It answers now or later, exactly once.
+ *   4. if the client leaves before the answer is complete, call->gone(call) is called once; after
+ *      it, and after the answer, a dialect must not touch the call. A dialect that waits for
+ *      something sets call->gone and call->ctx.
+ *
+ * All functions are for the thread of the event loop.
+ */
+#ifndef API_CALL_H
+#define API_CALL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+/* CALL_OTHER: any other method. No route has it; only an on_error sees it. */
+enum call_method {
+	CALL_GET,
+	CALL_HEAD,
+	CALL_POST,
+	CALL_PUT,
+	CALL_PATCH,
+	CALL_DELETE,
+	CALL_OTHER
+};
+
+/* What a token allows. Ordered: each includes those before it. */
+enum role { ROLE_NONE, ROLE_METRICS, ROLE_EXECUTE, ROLE_ADMIN };
+
+/* Who is calling. With authentication switched off, name is "anonymous" and role ROLE_ADMIN. */
+struct principal {
+	const char *name;
+	enum role role;
+	const char *pool; /* the only pool it may use, or NULL */
+};
+
+struct call;
+struct route;
+
+enum call_next { CALL_GO_ON, CALL_WAIT };
+
+#define CALL_PARAMS_MAX 4
+
+struct call {
+	enum call_method method;
+	const char *path;		/* percent-decoded, as the client sent it */
+	const char *pool;		/* from /sessionPools/{name}/, or NULL */
+	const char *path_identifier;	/* from /identifier/{id}/, or NULL */
+	const char *params[CALL_PARAMS_MAX]; /* the route's {placeholders}, percent-decoded, in order */
+	const struct route *route;
+	const struct principal *principal;
+	struct buf body; /* ROUTE_BUFFERED: all of it */
+	void *app;	 /* what the routes were registered with (struct api *) */
+
+	/* The dialect's: */
+	void *ctx;
+	void (*gone)(struct call *c);
+};
+
+/* The value of a query parameter (percent-decoded), "" when given without one, NULL when absent. */
+const char *call_query(struct call *c, const char *name);
+/* A request header, without case; NULL when absent. */
+const char *call_header(struct call *c, const char *name);
+
+/* Headers of the answer, before it is given. NAME and VALUE are copied. A value with control
+ * characters is dropped. */
+void call_set_header(struct call *c, const char *name, const char *value);
+
+/* The answer: exactly one of these, once. */
+
+/* BODY's bytes are taken over and BODY left empty. CONTENT_TYPE NULL: no body type (204). */
+void call_reply(struct call *c, int status, const char *content_type, struct buf *body);
+/* Takes over the reference to J. Compact JSON, "application/json; charset=utf-8". */
+void call_reply_json(struct call *c, int status, json_t *j);
+/* A file's bytes; FD is taken over. Range requests (single range), HEAD, If-None-Match on the ETag,
+ * Accept-Ranges and Last-Modified are answered here. DONE, if not NULL, is called once at the end
+ * with how many bytes the file offered. */
+void call_reply_file(struct call *c, int fd, uint64_t size, int64_t modified_wall_us,
+    const char *content_type, void (*done)(void *ctx, uint64_t bytes), void *done_ctx);
+
+/* An answer that comes bit by bit: the writer asks when the socket can take more. */
+struct call_source {
+	/* Writes up to MAX bytes to OUT: how many, 0 when there is nothing now (call_wake later), or
+	 * -1 at the end. */
+	ssize_t (*read)(struct call_source *s, char *out, size_t max);
+	/* Called once, when all is sent or the client is gone. Frees what S holds. */
+	void (*close)(struct call_source *s);
+	struct call *call; /* set by call_reply_source; for call_wake until close */
+};
+void call_reply_source(struct call *c, int status, const char *content_type, struct call_source *s);
+/* There is something to read again. */
+void call_wake(struct call *c);
+
+/* After CALL_WAIT from begin: go on reading the body (unless answered). */
+void call_continue(struct call *c);
+
+/* Multipart uploads, part by part. Only parts with a filename, or named "file", come here. */
+struct call_upload {
+	/* A part begins. FILENAME may be NULL. 0, or -1 after having answered with an error. */
+	int (*part)(struct call *c, const char *field, const char *filename);
+	/* Bytes of the part. 0, or -1 after having answered with an error. */
+	int (*data)(struct call *c, const char *bytes, size_t len);
+	/* The part is complete. 0, or -1 after having answered with an error. */
+	int (*end)(struct call *c);
+};
+
+#define ROUTE_BUFFERED 1U  /* read a body up to max_body_bytes into call->body */
+#define ROUTE_MULTIPART 2U /* hand a multipart body to upload */
+
+struct route {
+	enum call_method method;
+	/* Segments without a leading slash; {name} is one segment, {name...} at the end is the rest. */
+	const char *pattern;
+	unsigned flags;
+	enum role role; /* what the caller needs; ROLE_NONE: no token */
+	uint64_t max_body_bytes; /* past it: 413 through on_error */
+	enum call_next (*begin)(struct call *c); /* may be NULL */
+	void (*handle)(struct call *c);
+	const struct call_upload *upload;
+	/* Answers with E in the dialect's shape; used by the HTTP layer for what it finds itself (no
+	 * token: 401, role: 403, body too large: 413, malformed multipart: 400). */
+	void (*on_error)(struct call *c, int status, const struct err *e);
+};
+
+#endif

@@ -1,0 +1,211 @@
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "api/aca.h"
+
+#define METRICS_MAX_BYTES (8U << 20) /* above what IPC_POOLS_MAX pools print */
+
+/* Azure's own container answers /health with the message; a server that is stopping says so, so
+ * that a load balancer sends nobody new. */
+void ops_health(struct call *c)
+{
+	const struct api *api = c->app;
+	bool draining = api->engine->draining;
+	const char *word = draining ? "draining" : "healthy";
+	call_reply_json(
+	    c, draining ? 503 : 200, json_pack("{s:s, s:s}", "message", word, "status", word));
+}
+
+/* --- Prometheus text, version 0.0.4 -------------------------------------------------------------
+ */
+
+static uint64_t ready(const struct pool *p)
+{
+	return p->ready_count;
+}
+
+static uint64_t executing(const struct pool *p)
+{
+	return p->executing_count;
+}
+
+static uint64_t pending(const struct pool *p)
+{
+	return p->pending_count;
+}
+
+static uint64_t sessions(const struct pool *p)
+{
+	return p->session_count;
+}
+
+static uint64_t sessions_max(const struct pool *p)
+{
+	return p->config.max_sessions;
+}
+
+static uint64_t sessions_created(const struct pool *p)
+{
+	return p->metrics.sessions_created;
+}
+
+static uint64_t sessions_lost(const struct pool *p)
+{
+	return p->metrics.sessions_lost;
+}
+
+static uint64_t sessions_refused(const struct pool *p)
+{
+	return p->metrics.sessions_refused;
+}
+
+static uint64_t workers_started(const struct pool *p)
+{
+	return p->metrics.workers_started;
+}
+
+static uint64_t workers_failed(const struct pool *p)
+{
+	return p->metrics.workers_failed;
+}
+
+static uint64_t memory_peak(const struct pool *p)
+{
+	return p->metrics.memory_peak_bytes;
+}
+
+static uint64_t uploads(const struct pool *p)
+{
+	return p->metrics.uploads;
+}
+
+static uint64_t upload_bytes(const struct pool *p)
+{
+	return p->metrics.upload_bytes;
+}
+
+static uint64_t downloads(const struct pool *p)
+{
+	return p->metrics.downloads;
+}
+
+static uint64_t download_bytes(const struct pool *p)
+{
+	return p->metrics.download_bytes;
+}
+
+/* One number a pool each. */
+static const struct {
+	const char *name;
+	const char *type;
+	const char *help;
+	uint64_t (*value)(const struct pool *p);
+} plain[] = {
+    {"carrel_pool_ready_sessions", "gauge",
+	"Workers that wait for an identifier (Azure: PoolReadyPodCount).", ready},
+    {"carrel_pool_executing_sessions", "gauge",
+	"Sessions that run code now (Azure: PoolExecutingPodCount).", executing},
+    {"carrel_pool_pending_sessions", "gauge",
+	"Sessions that wait for a worker (Azure: PoolPendingPodCount).", pending},
+    {"carrel_pool_sessions", "gauge", "Sessions, whatever they do.", sessions},
+    {"carrel_pool_max_sessions", "gauge", "The limit on sessions.", sessions_max},
+    {"carrel_sessions_created_total", "counter", "Sessions made for an identifier.",
+	sessions_created},
+    {"carrel_sessions_lost_total", "counter", "Sessions that ended by a crash, an exit or a limit.",
+	sessions_lost},
+    {"carrel_sessions_refused_total", "counter", "Requests refused because the pool was full.",
+	sessions_refused},
+    {"carrel_workers_started_total", "counter", "Workers forked.", workers_started},
+    {"carrel_workers_failed_total", "counter", "Workers that never became ready.", workers_failed},
+    {"carrel_session_memory_peak_bytes", "gauge", "Largest memory seen of a session that ended.",
+	memory_peak},
+    {"carrel_uploads_total", "counter", "Files uploaded.", uploads},
+    {"carrel_upload_bytes_total", "counter", "Bytes of files uploaded.", upload_bytes},
+    {"carrel_downloads_total", "counter", "Files downloaded.", downloads},
+    {"carrel_download_bytes_total", "counter", "Bytes of files downloaded.", download_bytes},
+};
+
+static void add_head(struct buf *b, const char *name, const char *type, const char *help)
+{
+	(void)buf_addf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* NAME{pool="…" — the caller goes on with more labels or closes. */
+static void add_name(struct buf *b, const char *name, const char *suffix, const struct pool *p)
+{
+	(void)buf_addf(b, "%s%s{pool=\"", name, suffix);
+	for (const char *c = p->config.name; *c != '\0'; c++) {
+		if (*c == '"' || *c == '\\') {
+			(void)buf_add_char(b, '\\');
+		}
+		(void)buf_add_char(b, *c == '\n' ? ' ' : *c);
+	}
+	(void)buf_add_char(b, '"');
+}
+
+static void add_plain(struct buf *b, const struct engine *en, size_t which)
+{
+	add_head(b, plain[which].name, plain[which].type, plain[which].help);
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		add_name(b, plain[which].name, "", &en->pools[i]);
+		(void)buf_addf(b, "} %" PRIu64 "\n", plain[which].value(&en->pools[i]));
+	}
+}
+
+static void add_executions(struct buf *b, const struct engine *en)
+{
+	static const char name[] = "carrel_executions_total";
+	add_head(b, name, "counter", "Executions that ended, by verdict.");
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		for (enum verdict v = VERDICT_NONE + 1; v < VERDICT_COUNT; v++) {
+			add_name(b, name, "", &en->pools[i]);
+			(void)buf_addf(b, ",verdict=\"%s\"} %" PRIu64 "\n", verdict_name(v),
+			    en->pools[i].metrics.executions[v]);
+		}
+	}
+}
+
+static void add_histogram(
+    struct buf *b, const char *name, const struct pool *p, const struct histogram *h)
+{
+	uint64_t below = 0;
+	for (size_t i = 0; i < METRICS_BUCKETS; i++) {
+		below += h->buckets[i];
+		add_name(b, name, "_bucket", p);
+		(void)buf_addf(
+		    b, ",le=\"%g\"} %" PRIu64 "\n", (double)metrics_bounds_us[i] / 1e6, below);
+	}
+	add_name(b, name, "_bucket", p);
+	(void)buf_addf(b, ",le=\"+Inf\"} %" PRIu64 "\n", h->count);
+	add_name(b, name, "_sum", p);
+	(void)buf_addf(b, "} %.6f\n", (double)h->sum_us / 1e6);
+	add_name(b, name, "_count", p);
+	(void)buf_addf(b, "} %" PRIu64 "\n", h->count);
+}
+
+static void add_histograms(struct buf *b, const struct engine *en)
+{
+	static const char create[] = "carrel_session_create_seconds";
+	static const char execute[] = "carrel_execution_seconds";
+	add_head(b, create, "histogram", "From an identifier's first request to its worker.");
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		add_histogram(b, create, &en->pools[i], &en->pools[i].metrics.create);
+	}
+	add_head(b, execute, "histogram", "From an execution's request to its end.");
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		add_histogram(b, execute, &en->pools[i], &en->pools[i].metrics.execute);
+	}
+}
+
+void ops_metrics(struct call *c)
+{
+	const struct api *api = c->app;
+	struct buf b = BUF_INIT(METRICS_MAX_BYTES);
+	for (size_t i = 0; i < array_len(plain); i++) {
+		add_plain(&b, api->engine, i);
+	}
+	add_executions(&b, api->engine);
+	add_histograms(&b, api->engine);
+	call_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
+	buf_fini(&b);
+}

@@ -1,0 +1,63 @@
+#include "api/aca.h"
+
+#define BODY_MAX_BYTES (8U << 20)
+#define SMALL_BODY_MAX_BYTES (64U << 10) /* where a body is allowed and not looked at */
+#define UPLOAD_MAX_BYTES \
+	(ACA_FILE_MAX_BYTES + (1U << 20)) /* the parts' own lines beside the file */
+
+#define EXECUTE(route_pattern, fn)                                                        \
+	{                                                                                 \
+		.method = CALL_POST, .pattern = (route_pattern), .flags = ROUTE_BUFFERED, \
+		.role = ROLE_EXECUTE, .max_body_bytes = BODY_MAX_BYTES, .handle = (fn),   \
+		.on_error = aca_on_error,                                                 \
+	}
+#define UPLOAD(route_pattern, fn)                                                          \
+	{                                                                                  \
+		.method = CALL_POST, .pattern = (route_pattern), .flags = ROUTE_MULTIPART, \
+		.role = ROLE_EXECUTE, .max_body_bytes = UPLOAD_MAX_BYTES,                  \
+		.begin = aca_upload_begin, .handle = (fn), .upload = &aca_upload,          \
+		.on_error = aca_on_error,                                                  \
+	}
+#define SIMPLE(verb, route_pattern, least_role, fn)                                           \
+	{                                                                                     \
+		.method = (verb), .pattern = (route_pattern), .flags = ROUTE_BUFFERED,        \
+		.role = (least_role), .max_body_bytes = SMALL_BODY_MAX_BYTES, .handle = (fn), \
+		.on_error = aca_on_error,                                                     \
+	}
+
+/* A literal segment is tried before a placeholder: files/upload is not files/{name}. */
+static const struct route routes[] = {
+    /* the old dialects */
+    EXECUTE("code/execute", aca_execute_code),
+    EXECUTE("python/execute", aca_execute_python),
+    UPLOAD("files/upload", aca_upload_done_old),
+    UPLOAD("python/uploadFile", aca_upload_done_old),
+    UPLOAD("upload", aca_upload_done_old),
+    SIMPLE(CALL_GET, "files/content/{name...}", ROLE_EXECUTE, aca_file_content),
+    /* the new dialect */
+    EXECUTE("executions", aca_execute_new),
+    SIMPLE(CALL_GET, "executions/{id}", ROLE_EXECUTE, aca_execution_get),
+    SIMPLE(CALL_DELETE, "executions/{id}", ROLE_EXECUTE, aca_execution_delete),
+    UPLOAD("files", aca_upload_done),
+    SIMPLE(CALL_GET, "files/{name}/content", ROLE_EXECUTE, aca_file_content),
+    SIMPLE(CALL_GET, "session", ROLE_EXECUTE, aca_session_get),
+    SIMPLE(CALL_DELETE, "session", ROLE_EXECUTE, aca_session_delete),
+    SIMPLE(CALL_GET, "listSessions", ROLE_EXECUTE, aca_sessions_list),
+    SIMPLE(CALL_GET, "metadata", ROLE_EXECUTE, aca_metadata),
+    SIMPLE(CALL_POST, ".management/getSession", ROLE_EXECUTE, aca_session_get),
+    SIMPLE(CALL_POST, ".management/listSessions", ROLE_EXECUTE, aca_sessions_list),
+    SIMPLE(CALL_POST, ".management/stopSession", ROLE_EXECUTE, aca_session_stop),
+    /* of both, by api-version */
+    SIMPLE(CALL_GET, "files", ROLE_EXECUTE, aca_files_list),
+    SIMPLE(CALL_GET, "files/{name}", ROLE_EXECUTE, aca_file_show),
+    SIMPLE(CALL_DELETE, "files/{name}", ROLE_EXECUTE, aca_file_delete),
+    /* of the server itself */
+    SIMPLE(CALL_GET, "health", ROLE_NONE, ops_health),
+    SIMPLE(CALL_GET, "metrics", ROLE_METRICS, ops_metrics),
+};
+
+const struct route *api_routes(size_t *count)
+{
+	*count = sizeof(routes) / sizeof(routes[0]);
+	return routes;
+}

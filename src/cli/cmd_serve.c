@@ -1,0 +1,381 @@
+/* carrel serve: the gateway process, from its configuration to its orderly end. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "cli/command.h"
+#include "cli/config.h"
+#include "gateway/gateway.h"
+#include "gateway/seal.h"
+#include "http/server.h"
+
+#define DRAIN_CHECK_MS 20
+
+struct server {
+	struct config config;
+	uv_loop_t loop;
+	struct auth *auth;
+	struct http *http;
+	struct gateway *gateway;
+	struct api api;
+	uid_t uid;
+	gid_t gid;
+
+	/* Copied from KEEPER_READY, for GET metadata. */
+	char *python_version;
+	struct ipc_package *packages;
+
+	uv_signal_t on_term;
+	uv_signal_t on_int;
+	uv_timer_t drain_timer;
+	uint64_t drain_until_ms; /* 0: not draining */
+	uint64_t started_ms;
+	int exit_status;
+};
+
+/* --- command line --------------------------------------------------------------------------------- */
+
+static int parse_flags(int argc, char **argv, struct config_flags *f)
+{
+	static const struct option options[] = {
+	    {"config", required_argument, NULL, 'c'},
+	    {"listen", required_argument, NULL, 'l'},
+	    {"data-dir", required_argument, NULL, 'd'},
+	    {"isolation", required_argument, NULL, 'i'},
+	    {"tls-cert", required_argument, NULL, 'C'},
+	    {"tls-key", required_argument, NULL, 'K'},
+	    {NULL, 0, NULL, 0},
+	};
+	optind = 1;
+	for (int o; (o = getopt_long(argc, argv, "c:", options, NULL)) != -1;) {
+		switch (o) {
+		case 'c':
+			f->config_file = optarg;
+			break;
+		case 'l':
+			f->listen = optarg;
+			break;
+		case 'd':
+			f->data_dir = optarg;
+			break;
+		case 'i':
+			f->isolation = optarg;
+			break;
+		case 'C':
+			f->tls_cert = optarg;
+			break;
+		case 'K':
+			f->tls_key = optarg;
+			break;
+		default:
+			return -1;
+		}
+	}
+	return optind == argc ? 0 : -1;
+}
+
+/* --- start ---------------------------------------------------------------------------------------- */
+
+static int prepare_data_dir(struct server *s, struct err *e)
+{
+	const char *dir = s->config.data_dir;
+	cleanup(buf_fini) struct buf part = BUF_INIT(4096);
+	for (const char *at = dir; at != NULL && *at != '\0';) {
+		at = strchr(at + 1, '/');
+		buf_clear(&part);
+		if (buf_add(&part, dir, at != NULL ? (size_t)(at - dir) : strlen(dir)) < 0) {
+			return err_set(e, ERR_INVALID, "the data directory's path is too long");
+		}
+		if (mkdir(buf_str(&part), at == NULL ? 0700 : 0755) < 0 && errno != EEXIST) {
+			return err_set_os(e, errno, "the data directory %s", buf_str(&part));
+		}
+	}
+	if (geteuid() == 0 && chown(dir, s->uid, s->gid) < 0) {
+		return err_set_os(e, errno, "the data directory %s", dir);
+	}
+	return 0;
+}
+
+/* Four descriptors a session, and one a connection. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit r;
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+static int make_auth(struct server *s, struct err *e)
+{
+	s->auth = auth_new();
+	if (s->auth == NULL) {
+		return err_set(e, ERR_INTERNAL, "out of memory");
+	}
+	for (uint32_t i = 0; i < s->config.token_count; i++) {
+		const struct config_token *t = &s->config.tokens[i];
+		if (auth_add(s->auth, t->token, t->name, t->role, t->pool, t->expires_wall_us, e) < 0) {
+			return -1;
+		}
+	}
+	if (s->config.token_count == 0 && s->config.auth_disabled) {
+		auth_set_disabled(s->auth);
+		log_event(LOG_LEVEL_WARNING, "authentication_disabled",
+		    LOG_STR("meaning", "everybody who reaches the port may run code"));
+	}
+	config_forget_tokens(&s->config);
+	return 0;
+}
+
+static int make_http(struct server *s, struct err *e)
+{
+	struct http_config c = {
+	    .address = s->config.host,
+	    .port = s->config.port,
+	    .tls_cert_file = s->config.tls_cert_file,
+	    .tls_key_file = s->config.tls_key_file,
+	    .connections_max = s->config.connections_max,
+	    .auth = s->auth,
+	    .default_pool = s->config.engine.pools[0].name,
+	};
+	s->http = http_new(&s->loop, &c, e);
+	if (s->http == NULL) {
+		return -1;
+	}
+	size_t count;
+	const struct route *routes = api_routes(&count);
+	if (http_add_routes(s->http, routes, count, &s->api) < 0) {
+		return err_set(e, ERR_INTERNAL, "the routes do not fit");
+	}
+	http_set_default_error(s->http, api_on_error);
+	return 0;
+}
+
+/* The keeper stands beside this program, or where CARREL_KEEPER says. */
+static int keeper_path(struct buf *out, struct err *e)
+{
+	const char *named = getenv("CARREL_KEEPER");
+	if (named != NULL) {
+		return buf_add_str(out, named);
+	}
+	char self[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n < 0) {
+		return err_set_os(e, errno, "/proc/self/exe");
+	}
+	self[n] = '\0';
+	char *slash = strrchr(self, '/');
+	return buf_addf(out, "%.*s/carrel-keeper", slash != NULL ? (int)(slash - self) : 0, self);
+}
+
+static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const struct err *e);
+
+static int make_gateway(struct server *s, struct err *e)
+{
+	cleanup(buf_fini) struct buf path = BUF_INIT(4096);
+	struct gateway_config *c = calloc(1, sizeof(*c));
+	if (c == NULL || keeper_path(&path, e) < 0) {
+		free(c);
+		return -1;
+	}
+	const struct config *from = &s->config;
+	c->engine = from->engine;
+	c->keeper_path = buf_str(&path);
+	struct ipc_keeper_config *k = &c->keeper;
+	k->isolation = (uint32_t)from->isolation;
+	k->uid = s->uid;
+	k->gid = s->gid;
+	k->work_dir = from->data_dir;
+	k->read_only_path_count = from->read_only_path_count;
+	memcpy(k->read_only_paths, from->read_only_paths, sizeof(from->read_only_paths));
+	k->preload_count = from->preload_count;
+	memcpy(k->preload, from->preload, sizeof(from->preload));
+	k->pool_count = from->engine.pool_count;
+	for (uint32_t i = 0; i < k->pool_count; i++) {
+		k->pools[i] = from->engine.pools[i].limits;
+	}
+	s->gateway = gateway_new(&s->loop, c, keeper_told, s, e);
+	free(c);
+	if (s->gateway == NULL) {
+		return -1;
+	}
+	s->api.engine = gateway_engine(s->gateway);
+	s->api.python_version = "";
+	s->api.started_wall_us = clock_wall_us();
+	return 0;
+}
+
+/* --- while it runs -------------------------------------------------------------------------------- */
+
+static void stop(struct server *s, int exit_status)
+{
+	s->exit_status = exit_status;
+	uv_stop(&s->loop);
+}
+
+static int copy_packages(struct server *s, const struct ipc_keeper_ready *ready)
+{
+	s->python_version = strdup(ready->python_version);
+	s->packages = calloc(ready->package_count + 1, sizeof(*s->packages));
+	if (s->python_version == NULL || s->packages == NULL) {
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < ready->package_count; i++) {
+		s->packages[i].name = strdup(ready->packages[i].name);
+		s->packages[i].version = strdup(ready->packages[i].version);
+		if (s->packages[i].name == NULL || s->packages[i].version == NULL) {
+			return -ENOMEM;
+		}
+	}
+	s->api.python_version = s->python_version;
+	s->api.packages = s->packages;
+	s->api.package_count = ready->package_count;
+	return 0;
+}
+
+static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const struct err *e)
+{
+	struct server *s = ctx;
+	if (e != NULL) {
+		log_event(LOG_LEVEL_ERROR, "server_failed", LOG_STR("reason", e->text));
+		stop(s, CLI_EXIT_SERVER);
+		return;
+	}
+	if (copy_packages(s, ready) < 0) {
+		log_event(LOG_LEVEL_ERROR, "server_failed", LOG_STR("reason", "out of memory"));
+		stop(s, CLI_EXIT_SERVER);
+		return;
+	}
+	if (*ready->warning != '\0') {
+		log_event(LOG_LEVEL_WARNING, "preload_incomplete", LOG_STR("missing", ready->warning));
+	}
+	log_event(LOG_LEVEL_INFO, "keeper_ready", LOG_STR("python", ready->python_version),
+	    LOG_INT("ms", clock_mono_ms() - s->started_ms));
+}
+
+static void on_drain_timer(uv_timer_t *timer)
+{
+	struct server *s = timer->data;
+	bool idle = engine_active_executions(s->api.engine) == 0 && http_open_calls(s->http) == 0;
+	if (idle || clock_mono_ms() >= s->drain_until_ms) {
+		log_event(LOG_LEVEL_INFO, "drained", LOG_INT("clean", idle));
+		stop(s, CLI_EXIT_OK);
+	}
+}
+
+/* The first signal drains, a second one stops at once. */
+static void on_signal(uv_signal_t *handle, int signal_number)
+{
+	struct server *s = handle->data;
+	if (s->drain_until_ms != 0) {
+		stop(s, CLI_EXIT_OK);
+		return;
+	}
+	log_event(LOG_LEVEL_INFO, "draining", LOG_INT("signal", signal_number),
+	    LOG_INT("executions", engine_active_executions(s->api.engine)));
+	s->drain_until_ms = clock_mono_ms() + s->config.drain_ms;
+	engine_drain(s->api.engine);
+	http_stop_listening(s->http);
+	(void)uv_timer_start(&s->drain_timer, on_drain_timer, 0, DRAIN_CHECK_MS);
+}
+
+static void watch_signals(struct server *s)
+{
+	(void)uv_signal_init(&s->loop, &s->on_term);
+	(void)uv_signal_init(&s->loop, &s->on_int);
+	(void)uv_timer_init(&s->loop, &s->drain_timer);
+	s->on_term.data = s->on_int.data = s->drain_timer.data = s;
+	(void)uv_signal_start(&s->on_term, on_signal, SIGTERM);
+	(void)uv_signal_start(&s->on_int, on_signal, SIGINT);
+}
+
+static int start(struct server *s, struct err *e)
+{
+	if (config_check_serve(&s->config, e) < 0) {
+		return -1;
+	}
+	if (geteuid() == 0) {
+		if (seal_find_user(s->config.user, &s->uid, &s->gid, e) < 0) {
+			return -1;
+		}
+	} else {
+		s->uid = geteuid();
+		s->gid = getegid();
+	}
+	raise_descriptor_limit();
+	if (prepare_data_dir(s, e) < 0 || make_auth(s, e) < 0 || make_http(s, e) < 0 ||
+	    make_gateway(s, e) < 0) {
+		return -1;
+	}
+	watch_signals(s);
+	/* drop */
+	if (seal_drop_privileges(s->uid, s->gid, e) < 0) {
+		return -1;
+	}
+	/* serve, and seal */
+	if (http_start(s->http, e) < 0) {
+		return -1;
+	}
+	return seal_system_calls(e);
+}
+
+static void release(struct server *s)
+{
+	http_free(s->http);
+	if (s->gateway != NULL) {
+		uv_close((uv_handle_t *)&s->on_term, NULL);
+		uv_close((uv_handle_t *)&s->on_int, NULL);
+		uv_close((uv_handle_t *)&s->drain_timer, NULL);
+	}
+	gateway_free(s->gateway);
+	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
+	(void)uv_loop_close(&s->loop);
+	auth_free(s->auth);
+	for (size_t i = 0; i < s->api.package_count; i++) {
+		free((void *)(uintptr_t)s->packages[i].name);
+		free((void *)(uintptr_t)s->packages[i].version);
+	}
+	free(s->packages);
+	free(s->python_version);
+	config_fini(&s->config);
+}
+
+int cmd_serve(int argc, char **argv)
+{
+	static struct server s;
+	struct config_flags flags = {0};
+	struct err e = {0};
+	log_set_process("gateway");
+	if (parse_flags(argc, argv, &flags) < 0) {
+		(void)fputs("See 'carrel help serve'.\n", stderr);
+		return CLI_EXIT_USAGE;
+	}
+	s.started_ms = clock_mono_ms();
+	if (config_load(&s.config, &flags, &e) < 0) {
+		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
+		return CLI_EXIT_USAGE;
+	}
+	(void)uv_loop_init(&s.loop);
+	if (start(&s, &e) < 0) {
+		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
+		release(&s);
+		return e.code == ERR_INVALID || e.code == ERR_DENIED ? CLI_EXIT_USAGE : CLI_EXIT_SERVER;
+	}
+	log_event(LOG_LEVEL_INFO, "listening", LOG_STR("address", s.config.host),
+	    LOG_INT("port", http_port(s.http)));
+	(void)uv_run(&s.loop, UV_RUN_DEFAULT);
+	release(&s);
+	log_event(LOG_LEVEL_INFO, "stopped");
+	return s.exit_status;
+}

@@ -1,0 +1,71 @@
+/*
+ * config: everything an operator can set for `carrel serve`, from the defaults, a YAML file, the
+ * environment and the command line, each going over the one before it.
+ *
+ * Unknown keys, wrong types and values out of range are errors that name the key. docs/configuration.md
+ * describes every key.
+ */
+#ifndef CLI_CONFIG_H
+#define CLI_CONFIG_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api/call.h"
+#include "base/err.h"
+#include "engine/engine.h"
+#include "sandbox/sandbox.h"
+
+#define CONFIG_TOKENS_MAX 64
+
+struct config_token {
+	const char *name;
+	char *token; /* overwritten by config_forget_tokens */
+	enum role role;
+	const char *pool;	 /* NULL: every pool */
+	int64_t expires_wall_us; /* 0: never */
+};
+
+struct config {
+	char *host;
+	uint16_t port;
+	char *data_dir;
+	char *user;
+	char *tls_cert_file;
+	char *tls_key_file;
+	bool auth_disabled;
+	struct config_token tokens[CONFIG_TOKENS_MAX];
+	uint32_t token_count;
+	enum sandbox_level isolation;
+	const char *preload[IPC_LIST_MAX];
+	uint32_t preload_count;
+	const char *read_only_paths[SANDBOX_PATHS_MAX];
+	uint32_t read_only_path_count;
+	uint32_t drain_ms;
+	uint32_t connections_max;
+	struct engine_config engine;
+	json_t *tree; /* what the borrowed strings above live in */
+};
+
+/* Values given on the command line; NULL where the flag was not. */
+struct config_flags {
+	const char *config_file;
+	const char *listen;
+	const char *data_dir;
+	const char *isolation;
+	const char *tls_cert;
+	const char *tls_key;
+};
+
+/* Fills C. On failure C is empty. */
+int config_load(struct config *c, const struct config_flags *flags, struct err *e);
+
+/* Checks what only a server needs: a token or authentication switched off, and both TLS files. */
+int config_check_serve(const struct config *c, struct err *e);
+
+/* Overwrites the tokens' text in memory. */
+void config_forget_tokens(struct config *c);
+void config_fini(struct config *c);
+
+#endif

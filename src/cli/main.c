@@ -1,0 +1,225 @@
+/* carrel: the table of its commands, help, and finding the command that was asked for. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "cli/options.h"
+
+#define SHARED_HELP                                                                           \
+	"Options of every client command:\n"                                                  \
+	"      --url URL          the server (CARREL_URL; default " OPTIONS_DEFAULT_URL ")\n" \
+	"      --token-file FILE  holds the token (else CARREL_TOKEN; never on the command "  \
+	"line)\n"                                                                             \
+	"      --pool NAME        the session pool (default: the server's default pool)\n"    \
+	"      --ca-file FILE     certificates to trust instead of the system's, for https\n" \
+	"  -o, --output FORMAT    text, or json: one JSON document on stdout\n"
+
+static const char exec_help[] =
+    "carrel exec: run one cell and print its output as it comes, then its result.\n"
+    "\n"
+    "  carrel exec [OPTIONS] CODE\n"
+    "  carrel exec [OPTIONS] -f FILE\n"
+    "  carrel exec [OPTIONS] -            (code from stdin)\n"
+    "  carrel exec [OPTIONS] --shell CMD  (pools of type Shell)\n"
+    "\n"
+    "  -s, --session ID       the session, made if there is none; it stays. Without it a new one\n"
+    "                         is used and deleted afterwards\n"
+    "  -f, --file FILE        the code\n"
+    "  -t, --timeout SECONDS  time for the cell, at most what the pool allows\n"
+    "\n" SHARED_HELP "\n"
+    "Images are saved as carrel-ID-N.png in the current directory and named on stderr. Ctrl-C\n"
+    "interrupts the cell, a second one gives up. On a terminal, control characters are escaped.\n"
+    "Exit status: 0; 1 the code failed; 2 wrong use; 3 the server's side; 130 gave up.\n"
+    "\n"
+    "Example:\n"
+    "  carrel exec --session demo 'x = 20'\n"
+    "  carrel exec --session demo 'x + 22'\n";
+
+static const char files_help[] =
+    "carrel files: put files into a session, get them back, list and remove them.\n"
+    "\n"
+    "  carrel files put --session ID [--to DIR] LOCAL...\n"
+    "  carrel files get --session ID [-O FILE|-] NAME\n"
+    "  carrel files ls  --session ID [-r] [PATH]\n"
+    "  carrel files rm  --session ID NAME\n"
+    "\n"
+    "  -s, --session ID         whose files (required)\n"
+    "      --to DIR             where to put them, beneath /mnt/data\n"
+    "  -O, --output-file FILE   where to save it; - is stdout. Default: NAME here\n"
+    "  -r, --recursive          directories too, all the way down\n"
+    "\n" SHARED_HELP "\n"
+    "NAME may have directories: plots/a.png. A file appears under its name only when it is whole.\n"
+    "\n"
+    "Example:\n"
+    "  carrel files put --session demo sales.csv\n"
+    "  carrel files get --session demo report.xlsx -O /tmp/report.xlsx\n";
+
+static const char sessions_help[] =
+    "carrel sessions: list the pool's sessions, show one, end one.\n"
+    "\n"
+    "  carrel sessions ls\n"
+    "  carrel sessions show ID\n"
+    "  carrel sessions rm ID\n"
+    "\n" SHARED_HELP "\n"
+    "Example:\n"
+    "  carrel sessions ls -o json\n"
+    "  carrel sessions rm demo\n";
+
+static const char repl_help[] =
+    "carrel repl: a Python prompt in a session.\n"
+    "\n"
+    "  carrel repl [--session ID] [--timeout SECONDS]\n"
+    "\n"
+    "  -s, --session ID       the session, made if there is none; it stays. Without it a new one\n"
+    "                         is used and deleted at the end\n"
+    "  -t, --timeout SECONDS  time for each cell\n"
+    "\n" SHARED_HELP "\n"
+    "A line that ends in ':' or leaves a bracket or a triple quote open goes on; a blank line "
+    "ends\n"
+    "a block. Ctrl-C clears the line or interrupts the running cell, Ctrl-D ends. The history is\n"
+    "kept in $XDG_STATE_HOME/carrel/history (default ~/.local/state/carrel/history). There is no\n"
+    "-o json here.\n"
+    "\n"
+    "Example:\n"
+    "  carrel repl --session demo\n";
+
+static const char serve_help[] =
+    "carrel serve: run the server.\n"
+    "\n"
+    "  carrel serve [--config FILE] [--listen ADDR:PORT] [--data-dir DIR]\n"
+    "               [--isolation namespaces|landlock] [--tls-cert FILE --tls-key FILE]\n"
+    "\n"
+    "The token clients must send is CONTAINER_AUTH_TOKEN, or a token file, or the tokens of the\n"
+    "configuration; without one the server does not start.\n"
+    "\n"
+    "Example:\n"
+    "  CONTAINER_AUTH_TOKEN=$(openssl rand -hex 32) carrel serve --listen 127.0.0.1:8080\n";
+
+static const char doctor_help[] =
+    "carrel doctor: say, wall by wall, what isolation this host gives and how to mend the rest.\n"
+    "\n"
+    "  carrel doctor [--config FILE] [--isolation namespaces|landlock]\n"
+    "\n"
+    "Exit status: not 0 where the configured level cannot be given.\n"
+    "\n"
+    "Example:\n"
+    "  carrel doctor --isolation landlock\n";
+
+static const char version_help[] = "carrel version: the client's version and its libraries'.\n"
+				   "\n"
+				   "  carrel version [-o json]\n"
+				   "\n"
+				   "Example:\n"
+				   "  carrel version -o json\n";
+
+static const struct command commands[] = {
+    {"exec", "run one cell", exec_help, cmd_exec},
+    {"repl", "a Python prompt in a session", repl_help, cmd_repl},
+    {"files", "put, get, list and remove a session's files", files_help, cmd_files},
+    {"sessions", "list, show and end sessions", sessions_help, cmd_sessions},
+    {"serve", "run the server", serve_help, cmd_serve},
+    {"doctor", "say what isolation this host gives", doctor_help, cmd_doctor},
+    {"version", "print the version", version_help, cmd_version},
+};
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < array_len(commands); i++) {
+		if (strcmp(commands[i].name, name) == 0) {
+			return &commands[i];
+		}
+	}
+	return NULL;
+}
+
+static void print_overview(FILE *to)
+{
+	(void)fputs("carrel: isolated Python sessions, served and used.\n\n"
+		    "  carrel COMMAND [OPTIONS] ...\n\n",
+	    to);
+	for (size_t i = 0; i < array_len(commands); i++) {
+		(void)fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+	}
+	(void)fputs("  help       this page, or a command's: carrel help COMMAND\n\n" SHARED_HELP
+		    "\n"
+		    "Example:\n"
+		    "  carrel exec '1 + 1'\n",
+	    to);
+}
+
+static int unknown_command(const char *name)
+{
+	(void)fprintf(stderr, "carrel: there is no command '%s'; try 'carrel help'\n", name);
+	return CLI_EXIT_USAGE;
+}
+
+static int print_help(const char *name)
+{
+	if (name == NULL) {
+		print_overview(stdout);
+	} else {
+		const struct command *command = find_command(name);
+		if (command == NULL) {
+			return unknown_command(name);
+		}
+		(void)fputs(command->help, stdout);
+	}
+	return fflush(stdout) == 0 ? CLI_EXIT_OK : CLI_EXIT_USER;
+}
+
+static bool is_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+/* --help anywhere before "--". */
+static bool wants_help(int argc, char **argv)
+{
+	for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (is_help(argv[i])) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Puts the command's name first and what stood before it behind it: `carrel --url U exec C` means
+ * `carrel exec --url U C`. */
+static void bring_to_front(char **words, int at)
+{
+	char *name = words[at];
+	memmove(words + 1, words, (size_t)at * sizeof(*words));
+	words[0] = name;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_overview(stderr);
+		return CLI_EXIT_USAGE;
+	}
+	if (is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
+		return print_help(argc > 2 ? argv[2] : NULL);
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		static char version[] = "version";
+		argv[1] = version;
+	}
+	struct err e;
+	int at = options_command_at(argc, argv, &e);
+	if (at < 0 || at == argc) {
+		const char *text = at < 0 ? e.text : "no command";
+		(void)fprintf(stderr, "carrel: %s; try 'carrel help'\n", text);
+		return CLI_EXIT_USAGE;
+	}
+	const struct command *command = find_command(argv[at]);
+	if (command == NULL) {
+		return unknown_command(argv[at]);
+	}
+	if (wants_help(argc - at, argv + at)) {
+		return print_help(command->name);
+	}
+	bring_to_front(argv + 1, at - 1);
+	return command->run(argc - 1, argv + 1);
+}

@@ -1,0 +1,111 @@
+#include "engine/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+struct engine *engine_new(const struct engine_config *c, const struct engine_ops *ops, void *ops_ctx)
+{
+	struct engine *en = calloc(1, sizeof(*en));
+	if (en == NULL) {
+		return NULL;
+	}
+	en->config = *c;
+	en->ops = ops;
+	en->ops_ctx = ops_ctx;
+	en->pool_count = c->pool_count;
+	for (uint32_t i = 0; i < c->pool_count; i++) {
+		pool_init(&en->pools[i], en, i, &c->pools[i]);
+	}
+	return en;
+}
+
+void engine_free(struct engine *en)
+{
+	if (en == NULL) {
+		return;
+	}
+	en->draining = true;
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		struct session *s;
+		struct session *next;
+		HASH_ITER (by_identifier, en->pools[i].sessions, s, next) {
+			session_end(s, VERDICT_SESSION_KILLED, NULL);
+		}
+		pool_fini(&en->pools[i]);
+	}
+	struct worker *w;
+	struct worker *next;
+	HASH_ITER (by_id, en->workers, w, next) {
+		HASH_DELETE(by_id, en->workers, w);
+		en->ops->release(en->ops_ctx, w);
+		free(w);
+	}
+	free(en);
+}
+
+struct pool *engine_pool(struct engine *en, const char *name)
+{
+	if (name == NULL || *name == '\0') {
+		return &en->pools[0];
+	}
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		if (strcmp(en->pools[i].config.name, name) == 0) {
+			return &en->pools[i];
+		}
+	}
+	return NULL;
+}
+
+void engine_set_now(struct engine *en, uint64_t now_ms)
+{
+	en->now_ms = now_ms;
+}
+
+void engine_start(struct engine *en)
+{
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		pool_refill(&en->pools[i]);
+	}
+}
+
+void engine_tick(struct engine *en, uint64_t now_ms)
+{
+	en->now_ms = now_ms;
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		struct session *s;
+		struct session *next;
+		HASH_ITER (by_identifier, en->pools[i].sessions, s, next) {
+			session_tick(s);
+		}
+		pool_refill(&en->pools[i]);
+	}
+}
+
+void engine_drain(struct engine *en)
+{
+	en->draining = true;
+}
+
+uint32_t engine_active_executions(const struct engine *en)
+{
+	uint32_t active = 0;
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		struct session *s;
+		struct session *next;
+		HASH_ITER (by_identifier, en->pools[i].sessions, s, next) {
+			active += s->queue_len;
+		}
+	}
+	return active;
+}
+
+void engine_kill_all(struct engine *en)
+{
+	struct worker *w;
+	struct worker *next;
+	HASH_ITER (by_id, en->workers, w, next) {
+		worker_end(w);
+	}
+}

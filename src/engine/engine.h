@@ -1,0 +1,249 @@
+/*
+ * engine: pools, workers, sessions and executions as state tables and decisions.
+ *
+ * The engine does no input or output and reads no clock: what happened comes in through the
+ * engine_on_* calls with the time, and what shall happen goes out through struct engine_ops. It knows
+ * no dialect and no socket.
+ *
+ *   worker   a process made by the keeper:  STARTING -> READY -> ATTACHED -> ENDING -> gone
+ *            (and STARTING | READY -> ENDING). Never attached twice.
+ *   session  what an identifier names:      PENDING -> ACTIVE -> gone. PENDING waits for a worker;
+ *            ACTIVE has exactly one.
+ *
+ * Invariants: at most pool.max_sessions sessions in a pool; at most one execution of a session is
+ * RUNNING, and executions run in the order they were queued; a session's place is free at once when
+ * it is deleted or its worker is lost; every queue is bounded.
+ *
+ * All functions are for the thread of the event loop.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "base/err.h"
+#include "base/text.h"
+#include "engine/execution.h"
+#include "engine/metrics.h"
+
+#define ENGINE_IDENTIFIER_MIN 4
+#define ENGINE_IDENTIFIER_MAX 128
+#define ENGINE_QUEUE_MAX 32 /* executions waiting in a session */
+#define ENGINE_FINISHED_MAX 64 /* final executions kept by a session */
+#define ENGINE_FINISHED_BYTES_MAX (8U << 20) /* and their output together */
+#define ENGINE_POOL_NAME_MAX 63
+
+enum pool_type { POOL_PYTHON, POOL_SHELL };
+
+struct pool_config {
+	char name[ENGINE_POOL_NAME_MAX + 1];
+	enum pool_type type;
+	uint32_t max_sessions;
+	uint32_t ready_sessions;
+	uint32_t cooldown_ms; /* idle time after which a session ends */
+	uint64_t max_lifetime_ms; /* 0: none */
+	uint32_t execution_time_ms; /* most, and default, for one execution */
+	uint32_t output_max_bytes;  /* of each of stdout and stderr */
+	struct ipc_pool_limits limits;
+};
+
+enum worker_state { WORKER_STARTING, WORKER_READY, WORKER_ATTACHED, WORKER_ENDING };
+enum session_state { SESSION_PENDING, SESSION_ACTIVE };
+
+struct engine;
+struct pool;
+
+struct worker {
+	uint64_t id;
+	enum worker_state state;
+	struct pool *pool;
+	struct session *session; /* when ATTACHED */
+	int data_dir_fd;	 /* its /mnt/data; owned by the one who does the I/O; -1 before READY */
+	uint32_t pid;		 /* on the host; 0 before it is known */
+	uint64_t started_us;
+	uint64_t ending_since_ms;
+	uint64_t memory_peak_bytes;
+	void *link; /* of the one who does the I/O */
+	UT_hash_handle by_id;
+	struct worker *prev, *next; /* pool.ready */
+};
+
+/* Somebody waiting until a session has its worker: files can be reached, or it failed. */
+struct session_waiter {
+	/* S is NULL when the session ended before it was ready; then E says why. */
+	void (*ready)(void *ctx, struct session *s, const struct err *e);
+	void *ctx;
+	struct session_waiter *prev, *next; /* session.waiters */
+};
+
+struct session {
+	char identifier[ENGINE_IDENTIFIER_MAX + 1];
+	char guid[TEXT_GUID_BYTES];
+	enum session_state state;
+	struct pool *pool;
+	struct worker *worker; /* NULL while PENDING */
+	int64_t created_wall_us;
+	int64_t accessed_wall_us;
+	uint64_t created_us;
+	uint64_t accessed_ms;
+	bool after_loss; /* the one before it was lost; told with its first execution */
+	bool interrupt_pending; /* a signal is on its way: nothing new is started */
+	uint64_t kill_at_ms;    /* grace after an interrupt; 0: none */
+	unsigned holds;	    /* requests in progress: the cooldown waits for them */
+
+	struct execution *queue; /* the first may be RUNNING */
+	unsigned queue_len;
+	struct execution *finished; /* oldest first */
+	unsigned finished_len;
+	size_t finished_bytes;
+	struct session_waiter *waiters;
+	UT_hash_handle by_identifier;
+	struct session *prev, *next; /* pool.pending, exactly while PENDING */
+};
+
+struct pool {
+	struct pool_config config;
+	uint32_t index;
+	struct engine *engine;
+	struct session *sessions; /* hash by identifier */
+	struct session *pending;  /* oldest first */
+	struct worker *ready;     /* oldest first */
+	uint32_t session_count;
+	uint32_t pending_count;
+	uint32_t ready_count;
+	uint32_t starting_count;
+	uint32_t executing_count;
+	uint32_t failed_starts;	/* in a row; backs off the refill */
+	uint64_t refill_at_ms;
+	struct lost *lost;	/* identifiers whose session was lost lately; hash */
+	struct pool_metrics metrics;
+};
+
+/* What the engine wants done. All are asynchronous; each is answered by an engine_on_* call. */
+struct engine_ops {
+	/* Make a worker -> engine_on_worker_ready or engine_on_worker_ended. */
+	void (*spawn)(void *ctx, struct worker *w);
+	/* End a worker now -> engine_on_worker_ended. */
+	void (*kill)(void *ctx, struct worker *w);
+	/* Interrupt what a worker runs -> engine_on_interrupted, and later engine_on_result. */
+	void (*interrupt)(void *ctx, struct worker *w);
+	/* Send an execution to its worker. 0 or -errno; a failure ends the worker. */
+	int (*execute)(void *ctx, struct worker *w, struct execution *x);
+	/* The worker is about to be freed: drop its link and descriptors. */
+	void (*release)(void *ctx, struct worker *w);
+};
+
+struct engine_config {
+	struct pool_config pools[IPC_POOLS_MAX];
+	uint32_t pool_count; /* the first is the default pool */
+	uint32_t grace_ms;   /* from an interrupt to the kill */
+	uint32_t finished_keep_ms; /* how long final executions can be looked up */
+};
+
+struct engine {
+	struct engine_config config;
+	const struct engine_ops *ops;
+	void *ops_ctx;
+	struct pool pools[IPC_POOLS_MAX];
+	uint32_t pool_count;
+	struct worker *workers; /* hash by id */
+	uint64_t next_worker_id;
+	uint64_t next_seq;
+	bool draining;
+	uint64_t now_ms; /* of the call that is being handled */
+};
+
+/* OPS and OPS_CTX are borrowed for the engine's life. */
+struct engine *engine_new(const struct engine_config *c, const struct engine_ops *ops, void *ops_ctx);
+/* Ends without telling anybody; after engine_drain. NULL is allowed. */
+void engine_free(struct engine *en);
+
+/* --- what dialects ask ------------------------------------------------------------------------ */
+
+/* The pool of that name; NULL or "" names the default pool. NULL when there is none. Borrowed. */
+struct pool *engine_pool(struct engine *en, const char *name);
+
+/* 0, or -1 with ERR_INVALID and a text that names the rule (4 to 128 of the wire's characters). */
+int engine_identifier_check(const char *identifier, struct err *e);
+
+/* The session of that identifier, or NULL. Does not count as an access. Borrowed. */
+struct session *engine_session_find(struct pool *p, const char *identifier);
+
+/* Finds or makes the session and counts an access. NULL with ERR_INVALID, ERR_BUSY (pool full) or
+ * ERR_UNAVAILABLE (draining). Borrowed: valid until the loop runs again. */
+struct session *engine_session_open(struct pool *p, const char *identifier, struct err *e);
+
+/* Calls W->ready once: now when the session is ACTIVE, else when it is or when it ends. */
+void engine_session_wait(struct session *s, struct session_waiter *w);
+void engine_session_unwait(struct session *s, struct session_waiter *w);
+
+/* A request that is using the session (an upload, a download): the cooldown waits for it. */
+void engine_session_hold(struct session *s);
+/* By identifier, because the session may have ended in between. */
+void engine_session_unhold(struct pool *p, const char *guid, const char *identifier);
+
+/* Ends the session now; what it runs becomes CANCELED, SESSION_KILLED. Its place is free at once. */
+void engine_session_delete(struct session *s);
+
+/* Queues. The new execution is returned with a reference of the caller's; it may be final already.
+ * NULL with ERR_BUSY (queue full), ERR_CONFLICT (the id is in use), ERR_TOO_LARGE or ERR_UNAVAILABLE. */
+struct execution *engine_execute(struct session *s, const struct execution_request *r, struct err *e);
+
+/* By id, queued, running or kept; NULL when there is none. Borrowed. */
+struct execution *engine_execution_find(struct session *s, const char *id);
+
+/* Interrupts a running execution (final later, VERDICT_INTERRUPTED), takes a queued one out (final
+ * now, CANCELED). A final one stays as it is. */
+void engine_cancel(struct execution *x);
+
+/* When the session ends if nothing touches it, as wall clock microseconds. */
+int64_t engine_session_expires_wall_us(const struct session *s);
+
+/* --- what happened ------------------------------------------------------------------------------ */
+
+/* To be called with the time before any other call of a loop turn. */
+void engine_set_now(struct engine *en, uint64_t now_ms);
+
+/* The keeper is there: fill the pools. */
+void engine_start(struct engine *en);
+
+struct worker *engine_worker_find(struct engine *en, uint64_t id);
+
+/* The worker is sealed and serves; DATA_DIR_FD is lent to the engine until ops->release. */
+void engine_on_worker_ready(struct worker *w, int data_dir_fd);
+
+/* Output of the running execution. Bytes that come while nothing runs are dropped by the caller. */
+void engine_on_output(struct worker *w, enum output_kind kind, const char *bytes, size_t len);
+/* Takes over D. */
+void engine_on_display(struct worker *w, uint64_t seq, struct display *d);
+/* -1 when no execution of that number runs there: the caller then breaks the worker. */
+int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r);
+void engine_on_interrupted(struct worker *w);
+
+/* The worker broke the protocol or closed its socket: it is killed, and its session lost. */
+void engine_on_worker_broken(struct worker *w, const char *why);
+
+struct worker_end {
+	int wait_status; /* as from waitpid; -1 when it never started */
+	uint64_t oom_kills;
+	uint64_t memory_peak_bytes;
+	const char *reason; /* for the log, when it never started */
+};
+
+/* The process is gone and reaped. W is freed. */
+void engine_on_worker_ended(struct worker *w, const struct worker_end *end);
+
+/* Deadlines, cooldowns, refills. To be called at least every ENGINE_TICK_MS while there is anything. */
+#define ENGINE_TICK_MS 50
+void engine_tick(struct engine *en, uint64_t now_ms);
+
+/* Refuses new work from now on. */
+void engine_drain(struct engine *en);
+/* How many executions are queued or running. */
+uint32_t engine_active_executions(const struct engine *en);
+/* Kills every worker. */
+void engine_kill_all(struct engine *en);
+
+#endif

@@ -1,0 +1,52 @@
+/* What the files of the engine share with each other and with nobody else. */
+#ifndef ENGINE_INTERNAL_H
+#define ENGINE_INTERNAL_H
+
+#include "engine/engine.h"
+
+#define ENGINE_DISPLAYS_MAX 128	       /* displays kept by an execution */
+#define ENGINE_DISPLAY_BYTES_MAX (32U << 20) /* and their data together */
+
+/* --- execution.c --- */
+
+/* A new execution in state QUEUED with one reference; NULL without memory. */
+struct execution *execution_new(
+    const struct execution_request *r, const struct pool_config *pool, uint64_t seq, uint64_t now_us);
+void execution_move(struct execution *x, enum execution_state to);
+void execution_add_output(struct execution *x, enum output_kind kind, const char *bytes, size_t len);
+void execution_add_display(struct execution *x, struct display *d);
+void execution_set_value(struct execution *x, const struct ipc_result *r);
+void execution_tell(struct execution *x);
+size_t execution_kept_bytes(const struct execution *x);
+
+/* --- session.c --- */
+
+struct session *session_new(struct pool *p, const char *identifier);
+/* Gives a PENDING session its worker. */
+void session_attach(struct session *s, struct worker *w);
+/* Starts the next execution when it may. */
+void session_pump(struct session *s);
+/* The session's worker is gone for good: what ran is final with VERDICT, what waited gets a fresh
+ * worker; without anything waiting the session ends. */
+void session_lose(struct session *s, enum verdict verdict, const char *reason);
+/* Ends it: running and queued executions become final, waiters are told E. Frees S. */
+void session_end(struct session *s, enum verdict verdict, const struct err *e);
+/* Its running execution, or NULL. */
+struct execution *session_running(const struct session *s);
+void session_tick(struct session *s);
+
+/* --- pool.c --- */
+
+void pool_init(struct pool *p, struct engine *en, uint32_t index, const struct pool_config *c);
+void pool_fini(struct pool *p);
+/* Starts workers until the ready ones and those pending sessions wait for are there or coming. */
+void pool_refill(struct pool *p);
+/* Gives S a ready worker, or puts it at the end of the pending ones. */
+void pool_place(struct pool *p, struct session *s);
+/* Ends a worker, whatever its state; engine_on_worker_ended follows. */
+void worker_end(struct worker *w);
+/* Identifiers whose session was lost: remembered within a bound, told once. */
+void pool_remember_loss(struct pool *p, const char *identifier);
+bool pool_forget_loss(struct pool *p, const char *identifier);
+
+#endif

@@ -1,0 +1,107 @@
+#include "gateway/gateway.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "gateway/internal.h"
+
+/* --- what the engine asks for -------------------------------------------------------------------- */
+
+static void op_spawn(void *ctx, struct worker *w)
+{
+	cleanup(buf_fini) struct buf body = BUF_INIT(16);
+	(void)ipc_u32_encode(w->pool->index, &body);
+	keeper_link_send(ctx, IPC_SPAWN, w->id, &body);
+}
+
+static void op_kill(void *ctx, struct worker *w)
+{
+	keeper_link_send(ctx, IPC_KILL, w->id, &BUF_INIT(0));
+}
+
+static void op_interrupt(void *ctx, struct worker *w)
+{
+	keeper_link_send(ctx, IPC_INTERRUPT, w->id, &BUF_INIT(0));
+}
+
+static int op_execute(void *ctx, struct worker *w, struct execution *x)
+{
+	(void)ctx;
+	return link_execute(w->link, x);
+}
+
+static void op_release(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	link_close(w->link);
+	w->link = NULL;
+	w->data_dir_fd = -1;
+}
+
+static const struct engine_ops ops = {
+    .spawn = op_spawn,
+    .kill = op_kill,
+    .interrupt = op_interrupt,
+    .execute = op_execute,
+    .release = op_release,
+};
+
+/* --- life ---------------------------------------------------------------------------------------- */
+
+static void on_tick(uv_timer_t *timer)
+{
+	struct gateway *g = timer->data;
+	engine_tick(g->engine, clock_mono_ms());
+}
+
+struct gateway *gateway_new(uv_loop_t *loop, const struct gateway_config *config,
+    gateway_keeper_fn on_keeper, void *ctx, struct err *e)
+{
+	struct gateway *g = calloc(1, sizeof(*g));
+	if (g == NULL) {
+		(void)err_set(e, ERR_INTERNAL, "out of memory");
+		return NULL;
+	}
+	g->loop = loop;
+	g->on_keeper = on_keeper;
+	g->ctx = ctx;
+	g->keeper_fd = -1;
+	g->scratch = IPC_MESSAGE_INIT(GATEWAY_MESSAGE_MAX_BYTES);
+	g->engine = engine_new(&config->engine, &ops, g);
+	if (g->engine == NULL) {
+		(void)err_set(e, ERR_INTERNAL, "out of memory");
+	} else {
+		engine_set_now(g->engine, clock_mono_ms());
+	}
+	if (g->engine == NULL || keeper_link_start(g, config, e) < 0) {
+		keeper_link_stop(g);
+		engine_free(g->engine);
+		free(g);
+		return NULL;
+	}
+	(void)uv_timer_init(loop, &g->tick);
+	g->tick.data = g;
+	(void)uv_timer_start(&g->tick, on_tick, ENGINE_TICK_MS, ENGINE_TICK_MS);
+	return g;
+}
+
+struct engine *gateway_engine(struct gateway *g)
+{
+	return g->engine;
+}
+
+void gateway_free(struct gateway *g)
+{
+	if (g == NULL) {
+		return;
+	}
+	g->keeper_gone = true;
+	engine_free(g->engine);
+	uv_close((uv_handle_t *)&g->tick, NULL);
+	uv_close((uv_handle_t *)&g->keeper_poll, NULL);
+	keeper_link_stop(g);
+	(void)uv_run(g->loop, UV_RUN_DEFAULT);
+	ipc_message_fini(&g->scratch);
+	free(g);
+}

@@ -1,0 +1,24 @@
+/*
+ * seal: what the gateway gives up once it has its sockets and its keeper.
+ */
+#ifndef GATEWAY_SEAL_H
+#define GATEWAY_SEAL_H
+
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/* Looks up the user the server's processes become when it is started as root: NAME, or when it is
+ * NULL "carrel" where there is such a user, else "nobody". -1 when there is none, or when it is
+ * root. */
+int seal_find_user(const char *name, uid_t *uid, gid_t *gid, struct err *e);
+
+/* As root: becomes UID and GID for good, without groups and capabilities. Otherwise only drops what
+ * is left. Then no_new_privs, and other processes of the user may not look into this one. */
+int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e);
+
+/* Allows from now on only the system calls an event loop over sockets and files needs: no program is
+ * started, no socket opened, no process traced. Irreversible. */
+int seal_system_calls(struct err *e);
+
+#endif

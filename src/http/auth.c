@@ -1,0 +1,186 @@
+#include "http/auth.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/text.h"
+
+#define DIGEST_BYTES 32
+
+struct token {
+	unsigned char digest[DIGEST_BYTES];
+	struct principal principal; /* name and pool are ours */
+	int64_t expires_wall_us;
+};
+
+struct auth {
+	EVP_MD *sha256; /* fetched once: a fetch at each use costs more than the digest */
+	struct token tokens[AUTH_TOKENS_MAX];
+	size_t count;
+	bool disabled;
+};
+
+const struct principal auth_nobody = {.name = "anonymous", .role = ROLE_NONE};
+static const struct principal anyone = {.name = "anonymous", .role = ROLE_ADMIN};
+
+struct auth *auth_new(void)
+{
+	struct auth *a = calloc(1, sizeof(*a));
+	if (a == NULL) {
+		return NULL;
+	}
+	a->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	if (a->sha256 == NULL) {
+		free(a);
+		return NULL;
+	}
+	return a;
+}
+
+void auth_free(struct auth *a)
+{
+	if (a == NULL) {
+		return;
+	}
+	for (size_t i = 0; i < a->count; i++) {
+		free((char *)(uintptr_t)a->tokens[i].principal.name);
+		free((char *)(uintptr_t)a->tokens[i].principal.pool);
+	}
+	EVP_MD_free(a->sha256);
+	OPENSSL_cleanse(a->tokens, sizeof(a->tokens));
+	free(a);
+}
+
+void auth_set_disabled(struct auth *a)
+{
+	a->disabled = true;
+}
+
+bool auth_is_disabled(const struct auth *a)
+{
+	return a->disabled;
+}
+
+static bool digest_of(const struct auth *a, const char *token, unsigned char out[DIGEST_BYTES])
+{
+	return EVP_Digest(token, strlen(token), out, NULL, a->sha256, NULL) == 1;
+}
+
+/* All of the table is compared, hit or not. */
+static const struct token *find(const struct auth *a, const unsigned char digest[DIGEST_BYTES])
+{
+	const struct token *found = NULL;
+	for (size_t i = 0; i < a->count; i++) {
+		if (text_equal_constant_time(a->tokens[i].digest, digest, DIGEST_BYTES)) {
+			found = &a->tokens[i];
+		}
+	}
+	return found;
+}
+
+/* Any visible ASCII: more than RFC 6750's b64token, for tokens made by people. */
+static bool is_token(const char *text)
+{
+	size_t len = strlen(text);
+	if (len == 0 || len > AUTH_TOKEN_MAX_BYTES) {
+		return false;
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] <= ' ' || text[i] > '~') {
+			return false;
+		}
+	}
+	return true;
+}
+
+int auth_add(struct auth *a, const char *token, const char *name, enum role role, const char *pool,
+    int64_t expires_wall_us, struct err *e)
+{
+	if (!is_token(token)) {
+		return err_set(e, ERR_INVALID,
+		    "the token \"%s\" must be 1 to %d visible ASCII characters without spaces", name,
+		    AUTH_TOKEN_MAX_BYTES);
+	}
+	if (role == ROLE_NONE) {
+		return err_set(e, ERR_INVALID, "the token \"%s\" has no role", name);
+	}
+	if (a->count == AUTH_TOKENS_MAX) {
+		return err_set(e, ERR_BUSY, "more than %d tokens", AUTH_TOKENS_MAX);
+	}
+	struct token *t = &a->tokens[a->count];
+	if (!digest_of(a, token, t->digest)) {
+		return err_set(e, ERR_INTERNAL, "SHA-256 is not available");
+	}
+	const struct token *same = find(a, t->digest);
+	if (same != NULL) {
+		return err_set(e, ERR_CONFLICT, "the tokens \"%s\" and \"%s\" are the same",
+		    same->principal.name, name);
+	}
+	cleanup(text_free) char *own_name = strdup(name);
+	cleanup(text_free) char *own_pool = pool != NULL ? strdup(pool) : NULL;
+	if (own_name == NULL || (pool != NULL && own_pool == NULL)) {
+		return err_set(e, ERR_INTERNAL, "out of memory");
+	}
+	t->principal = (struct principal){
+	    .name = steal(&own_name), .role = role, .pool = steal(&own_pool)};
+	t->expires_wall_us = expires_wall_us;
+	a->count++;
+	return 0;
+}
+
+/* The token in "Bearer <token>", or NULL. */
+static const char *bearer(const char *header)
+{
+	header += strspn(header, " \t");
+	if (strncasecmp(header, "Bearer", 6) != 0 || (header[6] != ' ' && header[6] != '\t')) {
+		return NULL;
+	}
+	header += 6;
+	return header + strspn(header, " \t");
+}
+
+enum auth_result auth_check(const struct auth *a, const char *header, int64_t now_wall_us,
+    const struct principal **out)
+{
+	if (a->disabled) {
+		*out = &anyone;
+		return AUTH_OK;
+	}
+	if (header == NULL) {
+		return AUTH_MISSING;
+	}
+	const char *token = bearer(header);
+	unsigned char digest[DIGEST_BYTES];
+	if (token == NULL || !is_token(token) || !digest_of(a, token, digest)) {
+		return AUTH_MALFORMED;
+	}
+	const struct token *t = find(a, digest);
+	if (t == NULL) {
+		return AUTH_UNKNOWN;
+	}
+	if (t->expires_wall_us != 0 && t->expires_wall_us <= now_wall_us) {
+		return AUTH_EXPIRED;
+	}
+	*out = &t->principal;
+	return AUTH_OK;
+}
+
+const char *auth_result_text(enum auth_result r)
+{
+	switch (r) {
+	case AUTH_OK:
+		return "the token is valid";
+	case AUTH_MISSING:
+		return "a token is needed: send the header \"Authorization: Bearer <token>\"";
+	case AUTH_MALFORMED:
+		return "the Authorization header is not \"Bearer <token>\"";
+	case AUTH_UNKNOWN:
+		return "the token is not known here";
+	case AUTH_EXPIRED:
+		return "the token has expired";
+	}
+	return "the token was refused";
+}

@@ -1,0 +1,626 @@
+/* One request: from its head to the moment its answer is handed to libmicrohttpd. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "http/internal.h"
+
+#define BODY_UNKNOWN UINT64_MAX
+#define BODY_FIRST_BYTES (16U << 10)
+
+static struct exchange *exchange_of(struct call *c)
+{
+	return container_of(c, struct exchange, call);
+}
+
+/* ---- what a dialect may ask ---- */
+
+struct query_search {
+	const char *name;
+	const char *value; /* raw; "" for none */
+	bool found;
+};
+
+static enum MHD_Result on_query_pair(
+    void *search, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	(void)kind;
+	struct query_search *s = search;
+	if (strcasecmp(name, s->name) != 0) {
+		return MHD_YES;
+	}
+	s->found = true;
+	s->value = value != NULL ? value : "";
+	return MHD_NO; /* the first one counts */
+}
+
+const char *call_query(struct call *c, const char *name)
+{
+	struct exchange *x = exchange_of(c);
+	struct query_search s = {.name = name};
+	(void)MHD_get_connection_values(x->mhd, MHD_GET_ARGUMENT_KIND, on_query_pair, &s);
+	if (!s.found || strchr(s.value, '%') == NULL) {
+		return s.value;
+	}
+	size_t len = strlen(s.value);
+	struct text_node *node = malloc(sizeof(*node) + len + 1);
+	if (node == NULL) {
+		return NULL;
+	}
+	if (percent_decode(s.value, len, node->text) < 0) {
+		memcpy(node->text, s.value, len + 1); /* clients that do not encode send a bare '%' */
+	}
+	node->next = x->texts;
+	x->texts = node;
+	return node->text;
+}
+
+const char *call_header(struct call *c, const char *name)
+{
+	return MHD_lookup_connection_value(exchange_of(c)->mhd, MHD_HEADER_KIND, name);
+}
+
+void call_continue(struct call *c)
+{
+	struct exchange *x = exchange_of(c);
+	x->continued = true;
+	if (x->stage == STAGE_BEGIN) {
+		exchange_resume(x);
+	}
+}
+
+/* ---- errors ---- */
+
+static const char *const code_names[] = {
+    [ERR_NONE] = "None",
+    [ERR_INVALID] = "InvalidRequest",
+    [ERR_NOT_FOUND] = "NotFound",
+    [ERR_CONFLICT] = "Conflict",
+    [ERR_TOO_LARGE] = "TooLarge",
+    [ERR_BUSY] = "TooManyRequests",
+    [ERR_UNSUPPORTED] = "Unsupported",
+    [ERR_DENIED] = "Denied",
+    [ERR_GONE] = "Gone",
+    [ERR_UNAVAILABLE] = "Unavailable",
+    [ERR_INTERNAL] = "InternalError",
+};
+
+static void plain_error(struct call *c, int status, const struct err *e)
+{
+	call_reply_json(c, status,
+	    json_pack(
+		"{s:{s:s, s:s}}", "error", "code", code_names[e->code], "message", e->text));
+}
+
+void exchange_error(struct exchange *x, int status, const struct err *e)
+{
+	const struct route *route = x->call.route;
+	if (x->answered) {
+		return;
+	}
+	if (route != NULL && route->on_error != NULL) {
+		route->on_error(&x->call, status, e);
+	} else if (x->http->default_error != NULL) {
+		x->http->default_error(&x->call, status, e);
+	} else {
+		plain_error(&x->call, status, e);
+	}
+}
+
+static void refuse(
+    struct exchange *x, int status, enum err_code code, const char *fmt, ...) printf_like(4, 5);
+
+static void refuse(struct exchange *x, int status, enum err_code code, const char *fmt, ...)
+{
+	struct err e = {.code = code};
+	va_list args;
+	va_start(args, fmt);
+	(void)vsnprintf(e.text, sizeof(e.text), fmt, args);
+	va_end(args);
+	exchange_error(x, status, &e);
+}
+
+static void refuse_too_large(struct exchange *x, uint64_t max_bytes)
+{
+	refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, ERR_TOO_LARGE,
+	    "the request's body is larger than %" PRIu64 " bytes, the most that is taken here",
+	    max_bytes);
+}
+
+/* ---- the head ---- */
+
+struct head_facts {
+	unsigned encodings;
+	const char *length, *encoding;
+	bool differing; /* two Content-Length that are not the same */
+};
+
+static enum MHD_Result on_head_field(
+    void *facts, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	(void)kind;
+	struct head_facts *f = facts;
+	if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
+		f->differing |= f->length != NULL && strcmp(f->length, value) != 0;
+		f->length = value;
+	} else if (strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
+		f->encoding = value;
+		f->encodings++;
+	}
+	return MHD_YES;
+}
+
+/* How long the body is. NULL, or what is wrong: what two servers in a row could read differently is
+ * refused (RFC 9112, 6.3), since a proxy before this one may have read it the other way. */
+static const char *read_framing(struct exchange *x)
+{
+	struct head_facts f = {0};
+	(void)MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, on_head_field, &f);
+	if (f.encodings > 0) {
+		x->body_expected = BODY_UNKNOWN;
+		if (f.length == NULL && f.encodings == 1 && strcasecmp(f.encoding, "chunked") == 0) {
+			return NULL;
+		}
+		return "the only Transfer-Encoding is chunked, once, and without a Content-Length";
+	}
+	if (f.differing ||
+	    (f.length != NULL && text_to_u64(f.length, UINT64_MAX - 1, &x->body_expected) < 0)) {
+		return "the Content-Length is not valid";
+	}
+	return NULL;
+}
+
+static enum MHD_Result on_query_check(
+    void *bad, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	(void)kind;
+	bool *found = bad;
+	*found |= strstr(name, "%00") != NULL || (value != NULL && strstr(value, "%00") != NULL);
+	return MHD_YES;
+}
+
+/* The Allow header of a 405. */
+static void add_allow(struct exchange *x)
+{
+	char list[64] = "";
+	size_t len = 0;
+	unsigned allowed = x->match.allowed;
+	if ((allowed & (1U << CALL_GET)) != 0) {
+		allowed |= 1U << CALL_HEAD;
+	}
+	for (unsigned m = 0; m < CALL_OTHER; m++) {
+		if ((allowed & (1U << m)) != 0) {
+			int n = snprintf(list + len, sizeof(list) - len, "%s%s", len > 0 ? ", " : "",
+			    method_name((enum call_method)m));
+			len += (size_t)n;
+		}
+	}
+	call_set_header(&x->call, MHD_HTTP_HEADER_ALLOW, list);
+}
+
+/* The path of an absolute-form target (RFC 9112, 3.2.2), else URL itself. */
+static const char *path_of(const char *url)
+{
+	if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0) {
+		return url;
+	}
+	const char *path = strchr(strchr(url, ':') + 3, '/');
+	return path != NULL ? path : "/";
+}
+
+static int find_route(struct exchange *x, const char *url)
+{
+	struct call *c = &x->call;
+	int err = router_find(x->http->router, c->method, path_of(url), &x->match);
+	c->path = x->match.path != NULL ? x->match.path : "";
+	c->pool = x->match.pool;
+	c->path_identifier = x->match.path_identifier;
+	c->route = x->match.route;
+	c->app = x->match.app;
+	memcpy(c->params, x->match.params, sizeof(c->params));
+	bool bad_query = false;
+	(void)MHD_get_connection_values(x->mhd, MHD_GET_ARGUMENT_KIND, on_query_check, &bad_query);
+	if (err == -EINVAL || bad_query) {
+		refuse(x, MHD_HTTP_BAD_REQUEST, ERR_INVALID,
+		    "the request's path or query has a bad percent-encoding");
+	} else if (err == -ENOENT) {
+		refuse(x, MHD_HTTP_NOT_FOUND, ERR_NOT_FOUND, "there is nothing at this path");
+	} else if (err == -ENOTSUP) {
+		add_allow(x);
+		refuse(x, MHD_HTTP_METHOD_NOT_ALLOWED, ERR_UNSUPPORTED,
+		    "this path does not take this method");
+	} else if (err < 0) {
+		refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
+	}
+	return x->answered ? -1 : 0;
+}
+
+static int authenticate(struct exchange *x)
+{
+	struct call *c = &x->call;
+	if (c->route->role == ROLE_NONE) {
+		return 0;
+	}
+	const char *header = call_header(c, MHD_HTTP_HEADER_AUTHORIZATION);
+	enum auth_result r = x->http->auth != NULL
+	    ? auth_check(x->http->auth, header, clock_wall_us(), &c->principal)
+	    : AUTH_UNKNOWN;
+	if (r != AUTH_OK) {
+		call_set_header(c, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+		refuse(x, MHD_HTTP_UNAUTHORIZED, ERR_DENIED, "%s", auth_result_text(r));
+		return -1;
+	}
+	const char *pool = c->pool != NULL ? c->pool : x->http->default_pool;
+	if (c->principal->role < c->route->role) {
+		refuse(x, MHD_HTTP_FORBIDDEN, ERR_DENIED, "the token's role does not allow this");
+		return -1;
+	}
+	if (c->principal->pool != NULL && strcmp(c->principal->pool, pool) != 0) {
+		refuse(x, MHD_HTTP_FORBIDDEN, ERR_DENIED, "the token is for another pool");
+		return -1;
+	}
+	return 0;
+}
+
+/* ---- multipart ---- */
+
+/* Parts that are no files are read over. */
+struct upload {
+	struct multipart multipart; /* first */
+	struct exchange *x;
+	bool skipping;
+};
+
+static int on_part(void *ctx, const char *name, const char *filename)
+{
+	struct upload *u = ctx;
+	u->skipping = filename == NULL && (name == NULL || strcmp(name, "file") != 0);
+	struct call *c = &u->x->call;
+	return u->skipping ? 0 : c->route->upload->part(c, name, filename);
+}
+
+static int on_part_data(void *ctx, const char *bytes, size_t len)
+{
+	struct upload *u = ctx;
+	struct call *c = &u->x->call;
+	return u->skipping ? 0 : c->route->upload->data(c, bytes, len);
+}
+
+static int on_part_end(void *ctx)
+{
+	struct upload *u = ctx;
+	struct call *c = &u->x->call;
+	return u->skipping ? 0 : c->route->upload->end(c);
+}
+
+static const struct multipart_sink upload_sink = {on_part, on_part_data, on_part_end};
+
+static int upload_new(struct exchange *x)
+{
+	struct upload *u = calloc(1, sizeof(*u));
+	if (u == NULL) {
+		refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
+		return -1;
+	}
+	u->x = x;
+	struct err e;
+	const char *type = call_header(&x->call, MHD_HTTP_HEADER_CONTENT_TYPE);
+	if (multipart_init(&u->multipart, type, &upload_sink, u, &e) < 0) {
+		free(u);
+		exchange_error(x, MHD_HTTP_BAD_REQUEST, &e);
+		return -1;
+	}
+	x->multipart = &u->multipart;
+	return 0;
+}
+
+static void upload_free(struct exchange *x)
+{
+	if (x->multipart != NULL) {
+		multipart_fini(x->multipart);
+		free(container_of(x->multipart, struct upload, multipart));
+		x->multipart = NULL;
+	}
+}
+
+/* ---- the body ---- */
+
+static uint64_t body_limit(const struct exchange *x)
+{
+	const struct route *route = x->call.route;
+	bool takes_body = (route->flags & (ROUTE_BUFFERED | ROUTE_MULTIPART)) != 0;
+	return takes_body ? route->max_body_bytes : BODY_SWALLOW_MAX_BYTES;
+}
+
+static void take_body(struct exchange *x, const char *data, size_t len)
+{
+	const struct route *route = x->call.route;
+	struct err e;
+	if (x->body_bytes > body_limit(x)) {
+		refuse_too_large(x, body_limit(x));
+	} else if ((route->flags & ROUTE_MULTIPART) != 0) {
+		int r = multipart_feed(x->multipart, data, len, &e);
+		if (r < 0) {
+			exchange_error(x, MHD_HTTP_BAD_REQUEST, &e);
+		} else if (r > 0) {
+			/* The upload has answered; this is for one that forgot to. */
+			refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "the upload failed");
+		}
+	} else if ((route->flags & ROUTE_BUFFERED) != 0 && buf_add(&x->call.body, data, len) < 0) {
+		refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
+	}
+}
+
+static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)
+{
+	x->body_bytes += len;
+	x->conn->body_bytes += len;
+	if (!x->answered) {
+		take_body(x, data, len);
+	} else if (x->body_bytes > BODY_DISCARD_MAX_BYTES) {
+		x->dead = true;
+		x->conn->linger = true;
+	}
+	return x->dead ? MHD_NO : MHD_YES;
+}
+
+/* All of the body is there. */
+static void finish_body(struct exchange *x)
+{
+	struct err e;
+	x->conn->phase = CONN_ANSWER;
+	if (x->answered) {
+		return;
+	}
+	if (x->multipart != NULL && multipart_finish(x->multipart, &e) < 0) {
+		exchange_error(x, MHD_HTTP_BAD_REQUEST, &e);
+		return;
+	}
+	x->stage = STAGE_HANDLE;
+	x->call.route->handle(&x->call);
+}
+
+/* ---- the turns ---- */
+
+static enum MHD_Result queue(struct exchange *x)
+{
+	if (x->dead || x->response == NULL) {
+		return MHD_NO;
+	}
+	x->conn->phase = CONN_ANSWER;
+	x->stage = STAGE_QUEUED;
+	enum MHD_Result r = MHD_queue_response(x->mhd, (unsigned)x->status, x->response);
+	MHD_destroy_response(x->response);
+	x->response = NULL;
+	return r;
+}
+
+static void start_body(struct exchange *x)
+{
+	x->stage = STAGE_BODY;
+	x->conn->phase = CONN_BODY;
+	x->conn->phase_since_ms = uv_now(x->http->loop);
+	x->conn->body_bytes = 0;
+}
+
+/* Answered before the body: a small one is read over, so that the connection lives on. */
+static enum MHD_Result answer_at_head(struct exchange *x)
+{
+	bool waits = call_header(&x->call, MHD_HTTP_HEADER_EXPECT) != NULL;
+	bool small = x->body_expected <= BODY_SWALLOW_MAX_BYTES;
+	if (small && !x->must_close && (!waits || x->body_expected == 0) && !x->dead) {
+		start_body(x);
+		return MHD_YES;
+	}
+	x->conn->linger = true;
+	return queue(x);
+}
+
+static void read_head(struct exchange *x, const char *url)
+{
+	struct call *c = &x->call;
+	const char *bad = read_framing(x);
+	x->must_close = bad != NULL;
+	if (find_route(x, url) < 0) {
+		return;
+	}
+	if (bad != NULL) {
+		refuse(x, MHD_HTTP_BAD_REQUEST, ERR_INVALID, "%s", bad);
+		return;
+	}
+	if (authenticate(x) < 0) {
+		return;
+	}
+	if (x->body_expected != BODY_UNKNOWN && x->body_expected > body_limit(x)) {
+		refuse_too_large(x, body_limit(x));
+		return;
+	}
+	c->body = BUF_INIT((size_t)body_limit(x));
+	if ((c->route->flags & ROUTE_BUFFERED) != 0 && x->body_expected != BODY_UNKNOWN) {
+		/* The usual body in one piece; a failure shows when bytes come. */
+		(void)buf_reserve(&c->body,
+		    x->body_expected < BODY_FIRST_BYTES ? (size_t)x->body_expected : BODY_FIRST_BYTES);
+	}
+	if ((c->route->flags & ROUTE_MULTIPART) != 0 && upload_new(x) < 0) {
+		return;
+	}
+	x->stage = STAGE_BEGIN;
+	if (c->route->begin == NULL || c->route->begin(c) == CALL_GO_ON) {
+		x->continued = true;
+	}
+}
+
+/* The head is read, or what begin waited for has come. */
+static enum MHD_Result after_begin(struct exchange *x)
+{
+	if (x->dead) {
+		return MHD_NO;
+	}
+	if (x->answered) {
+		return answer_at_head(x);
+	}
+	if (x->continued) {
+		start_body(x);
+	} else {
+		x->conn->phase = CONN_ANSWER;
+		exchange_suspend(x);
+	}
+	return MHD_YES;
+}
+
+static enum MHD_Result after_handle(struct exchange *x)
+{
+	if (x->dead) {
+		return MHD_NO;
+	}
+	if (x->answered) {
+		return queue(x);
+	}
+	exchange_suspend(x);
+	return MHD_YES;
+}
+
+static struct exchange *exchange_new(
+    struct http *h, struct MHD_Connection *mhd, const char *method)
+{
+	const union MHD_ConnectionInfo *info =
+	    MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	if (info == NULL || info->socket_context == NULL) {
+		return NULL;
+	}
+	struct exchange *x = calloc(1, sizeof(*x));
+	if (x == NULL) {
+		return NULL;
+	}
+	x->http = h;
+	x->conn = info->socket_context;
+	x->mhd = mhd;
+	x->call.method = method_of(method);
+	x->call.principal = &auth_nobody;
+	x->start_us = clock_mono_us();
+	link_append(&h->calls, &x->link);
+	h->open_calls++;
+	return x;
+}
+
+enum MHD_Result exchange_access(void *http, struct MHD_Connection *mhd, const char *url,
+    const char *method, const char *version, const char *data, size_t *size, void **exchange)
+{
+	(void)version;
+	struct exchange *x = *exchange;
+	if (x == NULL) {
+		x = exchange_new(http, mhd, method);
+		if (x == NULL) {
+			return MHD_NO;
+		}
+		*exchange = x;
+		read_head(x, url);
+		return after_begin(x);
+	}
+	if (x->dead) {
+		return MHD_NO;
+	}
+	if (*size > 0) {
+		size_t len = *size;
+		*size = 0;
+		return on_body(x, data, len);
+	}
+	if (x->stage == STAGE_HEAD || x->stage == STAGE_BEGIN) {
+		return after_begin(x);
+	}
+	if (x->stage == STAGE_BODY) {
+		finish_body(x);
+	}
+	return after_handle(x);
+}
+
+/* ---- the end ---- */
+
+static void tell_gone(struct exchange *x)
+{
+	if (!x->told_gone) {
+		x->told_gone = true;
+		if (x->call.gone != NULL) {
+			x->call.gone(&x->call);
+		}
+	}
+}
+
+void exchange_hung_up(struct exchange *x)
+{
+	if (!x->dead) {
+		x->dead = true;
+		tell_gone(x);
+	}
+	exchange_resume(x);
+}
+
+static void close_source(struct exchange *x)
+{
+	struct call_source *s = x->source;
+	if (s != NULL) {
+		x->source = NULL;
+		s->call = NULL;
+		s->close(s);
+	}
+}
+
+static void log_call(const struct exchange *x)
+{
+	const struct route *route = x->call.route;
+	log_event(LOG_LEVEL_DEBUG, "http_call", LOG_STR("method", method_name(x->call.method)),
+	    LOG_STR("route", route != NULL ? route->pattern : "-"), LOG_INT("status", x->status),
+	    LOG_INT("bytes", x->sent_bytes), LOG_INT("ms", (clock_mono_us() - x->start_us) / 1000));
+}
+
+static void exchange_free(struct exchange *x)
+{
+	upload_free(x);
+	buf_fini(&x->call.body);
+	route_match_fini(&x->match);
+	while (x->texts != NULL) {
+		struct text_node *node = x->texts;
+		x->texts = node->next;
+		free(node);
+	}
+	for (size_t i = 0; i < x->header_count; i++) {
+		free(x->headers[i].name);
+		free(x->headers[i].value);
+	}
+	free(x);
+}
+
+void exchange_completed(void *http, struct MHD_Connection *mhd, void **exchange,
+    enum MHD_RequestTerminationCode why)
+{
+	(void)mhd;
+	(void)why;
+	struct http *h = http;
+	struct exchange *x = *exchange;
+	if (x == NULL) {
+		return;
+	}
+	*exchange = NULL;
+	x->dead = true;
+	link_remove(&x->link);
+	link_remove(&x->waiting);
+	link_remove(&x->sending);
+	watch_remove(&h->watches, &x->watch);
+	tell_gone(x);
+	close_source(x);
+	reply_forget(x);
+	if (x->file_done != NULL) {
+		x->file_done(x->file_done_ctx, x->sent_bytes);
+	}
+	x->conn->phase = CONN_HEAD;
+	x->conn->phase_since_ms = uv_now(h->loop);
+	h->open_calls--;
+	log_call(x);
+	exchange_free(x);
+}

@@ -1,0 +1,173 @@
+/*
+ * internal: what the files of this room share: the server, a connection, and an exchange (one request
+ * and its answer). Nobody outside of src/http includes this.
+ *
+ * An exchange lives from the first time libmicrohttpd hands a request over until it says the request
+ * is completed; it is freed there and nowhere else. While the dialect works, the connection is
+ * suspended: libmicrohttpd does not look at it, so our own watch does.
+ *
+ *     HEAD ──▶ (BEGIN: suspended until call_continue) ──▶ BODY ──▶ HANDLE (suspended until answered)
+ *       └───────────── an answer may come at any point ──────────────┘──▶ QUEUED
+ */
+#ifndef HTTP_INTERNAL_H
+#define HTTP_INTERNAL_H
+
+#include <microhttpd.h>
+#include <uv.h>
+
+#include "api/call.h"
+#include "http/auth.h"
+#include "http/linger.h"
+#include "http/multipart.h"
+#include "http/router.h"
+#include "http/server.h"
+#include "http/watch.h"
+
+/* A body up to this size is read and thrown away so that the connection survives a refusal. */
+#define BODY_SWALLOW_MAX_BYTES (64U << 10)
+/* After an answer given in the middle of a body: how much more of it is thrown away, at most. */
+#define BODY_DISCARD_MAX_BYTES (1ULL << 30)
+#define CALL_HEADERS_MAX 16
+#define HANGUP_DELAY_MS 20
+#define TICK_MS 1000
+#define HEAD_TIME_MS 10000
+#define BODY_LEAST_BYTES_PER_MS 4
+
+struct link {
+	struct link *prev, *next;
+};
+
+struct http {
+	uv_loop_t *loop;
+	struct MHD_Daemon *daemon;
+	struct router *router;
+	const struct auth *auth;
+	char *default_pool;
+	void (*default_error)(struct call *c, int status, const struct err *e);
+	int listen_fd; /* until libmicrohttpd owns it */
+	uint16_t port;
+	unsigned connections_max;
+	uint32_t idle_timeout_ms;
+	size_t connection_memory_bytes;
+	char *tls_cert, *tls_key; /* PEM, until started */
+	char start_reason[256];	  /* what libmicrohttpd said while it started */
+	bool starting, draining, freeing;
+
+	uv_poll_t poll;	      /* libmicrohttpd's epoll descriptor */
+	uv_timer_t timer;     /* libmicrohttpd's next time-out */
+	uv_timer_t hangup;    /* exchanges that wait long enough to be watched */
+	uv_timer_t tick;      /* slow heads and bodies, files that shrink */
+	uv_prepare_t prepare; /* runs libmicrohttpd before the loop sleeps ... */
+	uv_check_t check;     /* ... and after it has seen all events */
+	struct watch_set watches;
+	struct linger_set linger;
+	bool run_wanted;
+	unsigned handles; /* that uv_close has to call back for */
+
+	struct link conns;   /* struct conn */
+	struct link calls;   /* struct exchange, all */
+	struct link waiting; /* struct exchange, suspended and not watched, longest wait first */
+	struct link sending; /* struct exchange that sends a file */
+	unsigned conn_count;
+	unsigned open_calls;
+};
+
+enum conn_phase { CONN_HEAD, CONN_BODY, CONN_ANSWER };
+
+/* One connection. */
+struct conn {
+	struct link link;
+	struct http *http;
+	int fd; /* libmicrohttpd's */
+	enum conn_phase phase;
+	uint64_t phase_since_ms;
+	uint64_t body_bytes; /* in CONN_BODY, so far */
+	bool linger;	     /* bytes may be unread when it closes */
+};
+
+enum stage { STAGE_HEAD, STAGE_BEGIN, STAGE_BODY, STAGE_HANDLE, STAGE_QUEUED };
+
+struct header {
+	char *name, *value;
+};
+
+struct text_node {
+	struct text_node *next;
+	char text[];
+};
+
+struct exchange {
+	struct call call; /* first: a dialect's pointer is ours */
+	struct http *http;
+	struct conn *conn;
+	struct MHD_Connection *mhd;
+	struct link link;    /* in http->calls */
+	struct link waiting; /* in http->waiting while suspended and not watched */
+	struct watch watch;
+	struct route_match match;
+	struct text_node *texts; /* decoded query values */
+	uint64_t start_us;
+	uint64_t suspended_ms;
+
+	enum stage stage;
+	bool suspended;	 /* in libmicrohttpd */
+	bool continued;	 /* call_continue was called */
+	bool answered;	 /* one of the call_reply functions was called */
+	bool told_gone;	 /* call->gone was called, or must not be any more */
+	bool dead;	 /* the connection is to be closed without an answer */
+	bool reading;	 /* in source->read */
+	bool woken;	 /* call_wake during source->read */
+	bool must_close; /* the request's framing is not to be trusted after the head */
+
+	uint64_t body_expected; /* Content-Length, or UINT64_MAX for chunked */
+	uint64_t body_bytes;	/* seen so far */
+	struct multipart *multipart;
+
+	struct header headers[CALL_HEADERS_MAX];
+	size_t header_count;
+	struct MHD_Response *response; /* ours until queued */
+	int status;
+	uint64_t sent_bytes; /* the answer's body, for the log */
+
+	struct call_source *source; /* until closed */
+	struct link sending;
+	int file_fd; /* of the response, while it is sent; not ours */
+	uint64_t file_end;
+	void (*file_done)(void *ctx, uint64_t bytes);
+	void *file_done_ctx;
+};
+
+/* A ring of links; HEAD is one too. */
+void link_init(struct link *head);
+void link_append(struct link *head, struct link *l);
+/* Also when it is in no ring. */
+void link_remove(struct link *l);
+
+/* server.c */
+/* Libmicrohttpd has something to do: it is run before the loop sleeps. */
+void http_want_run(struct http *h);
+/* X waits: libmicrohttpd leaves its connection alone until exchange_resume(). */
+void exchange_suspend(struct exchange *x);
+/* Nothing when it is not suspended. */
+void exchange_resume(struct exchange *x);
+
+/* exchange.c */
+enum MHD_Result exchange_access(void *http, struct MHD_Connection *mhd, const char *url,
+    const char *method, const char *version, const char *data, size_t *size, void **exchange);
+void exchange_completed(void *http, struct MHD_Connection *mhd, void **exchange,
+    enum MHD_RequestTerminationCode why);
+/* The client has left, or the server ends. */
+void exchange_hung_up(struct exchange *x);
+/* Answers with *E in the route's shape, or the default's. */
+void exchange_error(struct exchange *x, int status, const struct err *e);
+
+/* reply.c */
+/* Gives R (NULL: none could be made, the connection is closed) as the answer; takes it over. */
+void reply_give(struct exchange *x, int status, struct MHD_Response *r);
+bool reply_add_header(struct MHD_Response *r, const char *name, const char *value);
+/* A response over BODY's bytes, which it takes over. NULL when out of memory. */
+struct MHD_Response *reply_from_buf(struct buf *body);
+/* Drops an answer that was not queued. */
+void reply_forget(struct exchange *x);
+
+#endif

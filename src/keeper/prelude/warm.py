@@ -1,0 +1,184 @@
+"""What is prepared before a session has a user: in the keeper, and right after the fork."""
+
+import _signal
+import builtins
+import os
+import sys
+import threading
+
+import _carrel_host
+
+from _carrel import bundle, cell, children, failure, hooks
+
+# The state of numpy's global generator, in words of 32 bit.
+_MT_WORDS = 624
+
+
+def install():
+    """Sets up what every session of this image has in common."""
+    hooks.install()
+    children.watch()
+    builtins.display = bundle.display
+
+
+def preload(names):
+    """See preload() in the package."""
+    answers = [_preload_one(name) for name in names]
+    _rehearse()
+    return answers
+
+
+def _rehearse():
+    """Does once what sessions do, so that they find caches filled and memory in place."""
+    after_fork()
+    if os.getpid() == _carrel_host.session_pid():
+        _run_cells(_REHEARSAL + (_REHEARSAL_IPYTHON if "IPython" in sys.modules else ()))
+        cell.forget()
+
+
+def _preload_one(name):
+    import importlib
+
+    try:
+        module = importlib.import_module(name)
+        version = str(getattr(module, "__version__", ""))
+        _after_import(name)
+        return (name, version, "")
+    except ModuleNotFoundError as exc:
+        return (name, "", "not installed" if exc.name == name else failure.describe(exc))
+    except BaseException as exc:
+        return (name, "", failure.describe(exc))
+
+
+def _after_import(name):
+    if name == "matplotlib":
+        _warm_matplotlib()
+    elif name == "scipy":
+        import scipy.stats
+    elif name == "IPython":
+        from _carrel import shell_magics
+        shell_magics.build()
+    import asyncio
+
+
+def _warm_matplotlib():
+    """Draws one figure, so that sessions find the fonts looked up already."""
+    import io
+
+    from _carrel import figures
+    from matplotlib import font_manager, pyplot
+
+    figures.use_backend()
+    figure, axes = pyplot.subplots()
+    axes.plot([1, 2])
+    axes.set_title("warm")
+    figure.savefig(io.BytesIO(), format="png")
+    pyplot.close(figure)
+    # An open font holds an open file, and no session may inherit one.
+    font_manager._get_font.cache_clear()
+
+
+def packages():
+    """See packages() in the package."""
+    from importlib import metadata
+
+    found = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name and name not in found:
+            found[name] = distribution.version or ""
+    return sorted(found.items(), key=lambda item: item[0].lower())
+
+
+def runtime_version():
+    return ".".join(map(str, sys.version_info[:3]))
+
+
+def after_fork():
+    """Reseeds all that two sessions of one image would share.
+
+    The one thing that cannot change after start is the seed of str.__hash__: sessions of one
+    keeper share it, so the order of their sets is the same.
+    """
+    for step in (_reseed_random, _reseed_numpy, _reseed_names, _reseed_others, _reset_hooks):
+        try:
+            step()
+        except Exception:
+            pass
+
+
+def _reseed_random():
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed()
+
+
+def _reseed_numpy():
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is None:
+        return
+    try:
+        # The whole state, because seed() writes to three times as much of the image's memory.
+        key = memoryview(os.urandom(4 * _MT_WORDS)).cast("I")
+        numpy_random.set_state(("MT19937", key, _MT_WORDS, 0, 0.0))
+    except Exception:
+        # Some other generator is behind the global functions.
+        numpy_random.seed(int.from_bytes(os.urandom(4), "little"))
+
+
+def _reseed_names():
+    uuid = sys.modules.get("uuid")
+    if uuid is not None:
+        uuid._last_timestamp = None
+        uuid._node = None
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is not None:
+        tempfile._name_sequence = None
+
+
+def _reseed_others():
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.current_process().authkey = os.urandom(32)
+    ssl = sys.modules.get("ssl")
+    if ssl is not None:
+        # OpenSSL notices a fork by itself only when it was made through libc.
+        ssl.RAND_add(os.urandom(32), 32.0)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.seed()
+
+
+def _reset_hooks():
+    # An interrupt of the session must reach the cell as KeyboardInterrupt.
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    sys.excepthook = sys.__excepthook__
+    sys.unraisablehook = sys.__unraisablehook__
+    sys.displayhook = sys.__displayhook__
+    threading.excepthook = threading.__excepthook__
+
+
+# In the keeper, whatever sessions may do: its memory is shared.
+_REHEARSAL = ("1+1", "'a'", "[1, 2]", "x = 1\nx", "None", "1/0", "print('', end='')",
+              "def f():\n    raise KeyError('a') from ValueError()\nf()", "(", "return",
+              "import asyncio\nawait asyncio.sleep(0)")
+# Where IPython is loaded already: these load it.
+_REHEARSAL_IPYTHON = ("list(range(60))", "{3, 1, 2}", "%who_ls")
+# In the session, the way of most cells only: each page that is written to is a session's own.
+_WARM_UP = ("1+1", "'a'", "[1, 2]", "x = 1\nx", "print('', end='')")
+
+
+def _run_cells(cells):
+    for source in cells:
+        cell.run(source, True)
+    cell.run("1", False)
+
+
+def warm_up():
+    """See warm_up() in the package."""
+    _run_cells(_WARM_UP)
+    cell.forget()
+    children.reap_orphans()
+
+
+install()

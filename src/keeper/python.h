@@ -1,0 +1,57 @@
+/*
+ * python: CPython inside the keeper and its sessions. The interpreter is started once, in the keeper,
+ * and every session is a fork of it. What the prelude (src/keeper/prelude) offers is called here and
+ * nowhere else.
+ *
+ * Invariants: one thread when the keeper forks; nothing here sees a request in the keeper; in a
+ * session no call of these lets a Python exception out.
+ */
+#ifndef KEEPER_PYTHON_H
+#define KEEPER_PYTHON_H
+
+#include "base/err.h"
+#include "ipc/codec.h"
+
+/* Starts the interpreter and loads the prelude. */
+int python_start(struct err *e);
+
+/* Imports NAMES, then freezes what is there so that collections in sessions leave its pages shared.
+ * What could not be imported is told in WARNING; that is no failure. Fails when an import left a
+ * thread behind, because such an image cannot be forked. */
+int python_preload(const char *const *names, uint32_t count, struct buf *warning, struct err *e);
+
+/* The interpreter's version and the installed distributions. The strings in READY live in the
+ * interpreter for good. */
+void python_describe(struct ipc_keeper_ready *ready);
+
+/* Around the fork, in this order. */
+void python_before_fork(void);
+void python_after_fork_parent(void);
+/* In the child: reseeds, opens stdin, stdout and stderr over 0, 1 and 2, and runs cells of its own so
+ * that the first real one touches warm pages. */
+void python_after_fork_child(void);
+void python_warm_up(void);
+
+/* How a running cell sends a display: ITEMS is borrowed. 0 or -errno. */
+typedef int (*python_display_fn)(const struct ipc_display *items);
+void python_set_display(python_display_fn fn);
+
+/* Releases the interpreter while the session waits, so that the user's threads run; and takes it
+ * back, forgetting an interrupt that came while nothing ran. */
+void *python_release(void);
+void python_reclaim(void *released);
+
+/* Reaps orphans; cheap when there are none. */
+void python_between_cells(void);
+
+/* A result and what keeps its bytes alive. */
+struct python_result {
+	struct ipc_result result;
+	void *owner;
+};
+
+/* Runs code. Never fails: what goes wrong is a result. */
+void python_execute(const struct ipc_execute *x, struct python_result *out);
+void python_result_fini(struct python_result *r);
+
+#endif

@@ -1,0 +1,362 @@
+/*
+ * The system calls a session may make: an allow-list, compiled once by libseccomp and installed by
+ * each session with one call.
+ *
+ * Three answers: allowed; EPERM for what is known and refused; ENOSYS for all else, so that
+ * libraries take their path for older kernels (clone3, whose flags a filter cannot read, is refused
+ * that way and libc goes back to clone). A call of another architecture's ABI kills the process.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "sandbox/seccomp_rules.h"
+#include "sandbox/walls.h"
+
+/* Stand for the session's pid and for its negative in a program of signals_to_self_only; no pid
+ * reaches them (the kernel's limit is 2^22). */
+#define PLACEHOLDER_PID 0x5eaf00d1u
+#define PLACEHOLDER_GROUP 0x5eaf00d2u
+
+#define ALLOW SCMP_ACT_ALLOW
+#define REFUSE SCMP_ACT_ERRNO(EPERM)
+#define INT_MASK 0xffffffffULL /* an int argument; what is above it is noise */
+#define NEW_NAMESPACES                                                                             \
+	(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | \
+	    CLONE_NEWCGROUP)
+
+/* A filter while it is being built: the first failure is kept, and what follows does nothing. */
+struct builder {
+	scmp_filter_ctx ctx;
+	int failed; /* 0 or -errno */
+	const char *failed_at;
+};
+
+static void builder_fini(struct builder *b)
+{
+	if (b->ctx != NULL) {
+		seccomp_release(b->ctx);
+	}
+}
+
+static void add(struct builder *b, uint32_t action, const char *name, unsigned count,
+    const struct scmp_arg_cmp *args)
+{
+	int number = seccomp_syscall_resolve_name(name);
+	if (b->failed != 0 || number == __NR_SCMP_ERROR) {
+		return; /* a call this libseccomp does not know is ENOSYS anyway */
+	}
+	int r = seccomp_rule_add_array(b->ctx, action, number, count, args);
+	if (r < 0) {
+		b->failed = r;
+		b->failed_at = name;
+	}
+}
+
+static void add_all(struct builder *b, uint32_t action, const char *const *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		add(b, action, names[i], 0, NULL);
+	}
+}
+
+static void add_1(struct builder *b, uint32_t action, const char *name, struct scmp_arg_cmp x)
+{
+	add(b, action, name, 1, &x);
+}
+
+static void add_2(struct builder *b, uint32_t action, const char *name, struct scmp_arg_cmp x,
+    struct scmp_arg_cmp y)
+{
+	add(b, action, name, 2, (const struct scmp_arg_cmp[]){x, y});
+}
+
+static struct scmp_arg_cmp arg_is(unsigned arg, uint64_t value)
+{
+	return SCMP_CMP64(arg, SCMP_CMP_EQ, value, 0);
+}
+
+static struct scmp_arg_cmp arg_int_is(unsigned arg, uint32_t value)
+{
+	return SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, INT_MASK, value);
+}
+
+static struct scmp_arg_cmp arg_bits_are(unsigned arg, uint64_t mask, uint64_t value)
+{
+	return SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, mask, value);
+}
+
+/* New processes and threads, but no new namespaces. */
+static void add_clone(struct builder *b)
+{
+	static const uint64_t namespaces[] = {CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNS,
+	    CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
+	add_1(b, ALLOW, "clone", arg_bits_are(0, NEW_NAMESPACES, 0));
+	for (size_t i = 0; i < array_len(namespaces); i++) {
+		add_1(b, REFUSE, "clone", arg_bits_are(0, namespaces[i], namespaces[i]));
+	}
+}
+
+/* AF_UNIX, and TCP and UDP over the session's own loopback. The protocol is named too: others make
+ * the kernel look for modules (SCTP, DCCP, L2TP). Types beyond these are raw. */
+static void add_socket(struct builder *b)
+{
+	static const struct {
+		int family;
+		int type;
+		int protocol;
+	} allowed[] = {
+	    {AF_UNIX, SOCK_STREAM, 0},
+	    {AF_UNIX, SOCK_DGRAM, 0},
+	    {AF_UNIX, SOCK_SEQPACKET, 0},
+	    {AF_INET, SOCK_STREAM, 0},
+	    {AF_INET, SOCK_STREAM, 6},
+	    {AF_INET, SOCK_DGRAM, 0},
+	    {AF_INET, SOCK_DGRAM, 17},
+	    {AF_INET6, SOCK_STREAM, 0},
+	    {AF_INET6, SOCK_STREAM, 6},
+	    {AF_INET6, SOCK_DGRAM, 0},
+	    {AF_INET6, SOCK_DGRAM, 17},
+	};
+	for (size_t i = 0; i < array_len(allowed); i++) {
+		const struct scmp_arg_cmp args[] = {
+		    arg_int_is(0, (uint32_t)allowed[i].family),
+		    arg_bits_are(1, 0xf, (uint64_t)allowed[i].type),
+		    arg_int_is(2, (uint32_t)allowed[i].protocol),
+		};
+		add(b, ALLOW, "socket", array_len(args), args);
+	}
+	static const uint32_t families[] = {AF_UNIX, AF_INET, AF_INET6};
+	static const uint64_t raw_types[] = {SOCK_RAW, SOCK_RDM, SOCK_DCCP, SOCK_PACKET};
+	for (size_t i = 0; i < array_len(families); i++) {
+		for (size_t j = 0; j < array_len(raw_types); j++) {
+			add_2(b, REFUSE, "socket", arg_int_is(0, families[i]),
+			    arg_bits_are(1, 0xf, raw_types[j]));
+		}
+	}
+	for (uint32_t family = 0; family < SECCOMP_FAMILIES_MAX; family++) {
+		if (family != AF_UNIX && family != AF_INET && family != AF_INET6) {
+			add_1(b, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socket", arg_int_is(0, family));
+		}
+	}
+}
+
+/* Without a network namespace there is no socket but a pair; and no datagram pair, since such a
+ * socket can send to any path or abstract name of the host. */
+static void add_sockets_landlock(struct builder *b)
+{
+	static const char *const refused[] = {"socket", "connect"};
+	add_all(b, REFUSE, refused, array_len(refused));
+	add_2(b, ALLOW, "socketpair", arg_int_is(0, AF_UNIX), arg_bits_are(1, 0xf, SOCK_STREAM));
+	add_2(b, ALLOW, "socketpair", arg_int_is(0, AF_UNIX), arg_bits_are(1, 0xf, SOCK_SEQPACKET));
+}
+
+static void add_sockets(struct builder *b)
+{
+	static const char *const allowed[] = {"connect"};
+	add_all(b, ALLOW, allowed, array_len(allowed));
+	add_socket(b);
+	add_1(b, ALLOW, "socketpair", arg_int_is(0, AF_UNIX));
+}
+
+/* Pipes, sockets and plain files, but no devices. */
+static void add_mknod(struct builder *b, const char *name, unsigned mode_arg)
+{
+	static const uint64_t allowed[] = {0, S_IFREG, S_IFIFO, S_IFSOCK};
+	static const uint64_t refused[] = {S_IFCHR, S_IFBLK};
+	for (size_t i = 0; i < array_len(allowed); i++) {
+		add_1(b, ALLOW, name, arg_bits_are(mode_arg, S_IFMT, allowed[i]));
+	}
+	for (size_t i = 0; i < array_len(refused); i++) {
+		add_1(b, REFUSE, name, arg_bits_are(mode_arg, S_IFMT, refused[i]));
+	}
+}
+
+static void add_values(
+    struct builder *b, const char *name, unsigned arg, const uint32_t *values, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		add_1(b, ALLOW, name, arg_int_is(arg, values[i]));
+	}
+}
+
+static void add_by_argument(struct builder *b)
+{
+	add_clone(b);
+	add_mknod(b, "mknod", 1);
+	add_mknod(b, "mknodat", 2);
+	add_values(b, "ioctl", 1, seccomp_ioctls, array_len(seccomp_ioctls));
+	add_values(b, "fcntl", 1, seccomp_fcntls, array_len(seccomp_fcntls));
+	add_values(b, "prctl", 0, seccomp_prctls, array_len(seccomp_prctls));
+	/* A session that outlived its keeper would be nobody's. */
+	add_2(b, ALLOW, "prctl", arg_int_is(0, PR_SET_PDEATHSIG), arg_is(1, SIGKILL));
+	add_1(b, REFUSE, "ioctl", arg_int_is(1, SECCOMP_TIOCSTI));
+	add_1(b, REFUSE, "ioctl", arg_int_is(1, SECCOMP_TIOCLINUX));
+	/* The query, and the ordinary personality. */
+	add_1(b, ALLOW, "personality", arg_int_is(0, 0xffffffffu));
+	add_1(b, ALLOW, "personality", arg_int_is(0, 0));
+	/* There is nothing of a session's to be written to a disk; and the host's is not its own.
+	 */
+	add(b, SCMP_ACT_ERRNO(0), "sync", 0, NULL);
+	add(b, SCMP_ACT_ERRNO(0), "syncfs", 0, NULL);
+}
+
+/* Calls that name another process by its number: without a pid namespace those are the host's, and
+ * the sessions have the keeper's user. */
+static void add_processes_landlock(struct builder *b)
+{
+	add_all(b, REFUSE, seccomp_landlock_refused, array_len(seccomp_landlock_refused));
+	for (size_t i = 0; i < array_len(seccomp_on_processes); i++) {
+		add_1(b, ALLOW, seccomp_on_processes[i], arg_int_is(0, 0));
+	}
+	add_2(b, ALLOW, "setpriority", arg_int_is(0, PRIO_PROCESS), arg_int_is(1, 0));
+}
+
+static void add_processes(struct builder *b)
+{
+	static const char *const priority[] = {"setpriority", "ioprio_set"};
+	add_all(b, ALLOW, seccomp_landlock_refused, array_len(seccomp_landlock_refused));
+	add_all(b, ALLOW, seccomp_on_processes, array_len(seccomp_on_processes));
+	add_all(b, ALLOW, priority, array_len(priority));
+}
+
+static void add_signals(struct builder *b, bool to_self_only)
+{
+	static const char *const any[] = {
+	    "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tkill", "pidfd_send_signal"};
+	static const char *const self[] = {
+	    "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"};
+	static const uint32_t owners[] = {F_SETOWN, F_SETSIG, F_SETOWN_EX};
+	if (!to_self_only) {
+		add_all(b, ALLOW, any, array_len(any));
+		add_values(b, "fcntl", 1, owners, array_len(owners));
+		return;
+	}
+	for (size_t i = 0; i < array_len(self); i++) {
+		add_1(b, ALLOW, self[i], arg_int_is(0, PLACEHOLDER_PID));
+	}
+	add_1(b, ALLOW, "kill", arg_int_is(0, 0));
+	add_1(b, ALLOW, "kill", arg_int_is(0, PLACEHOLDER_GROUP));
+	add_all(b, REFUSE, &any[4], 2);
+}
+
+static int choose_arch(struct builder *b, enum seccomp_arch arch)
+{
+	if (arch == SECCOMP_ARCH_NATIVE) {
+		return 0;
+	}
+	uint32_t token = arch == SECCOMP_ARCH_X86_64 ? SCMP_ARCH_X86_64 : SCMP_ARCH_AARCH64;
+	int r = seccomp_arch_add(b->ctx, token);
+	if (r == -EEXIST) {
+		return 0;
+	}
+	return r < 0 ? r : seccomp_arch_remove(b->ctx, seccomp_arch_native());
+}
+
+static int set_attributes(struct builder *b, enum seccomp_arch arch)
+{
+	int r = seccomp_attr_set(b->ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	if (r == 0) {
+		/* A binary tree: the cost of a call grows with the list's logarithm. */
+		r = seccomp_attr_set(b->ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	}
+	return r < 0 ? r : choose_arch(b, arch);
+}
+
+static int export(struct builder *b, struct seccomp_program *program, struct err *e)
+{
+	cleanup(fd_close) int fd = memfd_create("seccomp", MFD_CLOEXEC);
+	if (fd < 0) {
+		return err_set_os(e, errno, "cannot create a memory file");
+	}
+	int r = seccomp_export_bpf(b->ctx, fd);
+	struct stat st;
+	if (r < 0 || fstat(fd, &st) < 0) {
+		return err_set_os(e, r < 0 ? -r : errno, "cannot compile the seccomp filter");
+	}
+	size_t bytes = (size_t)st.st_size;
+	size_t len = bytes / sizeof(struct sock_filter);
+	if (len == 0 || len > BPF_MAXINSNS) {
+		return err_set(e, ERR_INTERNAL, "the seccomp filter has %zu instructions", len);
+	}
+	struct sock_filter *code = malloc(bytes);
+	if (code == NULL || pread(fd, code, bytes, 0) != (ssize_t)bytes) {
+		free(code);
+		return err_set(e, ERR_INTERNAL, "cannot read the seccomp filter");
+	}
+	*program = (struct seccomp_program){.code = code, .len = (unsigned short)len};
+	return 0;
+}
+
+int seccomp_compile(
+    const struct seccomp_options *options, struct seccomp_program *program, struct err *e)
+{
+	cleanup(builder_fini) struct builder b = {.ctx = seccomp_init(SCMP_ACT_ERRNO(ENOSYS))};
+	if (b.ctx == NULL) {
+		return err_set(e, ERR_INTERNAL, "cannot start a seccomp filter");
+	}
+	int r = set_attributes(&b, options->arch);
+	if (r < 0) {
+		return err_set_os(e, -r, "cannot set up a seccomp filter");
+	}
+	add_all(&b, ALLOW, seccomp_allowed, array_len(seccomp_allowed));
+	add_all(&b, REFUSE, seccomp_refused, array_len(seccomp_refused));
+	add_all(&b, SCMP_ACT_ERRNO(EOPNOTSUPP), seccomp_xattr_setters,
+	    array_len(seccomp_xattr_setters));
+	add_by_argument(&b);
+	if (options->level == SANDBOX_LANDLOCK) {
+		add_sockets_landlock(&b);
+		add_processes_landlock(&b);
+	} else {
+		add_sockets(&b);
+		add_processes(&b);
+	}
+	add_signals(&b, options->signals_to_self_only);
+	if (b.failed != 0) {
+		return err_set_os(e, -b.failed, "cannot add %s to the seccomp filter", b.failed_at);
+	}
+	return export(&b, program, e);
+}
+
+void seccomp_fini(struct seccomp_program *program)
+{
+	free(program->code);
+	*program = (struct seccomp_program){0};
+}
+
+void seccomp_bind_pid(struct seccomp_program *program, pid_t pid)
+{
+	for (unsigned short i = 0; i < program->len; i++) {
+		struct sock_filter *at = &program->code[i];
+		if (BPF_CLASS(at->code) != BPF_JMP) {
+			continue;
+		}
+		if (at->k == PLACEHOLDER_PID) {
+			at->k = (uint32_t)pid;
+		} else if (at->k == PLACEHOLDER_GROUP) {
+			at->k = (uint32_t)-pid;
+		}
+	}
+}
+
+int seccomp_install(const struct seccomp_program *program, struct err *e)
+{
+	struct sock_fprog filter = {.len = program->len, .filter = program->code};
+
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) != 0) {
+		return err_set_os(e, errno, "cannot install the seccomp filter");
+	}
+	return 0;
+}
