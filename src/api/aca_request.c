@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "api/base64.h"
+#include "base/base64.h"
 #include "base/text.h"
 
 void aca_request_fini(struct aca_request *r)

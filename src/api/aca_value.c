@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "api/aca.h"
-#include "api/base64.h"
+#include "base/base64.h"
 #include "base/unicode.h"
 
 #define NUMBER_MAX_BYTES 8192 /* of JSON text; longer integers travel as text */

@@ -26,15 +26,7 @@
 #include "base/err.h"
 
 /* CALL_OTHER: any other method. No route has it; only an on_error sees it. */
-enum call_method {
-	CALL_GET,
-	CALL_HEAD,
-	CALL_POST,
-	CALL_PUT,
-	CALL_PATCH,
-	CALL_DELETE,
-	CALL_OTHER
-};
+enum call_method { CALL_GET, CALL_HEAD, CALL_POST, CALL_PUT, CALL_PATCH, CALL_DELETE, CALL_OTHER };
 
 /* What a token allows. Ordered: each includes those before it. */
 enum role { ROLE_NONE, ROLE_METRICS, ROLE_EXECUTE, ROLE_ADMIN };
@@ -55,14 +47,15 @@ enum call_next { CALL_GO_ON, CALL_WAIT };
 
 struct call {
 	enum call_method method;
-	const char *path;		/* percent-decoded, as the client sent it */
-	const char *pool;		/* from /sessionPools/{name}/, or NULL */
-	const char *path_identifier;	/* from /identifier/{id}/, or NULL */
-	const char *params[CALL_PARAMS_MAX]; /* the route's {placeholders}, percent-decoded, in order */
+	const char *path;            /* percent-decoded, as the client sent it */
+	const char *pool;            /* from /sessionPools/{name}/, or NULL */
+	const char *path_identifier; /* from /identifier/{id}/, or NULL */
+	const char
+	    *params[CALL_PARAMS_MAX]; /* the route's {placeholders}, percent-decoded, in order */
 	const struct route *route;
 	const struct principal *principal;
 	struct buf body; /* ROUTE_BUFFERED: all of it */
-	void *app;	 /* what the routes were registered with (struct api *) */
+	void *app;       /* what the routes were registered with (struct api *) */
 
 	/* The dialect's: */
 	void *ctx;
@@ -92,8 +85,8 @@ void call_reply_file(struct call *c, int fd, uint64_t size, int64_t modified_wal
 
 /* An answer that comes bit by bit: the writer asks when the socket can take more. */
 struct call_source {
-	/* Writes up to MAX bytes to OUT: how many, 0 when there is nothing now (call_wake later), or
-	 * -1 at the end. */
+	/* Writes up to MAX bytes to OUT: how many, 0 when there is nothing now (call_wake later),
+	 * or -1 at the end. */
 	ssize_t (*read)(struct call_source *s, char *out, size_t max);
 	/* Called once, when all is sent or the client is gone. Frees what S holds. */
 	void (*close)(struct call_source *s);
@@ -121,16 +114,17 @@ struct call_upload {
 
 struct route {
 	enum call_method method;
-	/* Segments without a leading slash; {name} is one segment, {name...} at the end is the rest. */
+	/* Segments without a leading slash; {name} is one segment, {name...} at the end is the
+	 * rest. */
 	const char *pattern;
 	unsigned flags;
-	enum role role; /* what the caller needs; ROLE_NONE: no token */
-	uint64_t max_body_bytes; /* past it: 413 through on_error */
+	enum role role;                          /* what the caller needs; ROLE_NONE: no token */
+	uint64_t max_body_bytes;                 /* past it: 413 through on_error */
 	enum call_next (*begin)(struct call *c); /* may be NULL */
 	void (*handle)(struct call *c);
 	const struct call_upload *upload;
-	/* Answers with E in the dialect's shape; used by the HTTP layer for what it finds itself (no
-	 * token: 401, role: 403, body too large: 413, malformed multipart: 400). */
+	/* Answers with E in the dialect's shape; used by the HTTP layer for what it finds itself
+	 * (no token: 401, role: 403, body too large: 413, malformed multipart: 400). */
 	void (*on_error)(struct call *c, int status, const struct err *e);
 };
 

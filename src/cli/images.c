@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/buf.h"
 #include "base/fd.h"
-#include "cli/base64.h"
 
 #define IMAGES_LAST_NUMBER 9999
 
@@ -83,6 +83,22 @@ static bool is_known(const struct images *im, uint64_t mark)
 	return false;
 }
 
+/* As base64_decode, past the line ends that Python's encodebytes leaves. */
+static int decode(const char *text, size_t len, struct buf *out)
+{
+	cleanup(buf_fini) struct buf plain = BUF_INIT(len);
+	for (size_t at = 0; at < len;) {
+		const char *end = memchr(text + at, '\n', len - at);
+		size_t n = end == NULL ? len - at : (size_t)(end - (text + at));
+		int r = buf_add(&plain, text + at, n);
+		if (r < 0) {
+			return r;
+		}
+		at += n + 1;
+	}
+	return base64_decode(buf_str(&plain), plain.len, out);
+}
+
 static int write_new(struct images *im, const char *extension, const struct buf *bytes,
     char name[IMAGES_NAME_BYTES], struct err *e)
 {
@@ -125,7 +141,7 @@ int images_save(struct images *im, const char *mime_type, const json_t *data,
 		    e, ERR_TOO_LARGE, "too many images in one cell, this one is not saved");
 	}
 	cleanup(buf_fini) struct buf bytes = BUF_INIT(len + 4);
-	int r = kind->is_text ? buf_add(&bytes, text, len) : base64_decode(&bytes, text, len);
+	int r = kind->is_text ? buf_add(&bytes, text, len) : decode(text, len, &bytes);
 	if (r < 0) {
 		return err_set(e, ERR_UNAVAILABLE, "an image is not well-formed base64");
 	}

@@ -158,6 +158,9 @@ static enum line_outcome read_typed(struct line_editor *l, const char **line, si
 {
 	int count = 0;
 	l->cleared = false;
+	/* libedit shows the prompt first and takes the terminal over after, too late for a key
+	 * typed between the two: a Ctrl-D would be lost. */
+	(void)el_set(l->edit, EL_PREP_TERM, 1);
 	const char *text = el_gets(l->edit, &count);
 	if (l->cleared) {
 		(void)fputs("\n", stdout);

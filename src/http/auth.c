@@ -101,8 +101,8 @@ int auth_add(struct auth *a, const char *token, const char *name, enum role role
 {
 	if (!is_token(token)) {
 		return err_set(e, ERR_INVALID,
-		    "the token \"%s\" must be 1 to %d visible ASCII characters without spaces", name,
-		    AUTH_TOKEN_MAX_BYTES);
+		    "the token \"%s\" must be 1 to %d visible ASCII characters without spaces",
+		    name, AUTH_TOKEN_MAX_BYTES);
 	}
 	if (role == ROLE_NONE) {
 		return err_set(e, ERR_INVALID, "the token \"%s\" has no role", name);
@@ -142,8 +142,8 @@ static const char *bearer(const char *header)
 	return header + strspn(header, " \t");
 }
 
-enum auth_result auth_check(const struct auth *a, const char *header, int64_t now_wall_us,
-    const struct principal **out)
+enum auth_result auth_check(
+    const struct auth *a, const char *header, int64_t now_wall_us, const struct principal **out)
 {
 	if (a->disabled) {
 		*out = &anyone;

@@ -16,9 +16,9 @@
 
 enum auth_result {
 	AUTH_OK = 0,
-	AUTH_MISSING,	/* no Authorization header */
+	AUTH_MISSING,   /* no Authorization header */
 	AUTH_MALFORMED, /* not "Bearer <token>" (RFC 6750, 2.1) */
-	AUTH_UNKNOWN,	/* no such token */
+	AUTH_UNKNOWN,   /* no such token */
 	AUTH_EXPIRED,
 };
 
@@ -33,15 +33,15 @@ void auth_set_disabled(struct auth *a);
 bool auth_is_disabled(const struct auth *a);
 
 /* Adds a token. All texts are copied (the token as its digest). POOL: the only pool it may use, or
- * NULL. EXPIRES_WALL_US: 0 for never. -1 with *E for an empty or too long token, one with bytes that
- * no header can carry, one that is there already, ROLE_NONE, or too many. */
+ * NULL. EXPIRES_WALL_US: 0 for never. -1 with *E for an empty or too long token, one with bytes
+ * that no header can carry, one that is there already, ROLE_NONE, or too many. */
 int auth_add(struct auth *a, const char *token, const char *name, enum role role, const char *pool,
     int64_t expires_wall_us, struct err *e);
 
 /* HEADER is the Authorization header's value or NULL. On AUTH_OK *OUT is the principal, borrowed
  * from A; otherwise *OUT is untouched. The scheme is compared without case. */
-enum auth_result auth_check(const struct auth *a, const char *header, int64_t now_wall_us,
-    const struct principal **out);
+enum auth_result auth_check(
+    const struct auth *a, const char *header, int64_t now_wall_us, const struct principal **out);
 
 /* What to tell the one who was refused. */
 const char *auth_result_text(enum auth_result r);

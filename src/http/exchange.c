@@ -54,7 +54,8 @@ const char *call_query(struct call *c, const char *name)
 		return NULL;
 	}
 	if (percent_decode(s.value, len, node->text) < 0) {
-		memcpy(node->text, s.value, len + 1); /* clients that do not encode send a bare '%' */
+		memcpy(
+		    node->text, s.value, len + 1); /* clients that do not encode send a bare '%' */
 	}
 	node->next = x->texts;
 	x->texts = node;
@@ -94,8 +95,7 @@ static const char *const code_names[] = {
 static void plain_error(struct call *c, int status, const struct err *e)
 {
 	call_reply_json(c, status,
-	    json_pack(
-		"{s:{s:s, s:s}}", "error", "code", code_names[e->code], "message", e->text));
+	    json_pack("{s:{s:s, s:s}}", "error", "code", code_names[e->code], "message", e->text));
 }
 
 void exchange_error(struct exchange *x, int status, const struct err *e)
@@ -113,8 +113,8 @@ void exchange_error(struct exchange *x, int status, const struct err *e)
 	}
 }
 
-static void refuse(
-    struct exchange *x, int status, enum err_code code, const char *fmt, ...) printf_like(4, 5);
+static void refuse(struct exchange *x, int status, enum err_code code, const char *fmt, ...)
+    printf_like(4, 5);
 
 static void refuse(struct exchange *x, int status, enum err_code code, const char *fmt, ...)
 {
@@ -164,7 +164,8 @@ static const char *read_framing(struct exchange *x)
 	(void)MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, on_head_field, &f);
 	if (f.encodings > 0) {
 		x->body_expected = BODY_UNKNOWN;
-		if (f.length == NULL && f.encodings == 1 && strcasecmp(f.encoding, "chunked") == 0) {
+		if (f.length == NULL && f.encodings == 1 &&
+		    strcasecmp(f.encoding, "chunked") == 0) {
 			return NULL;
 		}
 		return "the only Transfer-Encoding is chunked, once, and without a Content-Length";
@@ -196,8 +197,8 @@ static void add_allow(struct exchange *x)
 	}
 	for (unsigned m = 0; m < CALL_OTHER; m++) {
 		if ((allowed & (1U << m)) != 0) {
-			int n = snprintf(list + len, sizeof(list) - len, "%s%s", len > 0 ? ", " : "",
-			    method_name((enum call_method)m));
+			int n = snprintf(list + len, sizeof(list) - len, "%s%s",
+			    len > 0 ? ", " : "", method_name((enum call_method)m));
 			len += (size_t)n;
 		}
 	}
@@ -249,8 +250,8 @@ static int authenticate(struct exchange *x)
 	}
 	const char *header = call_header(c, MHD_HTTP_HEADER_AUTHORIZATION);
 	enum auth_result r = x->http->auth != NULL
-	    ? auth_check(x->http->auth, header, clock_wall_us(), &c->principal)
-	    : AUTH_UNKNOWN;
+				 ? auth_check(x->http->auth, header, clock_wall_us(), &c->principal)
+				 : AUTH_UNKNOWN;
 	if (r != AUTH_OK) {
 		call_set_header(c, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
 		refuse(x, MHD_HTTP_UNAUTHORIZED, ERR_DENIED, "%s", auth_result_text(r));
@@ -350,7 +351,8 @@ static void take_body(struct exchange *x, const char *data, size_t len)
 			exchange_error(x, MHD_HTTP_BAD_REQUEST, &e);
 		} else if (r > 0) {
 			/* The upload has answered; this is for one that forgot to. */
-			refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "the upload failed");
+			refuse(
+			    x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "the upload failed");
 		}
 	} else if ((route->flags & ROUTE_BUFFERED) != 0 && buf_add(&x->call.body, data, len) < 0) {
 		refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
@@ -444,8 +446,9 @@ static void read_head(struct exchange *x, const char *url)
 	c->body = BUF_INIT((size_t)body_limit(x));
 	if ((c->route->flags & ROUTE_BUFFERED) != 0 && x->body_expected != BODY_UNKNOWN) {
 		/* The usual body in one piece; a failure shows when bytes come. */
-		(void)buf_reserve(&c->body,
-		    x->body_expected < BODY_FIRST_BYTES ? (size_t)x->body_expected : BODY_FIRST_BYTES);
+		(void)buf_reserve(&c->body, x->body_expected < BODY_FIRST_BYTES
+						? (size_t)x->body_expected
+						: BODY_FIRST_BYTES);
 	}
 	if ((c->route->flags & ROUTE_MULTIPART) != 0 && upload_new(x) < 0) {
 		return;
@@ -486,11 +489,10 @@ static enum MHD_Result after_handle(struct exchange *x)
 	return MHD_YES;
 }
 
-static struct exchange *exchange_new(
-    struct http *h, struct MHD_Connection *mhd, const char *method)
+static struct exchange *exchange_new(struct http *h, struct MHD_Connection *mhd, const char *method)
 {
-	const union MHD_ConnectionInfo *info =
-	    MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+	    mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	if (info == NULL || info->socket_context == NULL) {
 		return NULL;
 	}
@@ -596,8 +598,8 @@ static void exchange_free(struct exchange *x)
 	free(x);
 }
 
-void exchange_completed(void *http, struct MHD_Connection *mhd, void **exchange,
-    enum MHD_RequestTerminationCode why)
+void exchange_completed(
+    void *http, struct MHD_Connection *mhd, void **exchange, enum MHD_RequestTerminationCode why)
 {
 	(void)mhd;
 	(void)why;

@@ -1,13 +1,13 @@
 /*
- * internal: what the files of this room share: the server, a connection, and an exchange (one request
- * and its answer). Nobody outside of src/http includes this.
+ * internal: what the files of this room share: the server, a connection, and an exchange (one
+ * request and its answer). Nobody outside of src/http includes this.
  *
- * An exchange lives from the first time libmicrohttpd hands a request over until it says the request
- * is completed; it is freed there and nowhere else. While the dialect works, the connection is
- * suspended: libmicrohttpd does not look at it, so our own watch does.
+ * An exchange lives from the first time libmicrohttpd hands a request over until it says the
+ * request is completed; it is freed there and nowhere else. While the dialect works, the connection
+ * is suspended: libmicrohttpd does not look at it, so our own watch does.
  *
- *     HEAD ──▶ (BEGIN: suspended until call_continue) ──▶ BODY ──▶ HANDLE (suspended until answered)
- *       └───────────── an answer may come at any point ──────────────┘──▶ QUEUED
+ *     HEAD ──▶ (BEGIN: suspended until call_continue) ──▶ BODY ──▶ HANDLE (suspended until
+ * answered) └───────────── an answer may come at any point ──────────────┘──▶ QUEUED
  */
 #ifndef HTTP_INTERNAL_H
 #define HTTP_INTERNAL_H
@@ -50,10 +50,10 @@ struct http {
 	uint32_t idle_timeout_ms;
 	size_t connection_memory_bytes;
 	char *tls_cert, *tls_key; /* PEM, until started */
-	char start_reason[256];	  /* what libmicrohttpd said while it started */
+	char start_reason[256];   /* what libmicrohttpd said while it started */
 	bool starting, draining, freeing;
 
-	uv_poll_t poll;	      /* libmicrohttpd's epoll descriptor */
+	uv_poll_t poll;       /* libmicrohttpd's epoll descriptor */
 	uv_timer_t timer;     /* libmicrohttpd's next time-out */
 	uv_timer_t hangup;    /* exchanges that wait long enough to be watched */
 	uv_timer_t tick;      /* slow heads and bodies, files that shrink */
@@ -82,7 +82,7 @@ struct conn {
 	enum conn_phase phase;
 	uint64_t phase_since_ms;
 	uint64_t body_bytes; /* in CONN_BODY, so far */
-	bool linger;	     /* bytes may be unread when it closes */
+	bool linger;         /* bytes may be unread when it closes */
 };
 
 enum stage { STAGE_HEAD, STAGE_BEGIN, STAGE_BODY, STAGE_HANDLE, STAGE_QUEUED };
@@ -110,17 +110,17 @@ struct exchange {
 	uint64_t suspended_ms;
 
 	enum stage stage;
-	bool suspended;	 /* in libmicrohttpd */
-	bool continued;	 /* call_continue was called */
-	bool answered;	 /* one of the call_reply functions was called */
-	bool told_gone;	 /* call->gone was called, or must not be any more */
-	bool dead;	 /* the connection is to be closed without an answer */
-	bool reading;	 /* in source->read */
-	bool woken;	 /* call_wake during source->read */
+	bool suspended;  /* in libmicrohttpd */
+	bool continued;  /* call_continue was called */
+	bool answered;   /* one of the call_reply functions was called */
+	bool told_gone;  /* call->gone was called, or must not be any more */
+	bool dead;       /* the connection is to be closed without an answer */
+	bool reading;    /* in source->read */
+	bool woken;      /* call_wake during source->read */
 	bool must_close; /* the request's framing is not to be trusted after the head */
 
 	uint64_t body_expected; /* Content-Length, or UINT64_MAX for chunked */
-	uint64_t body_bytes;	/* seen so far */
+	uint64_t body_bytes;    /* seen so far */
 	struct multipart *multipart;
 
 	struct header headers[CALL_HEADERS_MAX];
@@ -154,8 +154,8 @@ void exchange_resume(struct exchange *x);
 /* exchange.c */
 enum MHD_Result exchange_access(void *http, struct MHD_Connection *mhd, const char *url,
     const char *method, const char *version, const char *data, size_t *size, void **exchange);
-void exchange_completed(void *http, struct MHD_Connection *mhd, void **exchange,
-    enum MHD_RequestTerminationCode why);
+void exchange_completed(
+    void *http, struct MHD_Connection *mhd, void **exchange, enum MHD_RequestTerminationCode why);
 /* The client has left, or the server ends. */
 void exchange_hung_up(struct exchange *x);
 /* Answers with *E in the route's shape, or the default's. */

@@ -51,7 +51,8 @@ static bool throw_away(int fd)
 static void on_ready(struct watch *w)
 {
 	struct linger_entry *e = container_of(w, struct linger_entry, watch);
-	if (!throw_away(e->fd) || watch_add(e->linger->watches, w, e->fd, EPOLLIN | EPOLLRDHUP) < 0) {
+	if (!throw_away(e->fd) ||
+	    watch_add(e->linger->watches, w, e->fd, EPOLLIN | EPOLLRDHUP) < 0) {
 		entry_end(e);
 	}
 }

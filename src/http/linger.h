@@ -3,8 +3,8 @@
  *
  * A socket that is closed with unread bytes makes the kernel send a reset, and a reset can take an
  * answer that was already sent away from the client. So a duplicate of the descriptor is kept, what
- * still comes is thrown away, and the socket is closed when the client closes, or at a bound of time
- * or number. RFC 9112, 9.6, asks for this.
+ * still comes is thrown away, and the socket is closed when the client closes, or at a bound of
+ * time or number. RFC 9112, 9.6, asks for this.
  */
 #ifndef HTTP_LINGER_H
 #define HTTP_LINGER_H

@@ -18,8 +18,8 @@ static bool is_token_char(char c)
 	return (unsigned char)c > ' ' && c != ';' && c != '"' && c != 0x7f;
 }
 
-/* Reads a quoted string behind its first quote, or a bare token, into OUT (of strlen(at) + 1 bytes).
- * Returns what is behind it, or NULL when a closing quote is missing. */
+/* Reads a quoted string behind its first quote, or a bare token, into OUT (of strlen(at) + 1
+ * bytes). Returns what is behind it, or NULL when a closing quote is missing. */
 static const char *read_value(const char *at, char *out)
 {
 	if (*at != '"') {
@@ -87,7 +87,8 @@ static int set_boundary(struct multipart *m, const char *boundary, struct err *e
 	size_t len = strlen(boundary);
 	if (len == 0 || len > MULTIPART_BOUNDARY_MAX_BYTES) {
 		return err_set(e, ERR_INVALID,
-		    "the multipart boundary must have 1 to %d characters", MULTIPART_BOUNDARY_MAX_BYTES);
+		    "the multipart boundary must have 1 to %d characters",
+		    MULTIPART_BOUNDARY_MAX_BYTES);
 	}
 	memcpy(m->delimiter, "\r\n--", 4);
 	memcpy(m->delimiter + 4, boundary, len + 1);
@@ -109,7 +110,8 @@ int multipart_init(struct multipart *m, const char *content_type, const struct m
 {
 	static const char type[] = "multipart/form-data";
 	size_t len = sizeof(type) - 1;
-	*m = (struct multipart){.sink = sink, .ctx = ctx, .head = BUF_INIT(MULTIPART_HEAD_MAX_BYTES)};
+	*m = (struct multipart){
+	    .sink = sink, .ctx = ctx, .head = BUF_INIT(MULTIPART_HEAD_MAX_BYTES)};
 	const char *rest = content_type != NULL ? content_type + strspn(content_type, " \t") : "";
 	if (strncasecmp(rest, type, len) != 0 || strchr("; \t", rest[len]) == NULL) {
 		return err_set(e, ERR_INVALID,
@@ -239,9 +241,9 @@ static int was_no_boundary(struct multipart *m)
 {
 	m->state = MULTIPART_DATA;
 	return give_held(m, m->delimiter, m->delimiter_len) != 0 ||
-		give_data(m, m->padding, m->padding_len) != 0
-	    ? 1
-	    : 0;
+		       give_data(m, m->padding, m->padding_len) != 0
+		   ? 1
+		   : 0;
 }
 
 /* One byte behind the boundary: "--" ends it all, blanks and a line break begin a part. */
@@ -260,7 +262,7 @@ static int feed_padding(struct multipart *m, char c, size_t *used)
 		return end_part(m);
 	}
 	bool goes_on = last == '\r' || last == '-' ? false
-	    : c == '-'				   ? m->padding_len == 0
+		       : c == '-'                  ? m->padding_len == 0
 						   : c == ' ' || c == '\t' || c == '\r';
 	if (goes_on && fits) {
 		m->padding[m->padding_len++] = c;
@@ -317,7 +319,7 @@ static int begin_part(struct multipart *m, const char *parameters, struct err *e
 static bool is_identity(const char *encoding)
 {
 	return strcasecmp(encoding, "binary") == 0 || strcasecmp(encoding, "8bit") == 0 ||
-	    strcasecmp(encoding, "7bit") == 0;
+	       strcasecmp(encoding, "7bit") == 0;
 }
 
 /* What the rest of LINE is when it is the header NAME, else NULL. */
@@ -368,7 +370,8 @@ static bool ends_with(const struct buf *b, const char *text)
 }
 
 /* Takes bytes up to the end of a line. The headers end with an empty one. */
-static int feed_head(struct multipart *m, const char *bytes, size_t len, size_t *used, struct err *e)
+static int feed_head(
+    struct multipart *m, const char *bytes, size_t len, size_t *used, struct err *e)
 {
 	const char *newline = memchr(bytes, '\n', len);
 	*used = newline != NULL ? (size_t)(newline - bytes) + 1 : len;
@@ -417,6 +420,6 @@ int multipart_feed(struct multipart *m, const char *bytes, size_t len, struct er
 int multipart_finish(const struct multipart *m, struct err *e)
 {
 	return m->state == MULTIPART_EPILOGUE
-	    ? 0
-	    : err_set(e, ERR_INVALID, "the multipart body ends before its closing boundary");
+		   ? 0
+		   : err_set(e, ERR_INVALID, "the multipart body ends before its closing boundary");
 }

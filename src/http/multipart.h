@@ -1,6 +1,7 @@
 /*
- * multipart: multipart/form-data (RFC 7578, RFC 2046 5.1), pushed in as it comes and handed on as it
- * comes: nothing of a part's data is kept but what may be the start of a boundary. Pure: no sockets.
+ * multipart: multipart/form-data (RFC 7578, RFC 2046 5.1), pushed in as it comes and handed on as
+ * it comes: nothing of a part's data is kept but what may be the start of a boundary. Pure: no
+ * sockets.
  *
  * Written here although libmicrohttpd has a post processor, because that one does not say where a
  * part ends (two files of one name run together), cuts file names at a quoted quote and knows no
@@ -8,8 +9,9 @@
  * buffer only. Its ways are not what Azure's clients test against either.
  *
  * - A line that begins with the boundary but goes on otherwise is data, as RFC 2046 and Go have it.
- * - A file name is taken as the bytes sent (UTF-8 with every client of today); "%22" and a backslash
- *   before a quote or a backslash are undone (WHATWG and curl), filename* (RFC 5987, UTF-8) wins.
+ * - A file name is taken as the bytes sent (UTF-8 with every client of today); "%22" and a
+ * backslash before a quote or a backslash are undone (WHATWG and curl), filename* (RFC 5987, UTF-8)
+ * wins.
  * - Preamble and epilogue are skipped. A Content-Transfer-Encoding that changes bytes is refused.
  */
 #ifndef HTTP_MULTIPART_H
@@ -22,7 +24,7 @@
 #include "base/err.h"
 
 #define MULTIPART_BOUNDARY_MAX_BYTES 70 /* RFC 2046, 5.1.1 */
-#define MULTIPART_HEAD_MAX_BYTES 8192	/* the headers of one part */
+#define MULTIPART_HEAD_MAX_BYTES 8192   /* the headers of one part */
 #define MULTIPART_PARTS_MAX 1000
 #define MULTIPART_PADDING_MAX_BYTES 64 /* blanks behind a boundary */
 
@@ -36,9 +38,9 @@ struct multipart_sink {
 };
 
 enum multipart_state {
-	MULTIPART_DATA,	   /* of a part, or the preamble */
+	MULTIPART_DATA,    /* of a part, or the preamble */
 	MULTIPART_PADDING, /* behind a boundary */
-	MULTIPART_HEAD,	   /* a part's headers */
+	MULTIPART_HEAD,    /* a part's headers */
 	MULTIPART_EPILOGUE,
 };
 

@@ -5,7 +5,8 @@
 #include "base/text.h"
 #include "http/internal.h"
 
-/* Of a source's response without chunks (HTTP/1.0 clients); with chunks the connection's is used. */
+/* Of a source's response without chunks (HTTP/1.0 clients); with chunks the connection's is used.
+ */
 #define SOURCE_BUFFER_BYTES 4096
 /* How often a source is asked again that said "nothing" and was woken in the same breath. */
 #define SOURCE_TRIES 4
@@ -36,8 +37,8 @@ void call_set_header(struct call *c, const char *name, const char *value)
 	cleanup(text_free) char *own_name = strdup(name);
 	cleanup(text_free) char *own_value = strdup(value);
 	if (own_name != NULL && own_value != NULL) {
-		x->headers[x->header_count++] =
-		    (struct header){.name = steal(&own_name), .value = steal(&own_value)};
+		x->headers[x->header_count++] = (struct header){
+		    .name = steal(&own_name), .value = steal(&own_value)};
 	}
 }
 
@@ -88,8 +89,8 @@ void reply_forget(struct exchange *x)
 
 struct MHD_Response *reply_from_buf(struct buf *body)
 {
-	struct MHD_Response *r =
-	    MHD_create_response_from_buffer(body->len, body->data, MHD_RESPMEM_MUST_FREE);
+	struct MHD_Response *r = MHD_create_response_from_buffer(
+	    body->len, body->data, MHD_RESPMEM_MUST_FREE);
 	if (r == NULL) {
 		buf_fini(body);
 		return NULL;

@@ -42,7 +42,7 @@ static bool range_applies(struct call *c, const char *tag, const char *date)
 {
 	const char *if_range = call_header(c, MHD_HTTP_HEADER_IF_RANGE);
 	return if_range == NULL || strcmp(if_range, tag) == 0 ||
-	    (date[0] != '\0' && strcmp(if_range, date) == 0);
+	       (date[0] != '\0' && strcmp(if_range, date) == 0);
 }
 
 static struct MHD_Response *empty_response(void)
@@ -50,14 +50,13 @@ static struct MHD_Response *empty_response(void)
 	return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
 }
 
-static struct MHD_Response *file_response(
-    struct exchange *x, int *fd, const struct range *range)
+static struct MHD_Response *file_response(struct exchange *x, int *fd, const struct range *range)
 {
 	if (range->len == 0) {
 		return empty_response();
 	}
-	struct MHD_Response *r =
-	    MHD_create_response_from_fd_at_offset64(range->len, *fd, range->first);
+	struct MHD_Response *r = MHD_create_response_from_fd_at_offset64(
+	    range->len, *fd, range->first);
 	if (r == NULL) {
 		return NULL;
 	}
@@ -73,7 +72,8 @@ static void refuse_range(struct exchange *x, uint64_t size)
 	char text[48];
 	(void)snprintf(text, sizeof(text), "bytes */%" PRIu64, size);
 	call_set_header(&x->call, MHD_HTTP_HEADER_CONTENT_RANGE, text);
-	(void)err_set(&e, ERR_INVALID, "the range is outside of the file's %" PRIu64 " bytes", size);
+	(void)err_set(
+	    &e, ERR_INVALID, "the range is outside of the file's %" PRIu64 " bytes", size);
 	exchange_error(x, MHD_HTTP_RANGE_NOT_SATISFIABLE, &e);
 }
 
@@ -100,7 +100,8 @@ void call_reply_file(struct call *c, int file, uint64_t size, int64_t modified_w
 	x->file_done_ctx = done_ctx;
 	char tag[ETAG_BYTES];
 	char date[HTTP_DATE_BYTES];
-	(void)snprintf(tag, sizeof(tag), "\"%" PRIx64 "-%" PRIx64 "\"", size, (uint64_t)modified_wall_us);
+	(void)snprintf(
+	    tag, sizeof(tag), "\"%" PRIx64 "-%" PRIx64 "\"", size, (uint64_t)modified_wall_us);
 	http_date(modified_wall_us, date);
 	call_set_header(c, MHD_HTTP_HEADER_ETAG, tag);
 	call_set_header(c, MHD_HTTP_HEADER_LAST_MODIFIED, date);

@@ -7,7 +7,11 @@
 
 #include "base/compiler.h"
 
-enum piece_kind { PIECE_REST, PIECE_PARAM, PIECE_LITERAL }; /* ordered: the better match is greater */
+enum piece_kind {
+	PIECE_REST,
+	PIECE_PARAM,
+	PIECE_LITERAL
+}; /* ordered: the better match is greater */
 
 /* One segment of a pattern. */
 struct piece {
@@ -112,7 +116,8 @@ static int piece_parse(const char *text, size_t len, struct piece *out)
 		return -EINVAL;
 	}
 	if (text[0] != '{') {
-		return memchr(text, '{', len) == NULL && memchr(text, '}', len) == NULL ? 0 : -EINVAL;
+		return memchr(text, '{', len) == NULL && memchr(text, '}', len) == NULL ? 0
+											: -EINVAL;
 	}
 	if (len < 3 || text[len - 1] != '}') {
 		return -EINVAL;
@@ -163,8 +168,8 @@ int router_add(struct router *r, const struct route *routes, size_t count, void 
 	return 0;
 }
 
-/* Cuts RAW up into segments written to OUT, which has room for strlen(raw) + 1 bytes a copy. Returns
- * 0, -EINVAL, or -ENOENT for more segments than any path of ours has. */
+/* Cuts RAW up into segments written to OUT, which has room for strlen(raw) + 1 bytes a copy.
+ * Returns 0, -EINVAL, or -ENOENT for more segments than any path of ours has. */
 static int path_split(const char *raw, char *out, struct path *p)
 {
 	p->count = 0;
@@ -226,7 +231,7 @@ static const struct entry *find_entry(const struct router *r, enum call_method m
 		*allowed |= 1U << e->route->method;
 		int suits = method_suits(e->route->method, method);
 		bool better = best == NULL || e->rank > best->rank ||
-		    (e->rank == best->rank && suits > best_suits);
+			      (e->rank == best->rank && suits > best_suits);
 		if (suits > 0 && better) {
 			best = e;
 			best_suits = suits;
@@ -246,8 +251,8 @@ static void join(char *const *segments, size_t count, char *out)
 	}
 }
 
-static void fill_params(
-    const struct entry *e, char *const *segments, size_t count, char *joined, struct route_match *out)
+static void fill_params(const struct entry *e, char *const *segments, size_t count, char *joined,
+    struct route_match *out)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < e->count; i++) {
@@ -269,8 +274,8 @@ static int try_from(const struct router *r, enum call_method method, const struc
 	bool has_id = count >= 2 && strcmp(segments[0], "identifier") == 0;
 	for (size_t skip = has_id ? 2 : 0;; skip = 0) {
 		unsigned allowed = 0;
-		const struct entry *e =
-		    find_entry(r, method, segments + skip, count - skip, &allowed);
+		const struct entry *e = find_entry(
+		    r, method, segments + skip, count - skip, &allowed);
 		if (allowed != 0) {
 			out->path_identifier = skip > 0 ? segments[1] : NULL;
 			out->allowed = allowed;
@@ -312,14 +317,16 @@ int router_find(
 	if (path[0] != '/') {
 		return -EINVAL;
 	}
-	/* Three texts of at most the path's length: all of it decoded, cut up, and {rest...} joined. */
+	/* Three texts of at most the path's length: all of it decoded, cut up, and {rest...}
+	 * joined. */
 	size_t room = strlen(path) + 1;
 	char *text = malloc(3 * room);
 	if (text == NULL) {
 		return -ENOMEM;
 	}
 	struct path p;
-	int err = percent_decode(path, room - 1, text) < 0 ? -EINVAL : path_split(path, text + room, &p);
+	int err = percent_decode(path, room - 1, text) < 0 ? -EINVAL
+							   : path_split(path, text + room, &p);
 	if (err == -EINVAL) {
 		free(text);
 		return err;

@@ -1,9 +1,9 @@
 /*
  * router: from a request's path to a route. Pure: no sockets, no HTTP library.
  *
- * A path is cut at "/" first and percent-decoded after, so "%2F" in a name stays inside its segment.
- * Empty segments are skipped: "//" is "/", and a slash at the end means nothing. In front of a
- * route's pattern a path may have
+ * A path is cut at "/" first and percent-decoded after, so "%2F" in a name stays inside its
+ * segment. Empty segments are skipped: "//" is "/", and a slash at the end means nothing. In front
+ * of a route's pattern a path may have
  *
  *     …/sessionPools/{name}/     anything, then the pool (docs of Azure: poolManagementEndpoint)
  *     identifier/{id}/           the session identifier, a documented form of Azure's
@@ -40,8 +40,9 @@ struct route_match {
 struct router *router_new(void);
 void router_free(struct router *r);
 
-/* 0, -ENOMEM, -ENOSPC past ROUTER_ROUTES_MAX, or -EINVAL for a pattern that is not well formed (empty
- * segment, too many segments or placeholders, {rest...} not at the end). All or none is added. */
+/* 0, -ENOMEM, -ENOSPC past ROUTER_ROUTES_MAX, or -EINVAL for a pattern that is not well formed
+ * (empty segment, too many segments or placeholders, {rest...} not at the end). All or none is
+ * added. */
 int router_add(struct router *r, const struct route *routes, size_t count, void *app);
 
 /* Looks PATH (without the query) up for METHOD; HEAD falls back on a GET route. 0; -ENOENT: no such

@@ -65,8 +65,8 @@ static void on_timer(uv_timer_t *timer)
 }
 
 /* Runs libmicrohttpd until it has nothing to do now, within bounds, and sets the timer for what it
- * wants later. An earlier time-out than the one that is set cannot come up: all are equally long and
- * start at the last activity. */
+ * wants later. An earlier time-out than the one that is set cannot come up: all are equally long
+ * and start at the last activity. */
 static void run(struct http *h)
 {
 	MHD_UNSIGNED_LONG_LONG timeout_ms = 0;
@@ -196,7 +196,8 @@ static void on_tick(uv_timer_t *timer)
 	for (struct link *l = h->conns.next; l != &h->conns; l = l->next) {
 		struct conn *c = container_of(l, struct conn, link);
 		if (conn_is_too_slow(c, now_ms)) {
-			(void)shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd sees the end and closes */
+			(void)shutdown(
+			    c->fd, SHUT_RDWR); /* libmicrohttpd sees the end and closes */
 		}
 	}
 	cut_shrunk_files(h);
@@ -208,8 +209,8 @@ static void on_tick(uv_timer_t *timer)
 
 static void conn_started(struct http *h, struct MHD_Connection *mhd, void **socket_context)
 {
-	const union MHD_ConnectionInfo *info =
-	    MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+	    mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
 	struct conn *c = info != NULL ? calloc(1, sizeof(*c)) : NULL;
 	if (c == NULL) {
 		return; /* its first request is refused */
@@ -281,9 +282,9 @@ static int read_tls(struct http *h, const struct http_config *config, struct err
 		return err_set(e, ERR_UNSUPPORTED, "this libmicrohttpd was built without TLS");
 	}
 	return read_pem(config->tls_cert_file, &h->tls_cert, e) < 0 ||
-		read_pem(config->tls_key_file, &h->tls_key, e) < 0
-	    ? -1
-	    : 0;
+		       read_pem(config->tls_key_file, &h->tls_key, e) < 0
+		   ? -1
+		   : 0;
 }
 
 static void free_addresses(struct addrinfo **list)
@@ -296,8 +297,8 @@ static void free_addresses(struct addrinfo **list)
 /* A listening socket on one address, or -errno. */
 static int listen_at(const struct addrinfo *a)
 {
-	cleanup(fd_close) int fd =
-	    socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+	cleanup(fd_close) int fd = socket(
+	    a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
 	int on = 1;
 	int off = 0;
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
@@ -330,7 +331,8 @@ static int bind_to(struct http *h, const struct http_config *config, struct err 
 	(void)snprintf(port, sizeof(port), "%u", (unsigned)config->port);
 	int gai = getaddrinfo(address, port, &hints, &list);
 	if (gai != 0) {
-		return err_set(e, ERR_INVALID, "cannot listen on \"%s\": %s", address, gai_strerror(gai));
+		return err_set(
+		    e, ERR_INVALID, "cannot listen on \"%s\": %s", address, gai_strerror(gai));
 	}
 	int fd = -EADDRNOTAVAIL;
 	for (const struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) {
@@ -387,13 +389,13 @@ struct http *http_new(uv_loop_t *loop, const struct http_config *config, struct 
 	h->loop = loop;
 	h->listen_fd = -1;
 	h->auth = config->auth;
-	h->connections_max =
-	    config->connections_max != 0 ? config->connections_max : CONNECTIONS_DEFAULT;
-	h->idle_timeout_ms =
-	    config->idle_timeout_ms != 0 ? config->idle_timeout_ms : IDLE_DEFAULT_MS;
+	h->connections_max = config->connections_max != 0 ? config->connections_max
+							  : CONNECTIONS_DEFAULT;
+	h->idle_timeout_ms = config->idle_timeout_ms != 0 ? config->idle_timeout_ms
+							  : IDLE_DEFAULT_MS;
 	h->connection_memory_bytes = config->connection_memory_bytes != 0
-	    ? config->connection_memory_bytes
-	    : CONNECTION_MEMORY_DEFAULT_BYTES;
+					 ? config->connection_memory_bytes
+					 : CONNECTION_MEMORY_DEFAULT_BYTES;
 	link_init(&h->conns);
 	link_init(&h->calls);
 	link_init(&h->waiting);

@@ -2,9 +2,9 @@
  * server: HTTP/1.1, with or without TLS, on a libuv loop. It serves the routes of the dialects, who
  * see of it only api/call.h.
  *
- * libmicrohttpd runs in external epoll mode on the loop's thread: its epoll descriptor is watched by
- * the loop, and it is run at most once a turn, after all events of the turn, so that any number of
- * answers given in a turn cost one run.
+ * libmicrohttpd runs in external epoll mode on the loop's thread: its epoll descriptor is watched
+ * by the loop, and it is run at most once a turn, after all events of the turn, so that any number
+ * of answers given in a turn cost one run.
  *
  * What every answer has: "X-Content-Type-Options: nosniff", a Date, no Server. What libmicrohttpd
  * refuses before there is a request (headers that do not fit, a malformed request line or chunk) is
@@ -13,14 +13,14 @@
  * A client that closes its sending side while an answer is not there yet, or while a source has
  * nothing to send, counts as gone, as with nginx. It is noticed some 20 ms after the wait began.
  *
- * Bounds: connections (config); a connection's memory (config); a request's body (route); the time a
- * connection may be silent (config); the time a head may take to arrive (idle time + 10 s) and the
- * least speed of a body (4 KiB/s after the idle time).
+ * Bounds: connections (config); a connection's memory (config); a request's body (route); the time
+ * a connection may be silent (config); the time a head may take to arrive (idle time + 10 s) and
+ * the least speed of a body (4 KiB/s after the idle time).
  *
  * A body that is refused at once is answered without reading it when its Content-Length is past
  * 64 KiB; the connection then closes, but only after the rest of what was sent has been thrown away
- * (bounded), since closing with unread bytes could take the answer from the client. A refusal in the
- * middle of a body is answered at the end of it, and the connection lives on.
+ * (bounded), since closing with unread bytes could take the answer from the client. A refusal in
+ * the middle of a body is answered at the end of it, and the connection lives on.
  *
  * SIGPIPE is ignored from http_start() on, since sendfile() knows no other way.
  */
@@ -33,15 +33,15 @@
 #include "http/auth.h"
 
 struct http_config {
-	const char *address; /* name or literal; NULL: 127.0.0.1 */
-	uint16_t port;	     /* 0: any free one, see http_port() */
+	const char *address;       /* name or literal; NULL: 127.0.0.1 */
+	uint16_t port;             /* 0: any free one, see http_port() */
 	const char *tls_cert_file; /* PEM, both or none */
 	const char *tls_key_file;
-	unsigned connections_max;	/* 0: 4096 */
-	uint32_t idle_timeout_ms;	/* 0: 75 s; rounded up to a second */
+	unsigned connections_max;       /* 0: 4096 */
+	uint32_t idle_timeout_ms;       /* 0: 75 s; rounded up to a second */
 	size_t connection_memory_bytes; /* 0: 64 KiB; a request's head must fit in about half */
-	const struct auth *auth;	/* borrowed */
-	const char *default_pool;	/* the pool of a call whose pool is NULL; copied */
+	const struct auth *auth;        /* borrowed */
+	const char *default_pool;       /* the pool of a call whose pool is NULL; copied */
 };
 
 struct http;
@@ -62,7 +62,8 @@ void http_set_default_error(
 /* The port that is listened on, in host order. */
 uint16_t http_port(const struct http *h);
 
-/* No new connections. Those that are there finish; each answer from now on says Connection: close. */
+/* No new connections. Those that are there finish; each answer from now on says Connection: close.
+ */
 void http_stop_listening(struct http *h);
 
 /* Requests that are not answered completely. */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -127,6 +128,7 @@ static int execute(const struct ipc_message *m)
 	struct python_result result;
 	uint64_t start_us = clock_mono_us();
 	python_execute(&x, &result);
+	(void)fflush(NULL); /* what C libraries printed */
 	result.result.duration_us = clock_mono_us() - start_us;
 	/* At the process limit nothing could be started any more: what fills it is ended. As the
 	 * first process of its namespace the session reaches all of them, and not itself. */

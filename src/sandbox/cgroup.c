@@ -27,6 +27,7 @@
 #include "sandbox/walls.h"
 
 #define PREFIX "carrel-"
+#define V2_TOP "/sys/fs/cgroup" /* where a host has its version 2 hierarchy */
 #define OTHERS_LEAF "carrel.processes"
 #define KEEPER_LEAF "keeper"
 #define MOVE_ROUNDS_MAX 8
@@ -286,12 +287,11 @@ static int open_to_children(const struct plan *plan, int fd, unsigned kinds)
  */
 static int open_parent(const struct plan *plan, const char *own, unsigned kinds)
 {
-	static const char top[] = "/sys/fs/cgroup";
 	cleanup(fd_close) int fd = open_dir(AT_FDCWD, own);
 	if (fd < 0 || controllers_enabled(fd, kinds) || !plan->as_root || plan->cg->simulated) {
 		return fd_take(&fd);
 	}
-	int top_fd = open_dir(AT_FDCWD, top);
+	int top_fd = open_dir(AT_FDCWD, V2_TOP);
 	if (top_fd < 0) {
 		return fd_take(&fd);
 	}
@@ -459,4 +459,28 @@ int cgroups_init(struct cgroups *cg, const char *test_root, uid_t uid, gid_t gid
 	    cgroup_pid_namespace(), (int)getpid(), started);
 	prepare_all(&plan, buf_str(&groups), buf_str(&mounts));
 	return 0;
+}
+
+void cgroups_sweep(const char *test_root)
+{
+	cleanup(buf_fini) struct buf groups = {.max = TEXT_MAX_BYTES};
+	cleanup(buf_fini) struct buf mounts = {.max = MOUNTINFO_MAX_BYTES};
+	if (read_self(test_root, "cgroup", &groups, NULL) < 0 ||
+	    read_self(test_root, "mountinfo", &mounts, NULL) < 0) {
+		return;
+	}
+	static const char *const names[] = {"memory", "pids", "cpu", ""};
+	for (size_t i = 0; i <= array_len(names); i++) {
+		char dir[1024] = V2_TOP;
+		char path[PATH_MAX];
+		if (i < array_len(names) && cgroup_find(buf_str(&groups), buf_str(&mounts),
+						names[i], dir, sizeof(dir)) <= 0) {
+			continue;
+		}
+		(void)snprintf(path, sizeof(path), "%s%s", test_root != NULL ? test_root : "", dir);
+		cleanup(fd_close) int fd = open_dir(AT_FDCWD, path);
+		if (fd >= 0) {
+			remove_leftovers(fd);
+		}
+	}
 }

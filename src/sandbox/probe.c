@@ -351,24 +351,36 @@ static void probe_namespaces(struct sandbox *sb, struct report *report)
 	try_session(sb, report);
 }
 
-/* A directory of the probe's own, where the configuration names none yet. */
-static void probe_landlock(
+static void probe_in_workdir(
     struct sandbox *sb, struct report *report, const struct sandbox_config *config)
 {
 	struct err e = {0};
-	char made[] = "/tmp/carrel-doctor-XXXXXX";
-	struct sandbox_config own = *config;
-	if (own.work_dir == NULL) {
-		own.work_dir = mkdtemp(made);
-	}
-	int r = own.work_dir == NULL ? err_set_os(&e, errno, "cannot make a directory in /tmp")
-				     : workdir_open(&own, &sb->work_fd, &e);
-	if (record(report, WALL_WORKDIR, r, &e) &&
+	if (record(report, WALL_WORKDIR, workdir_open(config, &sb->work_fd, &e), &e) &&
 	    record(report, WALL_USER, identity_drop(sb->config.uid, sb->config.gid, &e), &e) &&
 	    record(report, WALL_CAPS, caps_drop_all(&e), &e)) {
 		try_session(sb, report);
 		(void)unlinkat(sb->work_fd, "trash", AT_REMOVEDIR);
 	}
+}
+
+/* In a directory of the probe's own, where the configuration names none yet. */
+static void probe_landlock(
+    struct sandbox *sb, struct report *report, const struct sandbox_config *config)
+{
+	if (config->work_dir != NULL) {
+		probe_in_workdir(sb, report, config);
+		return;
+	}
+	char made[] = "/tmp/carrel-doctor-XXXXXX";
+	if (mkdtemp(made) == NULL) {
+		fall_short(
+		    report, WALL_WORKDIR, SANDBOX_MISSING, "cannot make a directory in /tmp");
+		return;
+	}
+	struct sandbox_config own = *config;
+	own.work_dir = made;
+	probe_in_workdir(sb, report, &own);
+	(void)rmdir(made);
 }
 
 static void probe(struct sandbox *sb, struct report *report, const struct sandbox_config *config)
@@ -429,6 +441,7 @@ int sandbox_probe(const struct sandbox_config *config, struct sandbox_wall walls
 	if (pid > 0) {
 		wait_for(pid);
 	}
+	cgroups_sweep(config->cgroup_root);
 	int count = collect(report, config->level, walls);
 	(void)munmap(report, sizeof(*report));
 	return count;

@@ -178,6 +178,8 @@ struct cgroups {
  * root. Having none is no error: CG->why tells. Errors are of memory and of tests' files only. */
 int cgroups_init(struct cgroups *cg, const char *test_root, uid_t uid, gid_t gid, struct err *e);
 void cgroups_fini(struct cgroups *cg);
+/* Removes what dead servers left in the caller's groups. */
+void cgroups_sweep(const char *test_root);
 /* Closes the descriptors, in the child. */
 void cgroups_close(struct cgroups *cg);
 bool cgroups_have(const struct cgroups *cg, enum cgroup_kind kind);

@@ -15,7 +15,6 @@
 
 #include "base/fd.h"
 #include "base/text.h"
-#include "cli/base64.h"
 #include "cli/command.h"
 #include "cli/download.h"
 #include "cli/images.h"
@@ -422,8 +421,8 @@ static int enter_folder(void **state)
 static int leave_folder(void **state)
 {
 	static const char *const names[] = {"token", "carrel-ab12cd34-1.png",
-	    "carrel-ab12cd34-2.png", "carrel-ab12cd34-3.png", "carrel-ab12cd34-4.svg", "file",
-	    "link"};
+	    "carrel-ab12cd34-2.png", "carrel-ab12cd34-3.png", "carrel-ab12cd34-4.svg",
+	    "carrel-ab12cd34-5.jpg", "file", "link"};
 	for (size_t i = 0; i < array_len(names); i++) {
 		(void)unlink(names[i]);
 	}
@@ -481,27 +480,7 @@ static void options_token_must_fit_in_a_header(void **state)
 	assert_int_equal(command_exit_of(&e), CLI_EXIT_USER);
 }
 
-/* --- base64 and images --- */
-
-static void base64_decodes_what_is_base64(void **state)
-{
-	(void)state;
-	static const char *const good[][2] = {{"", ""}, {"Zg==", "f"}, {"Zm8=", "fo"},
-	    {"Zm9v", "foo"}, {"Zm9vYg", "foob"}, {"Zm9v\nYmFy\n", "foobar"},
-	    {"+/+/", "\xfb\xff\xbf"}};
-	for (size_t i = 0; i < array_len(good); i++) {
-		cleanup(buf_fini) struct buf b = BUF_INIT(64);
-		assert_int_equal(base64_decode(&b, good[i][0], strlen(good[i][0])), 0);
-		assert_string_equal(buf_str(&b), good[i][1]);
-	}
-	static const char *const bad[] = {"Z", "Zm9vY", "Zm9*", "Zg==Zg==", "Zg===", "Zm-_"};
-	for (size_t i = 0; i < array_len(bad); i++) {
-		cleanup(buf_fini) struct buf b = BUF_INIT(64);
-		assert_int_equal(base64_decode(&b, bad[i], strlen(bad[i])), -EINVAL);
-	}
-	cleanup(buf_fini) struct buf small = BUF_INIT(4);
-	assert_int_equal(base64_decode(&small, "Zm9vYmFy", 8), -EMSGSIZE);
-}
+/* --- images --- */
 
 static int save(struct images *im, const char *type, const char *data, char name[IMAGES_NAME_BYTES])
 {
@@ -528,6 +507,9 @@ static void images_never_replace_a_file(void **state)
 	assert_int_equal(save(&im, "image/svg+xml", "<svg/>", name), 0);
 	assert_file("carrel-ab12cd34-4.svg", "<svg/>");
 	assert_int_equal(save(&im, "image/png", "not base64!", name), -1);
+	assert_int_equal(save(&im, "image/jpeg", "Zm9v\nYmFy\n", name), 0);
+	assert_string_equal(name, "carrel-ab12cd34-5.jpg");
+	assert_file(name, "foobar");
 }
 
 static void images_have_a_bound_for_one_cell(void **state)
@@ -629,7 +611,6 @@ int main(void)
 	    cmocka_unit_test(options_numbers_have_bounds),
 	    test_in_folder(options_token_comes_from_its_file_or_the_environment),
 	    test_in_folder(options_token_must_fit_in_a_header),
-	    cmocka_unit_test(base64_decodes_what_is_base64),
 	    test_in_folder(images_never_replace_a_file),
 	    test_in_folder(images_have_a_bound_for_one_cell),
 	    cmocka_unit_test(images_are_found_in_a_bundle),

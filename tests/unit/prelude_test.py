@@ -727,8 +727,11 @@ class Accidents(WithSession):
         self.survives("import gc; gc.disable()")
 
     def test_a_low_recursion_limit(self):
-        self.survives("import sys; sys.setrecursionlimit(60)")
-        self.check("sys.getrecursionlimit()", "int", "60", "60")
+        self.survives("import sys\nlow = 5\nwhile sys.getrecursionlimit() > 500:\n"
+                      "  low += 1\n"
+                      "  try: sys.setrecursionlimit(low + 8)\n"
+                      "  except RecursionError: pass")
+        self.check("sys.getrecursionlimit() == low + 8", "bool", "true", "True")
         self.fails("def f(): f()\nf()", "RecursionError")
 
     def test_displayhook_and_excepthook(self):
@@ -981,8 +984,9 @@ class WithoutPreload(unittest.TestCase):
         self.cell = self.session.cell
 
     def test_matplotlib_gets_our_backend(self):
-        answer = self.cell("import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()")
-        self.assertEqual(answer.status, 0, answer.traceback)
+        answer = self.cell("import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()\n"
+                           "print(plt.get_fignums())")
+        self.assertEqual((answer.status, answer.out), (0, "[]\n"), answer.traceback)
         self.assertTrue(answer.displays[0]["image/png"].startswith(PNG))
         self.assertEqual(self.cell("import sys; 'IPython' in sys.modules").text, "False")
 

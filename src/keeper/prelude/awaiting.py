@@ -33,6 +33,16 @@ def _open_loop():
     return _loop
 
 
+def forget():
+    """Closes the loop, with the descriptors it holds: no session may inherit them."""
+    global _loop
+    if _loop is not None:
+        import asyncio
+        _loop.close()
+        asyncio.set_event_loop(None)
+        _loop = None
+
+
 def _cancel(loop, task, interrupt):
     """Cancels the task and lets it clean up; its end becomes the interrupt's context."""
     import asyncio

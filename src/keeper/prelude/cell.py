@@ -266,10 +266,11 @@ def _fail_child(exc):
 
 
 def forget():
-    """Undoes what cells left here and in the sources: for the warm-up only."""
+    """Undoes what cells left in the prelude: for what is run before there is a user."""
     global _last_shown, _future_flags
     if _main.__dict__.get("_", NOTHING) is _last_shown:
         _main.__dict__.pop("_", None)
     _last_shown = NOTHING
     _future_flags = 0
     sources.forget()
+    awaiting.forget()

@@ -1,6 +1,7 @@
 """The InteractiveShell of a session. Importing this module imports IPython."""
 
 import atexit
+import importlib
 import os
 import re
 import subprocess
@@ -135,7 +136,7 @@ class Shell(interactiveshell.InteractiveShell):
 
     def enable_matplotlib(self, gui=None):
         """%matplotlib, with whatever argument: figures are always shown inline."""
-        import matplotlib.pyplot
+        importlib.import_module("matplotlib.pyplot")
         figures.use_backend()
         return "inline", figures.BACKEND
 

@@ -2,6 +2,7 @@
 
 import _signal
 import builtins
+import importlib
 import os
 import sys
 import threading
@@ -37,8 +38,6 @@ def _rehearse():
 
 
 def _preload_one(name):
-    import importlib
-
     try:
         module = importlib.import_module(name)
         version = str(getattr(module, "__version__", ""))
@@ -54,11 +53,11 @@ def _after_import(name):
     if name == "matplotlib":
         _warm_matplotlib()
     elif name == "scipy":
-        import scipy.stats
+        importlib.import_module("scipy.stats")
     elif name == "IPython":
         from _carrel import shell_magics
         shell_magics.build()
-    import asyncio
+    importlib.import_module("asyncio")
 
 
 def _warm_matplotlib():

@@ -1,6 +1,6 @@
 /* base64: RFC 4648, section 4. */
-#ifndef API_BASE64_H
-#define API_BASE64_H
+#ifndef BASE_BASE64_H
+#define BASE_BASE64_H
 
 #include <stddef.h>
 
