@@ -33,6 +33,9 @@
 #define ENGINE_QUEUE_MAX 32 /* executions waiting in a session */
 #define ENGINE_FINISHED_MAX 64 /* final executions kept by a session */
 #define ENGINE_FINISHED_BYTES_MAX (8U << 20) /* and their output together */
+/* Code, output and displays of all executions together, queued, running and kept. Past it new work is
+ * refused and output is cut, and says so. */
+#define ENGINE_HELD_BYTES_MAX (1ULL << 30)
 #define ENGINE_POOL_NAME_MAX 63
 
 enum pool_type { POOL_PYTHON, POOL_SHELL };
@@ -151,6 +154,7 @@ struct engine {
 	struct worker *workers; /* hash by id */
 	uint64_t next_worker_id;
 	uint64_t next_seq;
+	size_t held_bytes;
 	bool draining;
 	uint64_t now_ms; /* of the call that is being handled */
 };

@@ -64,8 +64,25 @@ static uint32_t within(uint32_t asked, uint32_t allowed)
 	return asked == 0 || asked > allowed ? allowed : asked;
 }
 
-struct execution *execution_new(
-    const struct execution_request *r, const struct pool_config *pool, uint64_t seq, uint64_t now_us)
+/* Counts LEN more bytes; false when that is more than the engine may hold. */
+static bool hold(struct execution *x, size_t len)
+{
+	if (len > ENGINE_HELD_BYTES_MAX || *x->held > ENGINE_HELD_BYTES_MAX - len) {
+		return false;
+	}
+	*x->held += len;
+	x->held_bytes += len;
+	return true;
+}
+
+static void let_go(struct execution *x, size_t len)
+{
+	*x->held -= len;
+	x->held_bytes -= len;
+}
+
+struct execution *execution_new(const struct execution_request *r, const struct pool_config *pool,
+    uint64_t seq, uint64_t now_us, size_t *held)
 {
 	struct execution *x = calloc(1, sizeof(*x));
 	if (x == NULL) {
@@ -73,6 +90,7 @@ struct execution *execution_new(
 	}
 	x->refs = 1;
 	x->seq = seq;
+	x->held = held;
 	x->kind = r->kind;
 	x->asynchronous = r->asynchronous;
 	x->empty_namespace = r->empty_namespace;
@@ -83,7 +101,8 @@ struct execution *execution_new(
 	init_buffers(x);
 	x->code = BUF_INIT(r->code.len);
 	x->standard_input = BUF_INIT(r->standard_input.len);
-	if (buf_add(&x->code, r->code.data, r->code.len) < 0 ||
+	if (!hold(x, r->code.len + r->standard_input.len) ||
+	    buf_add(&x->code, r->code.data, r->code.len) < 0 ||
 	    buf_add(&x->standard_input, r->standard_input.data, r->standard_input.len) < 0) {
 		execution_unref(x);
 		return NULL;
@@ -94,6 +113,13 @@ struct execution *execution_new(
 		(void)text_guid(x->id);
 	}
 	return x;
+}
+
+void execution_drop_code(struct execution *x)
+{
+	let_go(x, x->code.len + x->standard_input.len);
+	buf_fini(&x->code);
+	buf_fini(&x->standard_input);
 }
 
 void display_free(struct display *d)
@@ -119,6 +145,7 @@ void execution_unref(struct execution *x)
 	if (x == NULL || --x->refs > 0) {
 		return;
 	}
+	let_go(x, x->held_bytes);
 	buf_fini(&x->code);
 	buf_fini(&x->standard_input);
 	buf_fini(&x->out);
@@ -185,8 +212,12 @@ void execution_add_output(struct execution *x, enum output_kind kind, const char
 	size_t room = b->max - b->len;
 	size_t kept = len < room ? len : room;
 	size_t start = b->len;
+	if (kept > 0 && !hold(x, kept)) {
+		kept = 0;
+	}
 	if (kept > 0 && (buf_add(b, bytes, kept) < 0 || add_run(x, kind, start, kept) < 0)) {
 		b->len = start;
+		let_go(x, kept);
 		kept = 0;
 	}
 	*cut += len - kept;
@@ -206,7 +237,7 @@ void execution_add_display(struct execution *x, struct display *d)
 	if (x->displays == NULL) {
 		x->displays = calloc(ENGINE_DISPLAYS_MAX, sizeof(struct display *));
 	}
-	if (!fits || x->displays == NULL || add_run(x, OUTPUT_DISPLAY, x->display_count, 0) < 0) {
+	if (!fits || x->displays == NULL || !hold(x, bytes) || add_run(x, OUTPUT_DISPLAY, x->display_count, 0) < 0) {
 		x->displays_cut++;
 		display_free(d);
 		return;

@@ -132,6 +132,8 @@ struct execution {
 	uint64_t duration_us; /* in the session, as the session tells; else ended - started */
 	uint64_t deadline_ms; /* clock_mono_ms; 0 when not running */
 
+	size_t *held;	   /* the engine's count of such bytes, see ENGINE_HELD_BYTES_MAX */
+	size_t held_bytes; /* this one's part of it */
 	struct execution_observer *observers;
 	struct execution *prev, *next; /* session.queue or session.finished */
 };

@@ -171,8 +171,10 @@ static void keep_finished(struct session *s, struct execution *x)
 	DL_APPEND(s->finished, x);
 	s->finished_len++;
 	s->finished_bytes += execution_kept_bytes(x);
+	const size_t *held = &s->pool->engine->held_bytes;
 	while (s->finished_len > ENGINE_FINISHED_MAX ||
-	       (s->finished_len > 1 && s->finished_bytes > ENGINE_FINISHED_BYTES_MAX)) {
+	       (s->finished_len > 1 && (s->finished_bytes > ENGINE_FINISHED_BYTES_MAX ||
+					   *held > ENGINE_HELD_BYTES_MAX / 2))) {
 		drop_oldest_finished(s);
 	}
 }
@@ -244,9 +246,10 @@ struct execution *engine_execute(struct session *s, const struct execution_reque
 		(void)err_set(e, ERR_CONFLICT, "this session already has an execution of that id");
 		return NULL;
 	}
-	struct execution *x = execution_new(r, &s->pool->config, ++en->next_seq, clock_mono_us());
+	struct execution *x = execution_new(
+	    r, &s->pool->config, ++en->next_seq, clock_mono_us(), &en->held_bytes);
 	if (x == NULL) {
-		(void)err_set(e, ERR_BUSY, "out of memory");
+		(void)err_set(e, ERR_BUSY, "the server holds as much code and output as it may");
 		return NULL;
 	}
 	x->session = s;
@@ -276,8 +279,7 @@ void session_pump(struct session *s)
 	execution_move(x, EXECUTION_RUNNING);
 	s->pool->executing_count++;
 	int r = en->ops->execute(en->ops_ctx, s->worker, x);
-	buf_fini(&x->code);
-	buf_fini(&x->standard_input);
+	execution_drop_code(x);
 	if (r < 0) {
 		engine_on_worker_broken(s->worker, "it does not take its code");
 	}

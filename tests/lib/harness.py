@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import unittest
 import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -300,3 +301,54 @@ def run_at_once(functions, timeout=120):
     if errors:
         raise errors[0]
     return results
+
+
+class ServerCase(unittest.TestCase):
+    """Tests that share one server a class. `config` and `options` are those of Server."""
+
+    config = {}
+    options = {}
+
+    @classmethod
+    def setUpClass(cls):
+        # Few sessions are kept ready: what is tested here is not how fast many can be had.
+        config = {"pools": [{"name": "default", "ready_sessions": 4}], **cls.config}
+        cls.server = Server(config, **cls.options)
+        cls.server.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def setUp(self):
+        # A session of the test's own.
+        self.id = f"{self._testMethodName[:80]}-{secrets.token_hex(4)}"
+
+    def tearDown(self):
+        if self.server.process.poll() is not None:
+            self.fail(f"the server ended with {self.server.process.returncode}: "
+                      f"{self.server.log_text()}")
+        # What it leaves would otherwise hold its place for the whole cooldown.
+        self.server.request("DELETE", "session", self.id)
+
+    def assert_error(self, reply, status, code, target=None):
+        """The wire's error envelope, with the same code in x-ms-error-code."""
+        self.assertEqual(reply.status, status, reply)
+        error = reply.json()["error"]
+        self.assertEqual(error["code"], code, reply)
+        self.assertEqual(reply.headers.get("x-ms-error-code"), code)
+        self.assertTrue(error["message"])
+        self.assertTrue(error["traceId"])
+        if target is not None:
+            self.assertEqual(error["target"], target, reply)
+
+    def wait_until(self, condition, message, seconds=10):
+        """Looks again and again until condition() is true; returns what it returned."""
+        end = time.monotonic() + seconds
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > end:
+                self.fail(f"{message} within {seconds} s")
+            time.sleep(0.01)

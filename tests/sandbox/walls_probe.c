@@ -578,7 +578,7 @@ static bool shared_memory_is_killed(void)
 	int status;
 	(void)waitpid(pid, &status, 0);
 	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? true
-								  : fail("status %x", status);
+								  : fail("status %x", (unsigned)status);
 }
 
 static const struct attempt {

@@ -13,7 +13,8 @@
 #include "base/fd.h"
 #include "base/text.h"
 
-/* --- workers ------------------------------------------------------------------------------------ */
+/* --- workers ------------------------------------------------------------------------------------
+ */
 
 static void op_spawn(void *ctx, struct worker *w)
 {
@@ -59,15 +60,7 @@ static int op_execute(void *ctx, struct worker *w, struct execution *x)
 	return 0;
 }
 
-static void op_release(void *ctx, struct worker *w)
-{
-	(void)ctx;
-	fd_close(&w->data_dir_fd);
-}
-
-static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release};
-
-/* A temporary directory; fini removes it by the name its descriptor has. */
+/* A temporary directory; release removes it by the name its descriptor has. */
 static int new_data_dir(void)
 {
 	char path[] = "/tmp/carrel-fake-XXXXXX";
@@ -93,6 +86,18 @@ static void remove_data_dir(int fd)
 		(void)waitpid(child, NULL, 0);
 	}
 }
+
+static void op_release(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	if (w->data_dir_fd >= 0) {
+		remove_data_dir(w->data_dir_fd);
+		fd_close(&w->data_dir_fd);
+	}
+}
+
+static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release};
+
 
 static void add_displays(struct fake_world *w, struct worker *worker, uint64_t seq)
 {
@@ -200,18 +205,12 @@ void fake_world_init(struct fake_world *w)
 
 void fake_world_fini(struct fake_world *w)
 {
-	struct worker *worker;
-	struct worker *next;
-	HASH_ITER (by_id, w->engine->workers, worker, next) {
-		if (worker->data_dir_fd >= 0) {
-			remove_data_dir(worker->data_dir_fd);
-		}
-	}
 	engine_free(w->engine);
 	router_free(w->router);
 }
 
-/* --- api/call.h --------------------------------------------------------------------------------- */
+/* --- api/call.h ---------------------------------------------------------------------------------
+ */
 
 static struct fake_call *fake_of(struct call *c)
 {
@@ -313,7 +312,8 @@ void call_continue(struct call *c)
 	fake_of(c)->continued = true;
 }
 
-/* --- requests ------------------------------------------------------------------------------------ */
+/* --- requests ------------------------------------------------------------------------------------
+ */
 
 static void parse_query(struct fake_call *f)
 {
@@ -331,7 +331,8 @@ static void parse_query(struct fake_call *f)
 }
 
 /* Finds the route; false having answered 404 or 405. */
-static bool open_call(struct fake_call *f, struct fake_world *w, const char *method, const char *target)
+static bool open_call(
+    struct fake_call *f, struct fake_world *w, const char *method, const char *target)
 {
 	memset(f, 0, sizeof(*f));
 	f->world = w;
@@ -470,9 +471,9 @@ json_t *fake_at(const struct fake_call *f, const char *path)
 		size_t len = strcspn(path, ".");
 		(void)snprintf(key, sizeof(key), "%.*s", (int)len, path);
 		uint64_t index = 0;
-		j = json_is_array(j) && text_to_u64(key, 100000, &index) == 0 ?
-			json_array_get(j, (size_t)index) :
-			json_object_get(j, key);
+		j = json_is_array(j) && text_to_u64(key, 100000, &index) == 0
+			? json_array_get(j, (size_t)index)
+			: json_object_get(j, key);
 		path += len + (path[len] == '.');
 	}
 	return j;

@@ -69,7 +69,7 @@ struct fake_call {
 	const char *header_value;
 	char path[8192];
 	bool began;
-	bool waits;	/* begin said CALL_WAIT */
+	bool waits;     /* begin said CALL_WAIT */
 	bool continued; /* and call_continue came */
 	/* the answer */
 	unsigned answers;

@@ -1,0 +1,543 @@
+/* The engine's decisions, in virtual time and without a process: a fake world answers its ops. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/engine.h"
+
+#define WORKERS_MAX 64
+
+struct world {
+	struct engine *engine;
+	struct worker *spawned[WORKERS_MAX];
+	int spawned_count;
+	struct worker *killed[WORKERS_MAX];
+	int killed_count;
+	int interrupts;
+	struct worker *executing;
+	uint64_t seq;
+	char code[64];
+	int execute_result;
+};
+
+static void op_spawn(void *ctx, struct worker *w)
+{
+	struct world *world = ctx;
+	world->spawned[world->spawned_count++] = w;
+}
+
+static void op_kill(void *ctx, struct worker *w)
+{
+	struct world *world = ctx;
+	world->killed[world->killed_count++] = w;
+}
+
+static void op_interrupt(void *ctx, struct worker *w)
+{
+	(void)w;
+	((struct world *)ctx)->interrupts++;
+}
+
+static int op_execute(void *ctx, struct worker *w, struct execution *x)
+{
+	struct world *world = ctx;
+	world->executing = w;
+	world->seq = x->seq;
+	(void)snprintf(world->code, sizeof(world->code), "%s", buf_str(&x->code));
+	return world->execute_result;
+}
+
+static void op_release(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	(void)w;
+}
+
+static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release};
+
+static int setup(void **state)
+{
+	struct world *world = calloc(1, sizeof(*world));
+	static struct engine_config c;
+	c = (struct engine_config){.pool_count = 1, .grace_ms = 1000, .finished_keep_ms = 3600000};
+	c.pools[0] = (struct pool_config){
+	    .name = "default",
+	    .max_sessions = 3,
+	    .ready_sessions = 2,
+	    .cooldown_ms = 10000,
+	    .execution_time_ms = 5000,
+	    .output_max_bytes = 8,
+	};
+	world->engine = engine_new(&c, &ops, world);
+	engine_set_now(world->engine, 1000000);
+	*state = world;
+	return world->engine == NULL;
+}
+
+static int teardown(void **state)
+{
+	struct world *world = *state;
+	engine_free(world->engine);
+	free(world);
+	return 0;
+}
+
+/* Makes every spawned worker ready, those that come of it too. */
+static void all_ready(struct world *world)
+{
+	for (int i = 0; i < world->spawned_count; i++) {
+		if (world->spawned[i] != NULL) {
+			struct worker *w = world->spawned[i];
+			world->spawned[i] = NULL;
+			engine_on_worker_ready(w, 100);
+		}
+	}
+	world->spawned_count = 0;
+}
+
+static void all_ended(struct world *world, const struct worker_end *end)
+{
+	for (int i = 0; i < world->killed_count; i++) {
+		engine_on_worker_ended(world->killed[i], end);
+	}
+	world->killed_count = 0;
+}
+
+static struct pool *pool_of(struct world *world)
+{
+	return engine_pool(world->engine, NULL);
+}
+
+static struct session *open_session(struct world *world, const char *identifier)
+{
+	struct err e = {0};
+	struct session *s = engine_session_open(pool_of(world), identifier, &e);
+	if (s == NULL) {
+		print_message("%s\n", e.text);
+	}
+	assert_non_null(s);
+	return s;
+}
+
+static struct execution *run(struct world *world, struct session *s, const char *code)
+{
+	struct execution_request r = {.code = {code, strlen(code)}};
+	struct err e = {0};
+	struct execution *x = engine_execute(s, &r, &e);
+	(void)world;
+	assert_non_null(x);
+	return x;
+}
+
+static void answer(struct world *world, uint8_t status)
+{
+	struct ipc_result r = {.status = status, .duration_us = 5};
+	assert_int_equal(engine_on_result(world->executing, world->seq, &r), 0);
+}
+
+static void pools_fill_themselves(void **state)
+{
+	struct world *world = *state;
+	engine_start(world->engine);
+	assert_int_equal(world->spawned_count, 2);
+	all_ready(world);
+	assert_int_equal(pool_of(world)->ready_count, 2);
+	(void)open_session(world, "alpha");
+	assert_int_equal(world->spawned_count, 1); /* its place in the pool is refilled at once */
+	(void)open_session(world, "beta");
+	(void)open_session(world, "gamma");
+	all_ready(world);
+	/* Three of three places are taken: nothing ready could ever be used. */
+	assert_int_equal(pool_of(world)->ready_count, 0);
+	assert_int_equal(pool_of(world)->session_count, 3);
+}
+
+static void a_full_pool_refuses_until_a_place_is_free(void **state)
+{
+	struct world *world = *state;
+	struct err e = {0};
+	struct session *first = open_session(world, "alpha");
+	(void)open_session(world, "beta");
+	(void)open_session(world, "gamma");
+	assert_null(engine_session_open(pool_of(world), "delta", &e));
+	assert_int_equal(e.code, ERR_BUSY);
+	engine_session_delete(first);
+	(void)open_session(world, "delta");
+}
+
+static void identifiers_are_checked(void **state)
+{
+	struct world *world = *state;
+	struct err e = {0};
+	char longest[140];
+	memset(longest, 'a', sizeof(longest));
+	longest[128] = '\0';
+	(void)world;
+	assert_int_equal(engine_identifier_check("abc", &e), -1);
+	assert_int_equal(engine_identifier_check("abcd", &e), 0);
+	assert_int_equal(engine_identifier_check("user-42_a.b:c/d e", &e), 0);
+	assert_int_equal(engine_identifier_check(longest, &e), 0);
+	longest[128] = 'a';
+	longest[129] = '\0';
+	assert_int_equal(engine_identifier_check(longest, &e), -1);
+	assert_int_equal(engine_identifier_check("caf\xc3\xa9s", &e), -1);
+	assert_int_equal(engine_identifier_check("tab\there", &e), -1);
+}
+
+static void executions_run_one_at_a_time_in_order(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *one = run(world, s, "one");
+	struct execution *two = run(world, s, "two");
+	assert_int_equal(one->state, EXECUTION_QUEUED);
+	all_ready(world);
+	assert_int_equal(one->state, EXECUTION_RUNNING);
+	assert_int_equal(two->state, EXECUTION_QUEUED);
+	assert_string_equal(world->code, "one");
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(one->state, EXECUTION_SUCCEEDED);
+	assert_int_equal(one->verdict, VERDICT_SUCCEEDED);
+	assert_string_equal(world->code, "two");
+	answer(world, IPC_STATUS_EXCEPTION);
+	assert_int_equal(two->verdict, VERDICT_EXCEPTION);
+	assert_ptr_equal(engine_execution_find(s, one->id), one);
+	execution_unref(one);
+	execution_unref(two);
+}
+
+static void a_queue_is_bounded(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution_request r = {.code = {"x", 1}};
+	struct err e = {0};
+	for (int i = 0; i < ENGINE_QUEUE_MAX; i++) {
+		execution_unref(run(world, s, "x"));
+	}
+	assert_null(engine_execute(s, &r, &e));
+	assert_int_equal(e.code, ERR_BUSY);
+}
+
+static void an_id_is_used_once(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution_request r = {.code = {"x", 1}, .id = "mine"};
+	struct err e = {0};
+	struct execution *x = engine_execute(s, &r, &e);
+	assert_string_equal(x->id, "mine");
+	assert_null(engine_execute(s, &r, &e));
+	assert_int_equal(e.code, ERR_CONFLICT);
+	execution_unref(x);
+}
+
+static void past_the_deadline_it_is_interrupted_then_killed(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "loop");
+	all_ready(world);
+	engine_tick(world->engine, 1000000 + 4999);
+	assert_int_equal(world->interrupts, 0);
+	engine_tick(world->engine, 1000000 + 5000);
+	assert_int_equal(world->interrupts, 1);
+	engine_on_interrupted(s->worker);
+	engine_tick(world->engine, 1000000 + 5999);
+	assert_int_equal(world->killed_count, 0);
+	engine_tick(world->engine, 1000000 + 6000);
+	assert_int_equal(world->killed_count, 1);
+	assert_int_equal(x->state, EXECUTION_RUNNING); /* the kernel has the last word */
+	all_ended(world, &(struct worker_end){.wait_status = 9});
+	assert_int_equal(x->verdict, VERDICT_TIME_LIMIT);
+	execution_unref(x);
+	/* The next one with that identifier is told that its variables are gone. */
+	x = run(world, open_session(world, "alpha"), "again");
+	assert_true(x->new_session);
+	execution_unref(x);
+	x = run(world, open_session(world, "alpha"), "and again");
+	assert_false(x->new_session);
+	execution_unref(x);
+}
+
+static void a_swallowed_interrupt_is_still_the_time_limit(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "loop");
+	all_ready(world);
+	engine_tick(world->engine, 1000000 + 5000);
+	engine_on_interrupted(s->worker);
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(x->verdict, VERDICT_TIME_LIMIT);
+	assert_int_equal(x->state, EXECUTION_FAILED);
+	execution_unref(x);
+}
+
+static void nothing_starts_while_a_signal_is_on_its_way(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *one = run(world, s, "one");
+	struct execution *two = run(world, s, "two");
+	all_ready(world);
+	engine_cancel(one);
+	answer(world, IPC_STATUS_OK); /* it ended just before the signal came */
+	assert_int_equal(one->verdict, VERDICT_SUCCEEDED);
+	assert_int_equal(two->state, EXECUTION_QUEUED);
+	engine_on_interrupted(s->worker);
+	assert_int_equal(two->state, EXECUTION_RUNNING);
+	execution_unref(one);
+	execution_unref(two);
+}
+
+static void cancel_takes_a_queued_one_out(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *one = run(world, s, "one");
+	struct execution *two = run(world, s, "two");
+	all_ready(world);
+	engine_cancel(two);
+	assert_int_equal(two->state, EXECUTION_CANCELED);
+	assert_int_equal(world->interrupts, 0);
+	engine_cancel(two);
+	engine_cancel(one);
+	engine_cancel(one); /* one signal is enough */
+	assert_int_equal(world->interrupts, 1);
+	answer(world, IPC_STATUS_INTERRUPTED);
+	assert_int_equal(one->state, EXECUTION_CANCELED);
+	assert_int_equal(one->verdict, VERDICT_INTERRUPTED);
+	execution_unref(one);
+	execution_unref(two);
+}
+
+static void a_lost_worker_takes_only_what_ran(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *one = run(world, s, "os._exit(3)");
+	struct execution *two = run(world, s, "two");
+	char guid[TEXT_GUID_BYTES];
+	all_ready(world);
+	memcpy(guid, s->guid, sizeof(guid));
+	engine_on_worker_broken(s->worker, "gone");
+	all_ended(world, &(struct worker_end){.wait_status = 3 << 8});
+	assert_int_equal(one->verdict, VERDICT_SESSION_KILLED);
+	assert_non_null(strstr(one->reason, "status 3"));
+	assert_int_equal(two->state, EXECUTION_RUNNING); /* in a fresh session, and it says so */
+	assert_true(two->new_session);
+	assert_string_not_equal(guid, two->session_guid);
+	execution_unref(one);
+	execution_unref(two);
+}
+
+static void the_memory_limit_has_its_own_verdict(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "bomb");
+	all_ready(world);
+	engine_on_worker_ended(s->worker, &(struct worker_end){.wait_status = 9, .oom_kills = 1});
+	assert_int_equal(x->verdict, VERDICT_MEMORY_LIMIT);
+	execution_unref(x);
+}
+
+static void limits_that_the_session_tells_become_verdicts(void **state)
+{
+	static const struct {
+		uint8_t limit;
+		enum verdict verdict;
+	} cases[] = {
+	    {IPC_LIMIT_MEMORY, VERDICT_MEMORY_LIMIT},
+	    {IPC_LIMIT_PROCESSES, VERDICT_PROCESS_LIMIT},
+	    {IPC_LIMIT_FILE_SPACE, VERDICT_FILE_SPACE_LIMIT},
+	    {IPC_LIMIT_OPEN_FILES, VERDICT_OPEN_FILES_LIMIT},
+	};
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct execution *x = run(world, s, "x");
+		struct ipc_result r = {.status = IPC_STATUS_EXCEPTION, .limit = cases[i].limit};
+		assert_int_equal(engine_on_result(s->worker, world->seq, &r), 0);
+		assert_int_equal(x->verdict, cases[i].verdict);
+		execution_unref(x);
+	}
+}
+
+static void output_is_cut_and_counted(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "x");
+	all_ready(world);
+	engine_on_output(s->worker, OUTPUT_STDOUT, "12345", 5);
+	engine_on_output(s->worker, OUTPUT_STDERR, "e", 1);
+	engine_on_output(s->worker, OUTPUT_STDOUT, "67890", 5);
+	answer(world, IPC_STATUS_OK);
+	assert_string_equal(buf_str(&x->out), "12345678");
+	assert_int_equal(x->out_cut_bytes, 2);
+	assert_int_equal(x->err_cut_bytes, 0);
+	assert_int_equal(x->run_count, 3); /* in the order it came */
+	assert_int_equal(x->runs[1].kind, OUTPUT_STDERR);
+	assert_int_equal(x->verdict, VERDICT_OUTPUT_LIMIT);
+	assert_int_equal(x->state, EXECUTION_SUCCEEDED);
+	execution_unref(x);
+}
+
+static void a_result_nobody_waits_for_is_refused(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct ipc_result r = {0};
+	all_ready(world);
+	assert_int_equal(engine_on_result(s->worker, 1, &r), -1);
+	struct execution *x = run(world, s, "x");
+	assert_int_equal(engine_on_result(s->worker, world->seq + 1, &r), -1);
+	assert_int_equal(x->state, EXECUTION_RUNNING);
+	execution_unref(x);
+}
+
+static void idle_sessions_cool_down(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	engine_session_hold(s);
+	engine_tick(world->engine, 1000000 + 20000);
+	assert_ptr_equal(engine_session_find(pool_of(world), "alpha"), s);
+	engine_session_unhold(pool_of(world), "another guid", "alpha"); /* not this session's */
+	engine_tick(world->engine, 1000000 + 30000);
+	assert_ptr_equal(engine_session_find(pool_of(world), "alpha"), s);
+	engine_session_unhold(pool_of(world), s->guid, "alpha");
+	engine_tick(world->engine, 1000000 + 39999);
+	assert_non_null(engine_session_find(pool_of(world), "alpha"));
+	engine_tick(world->engine, 1000000 + 40000);
+	assert_null(engine_session_find(pool_of(world), "alpha"));
+	assert_int_equal(world->killed_count, 1);
+}
+
+static void starts_that_fail_back_off_and_are_told(void **state)
+{
+	struct world *world = *state;
+	uint64_t now_ms = 1000000;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "x");
+	for (int i = 0; i < 20 && !execution_is_final(x); i++) {
+		int count = world->spawned_count;
+		world->spawned_count = 0;
+		for (int k = 0; k < count; k++) {
+			engine_on_worker_ended(world->spawned[k],
+			    &(struct worker_end){.wait_status = -1, .reason = "no namespaces"});
+		}
+		now_ms += 20000;
+		engine_tick(world->engine, now_ms);
+	}
+	assert_int_equal(x->state, EXECUTION_CANCELED);
+	assert_int_equal(pool_of(world)->session_count, 0);
+	execution_unref(x);
+}
+
+static void deleting_ends_everything_at_once(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *one = run(world, s, "one");
+	struct execution *two = run(world, s, "two");
+	all_ready(world);
+	engine_session_delete(s);
+	assert_int_equal(one->verdict, VERDICT_SESSION_KILLED);
+	assert_int_equal(two->state, EXECUTION_CANCELED);
+	assert_int_equal(pool_of(world)->session_count, 0);
+	assert_int_equal(pool_of(world)->executing_count, 0);
+	assert_int_equal(world->killed_count, 1);
+	execution_unref(one);
+	execution_unref(two);
+	all_ended(world, &(struct worker_end){.wait_status = 9});
+}
+
+static void draining_takes_no_new_work(void **state)
+{
+	struct world *world = *state;
+	struct err e = {0};
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "x");
+	all_ready(world);
+	engine_drain(world->engine);
+	assert_null(engine_session_open(pool_of(world), "beta", &e));
+	assert_int_equal(e.code, ERR_UNAVAILABLE);
+	struct execution_request r = {.code = {"y", 1}};
+	assert_null(engine_execute(s, &r, &e));
+	assert_int_equal(e.code, ERR_UNAVAILABLE);
+	assert_int_equal(engine_active_executions(world->engine), 1);
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(engine_active_executions(world->engine), 0);
+	execution_unref(x);
+}
+
+static void final_states_are_final(void **state)
+{
+	(void)state;
+	for (int from = 0; from < EXECUTION_STATE_COUNT; from++) {
+		for (int to = 0; to < EXECUTION_STATE_COUNT; to++) {
+			if (from >= EXECUTION_SUCCEEDED || to == EXECUTION_QUEUED) {
+				assert_false(execution_state_may_follow(
+				    (enum execution_state)from, (enum execution_state)to));
+			}
+		}
+	}
+	assert_string_equal(execution_state_name(EXECUTION_CANCELED), "Canceled");
+}
+
+static void what_is_held_is_counted(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "12345");
+	assert_int_equal(world->engine->held_bytes, 5);
+	all_ready(world);
+	assert_int_equal(world->engine->held_bytes, 0); /* the code has been sent */
+	engine_on_output(s->worker, OUTPUT_STDOUT, "1234567890", 10);
+	assert_int_equal(world->engine->held_bytes, 8);
+	answer(world, IPC_STATUS_OK);
+	execution_unref(x);
+	engine_session_delete(s);
+	assert_int_equal(world->engine->held_bytes, 0);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(pools_fill_themselves),
+	    TEST(a_full_pool_refuses_until_a_place_is_free),
+	    TEST(identifiers_are_checked),
+	    TEST(executions_run_one_at_a_time_in_order),
+	    TEST(a_queue_is_bounded),
+	    TEST(an_id_is_used_once),
+	    TEST(past_the_deadline_it_is_interrupted_then_killed),
+	    TEST(a_swallowed_interrupt_is_still_the_time_limit),
+	    TEST(nothing_starts_while_a_signal_is_on_its_way),
+	    TEST(cancel_takes_a_queued_one_out),
+	    TEST(a_lost_worker_takes_only_what_ran),
+	    TEST(the_memory_limit_has_its_own_verdict),
+	    TEST(limits_that_the_session_tells_become_verdicts),
+	    TEST(output_is_cut_and_counted),
+	    TEST(a_result_nobody_waits_for_is_refused),
+	    TEST(idle_sessions_cool_down),
+	    TEST(starts_that_fail_back_off_and_are_told),
+	    TEST(deleting_ends_everything_at_once),
+	    TEST(draining_takes_no_new_work),
+	    TEST(final_states_are_final),
+	    TEST(what_is_held_is_counted),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
