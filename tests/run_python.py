@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -46,7 +45,7 @@ class Recorder(unittest.TestResult):
         self._started = 0.0
 
     def _note(self, test, outcome, text=""):
-        before, told = self.outcomes.get(str(test.id()), ("passed", ""))
+        before, told = self.outcomes.get(test.id(), ("passed", ""))
         if outcome == "failed" or before != "failed":
             self.outcomes[test.id()] = (outcome, f"{told}{text}")
 
@@ -62,7 +61,7 @@ class Recorder(unittest.TestResult):
         self._note(test, "passed")
 
     def addError(self, test, err):
-        self._note(test, "failed", "".join(traceback.format_exception(*err)))
+        self._note(test, "failed", self._exc_info_to_string(err, test))
 
     addFailure = addError
 
@@ -74,7 +73,7 @@ class Recorder(unittest.TestResult):
 
     def addSubTest(self, test, subtest, err):
         if err is not None:
-            text = "".join(traceback.format_exception(*err))
+            text = self._exc_info_to_string(err, test)
             self._note(test, "failed", f"{subtest._subDescription()}\n{text}")
 
     def addExpectedFailure(self, test, err):

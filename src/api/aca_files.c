@@ -166,6 +166,8 @@ static void content_run(struct call *c, int dir_fd, const struct aca_hold *hold,
 		return;
 	}
 	*mine = *hold;
+	/* A page or a drawing that a session made must not act as one of ours in a browser. */
+	call_set_header(c, "Content-Security-Policy", "sandbox");
 	call_reply_file(c, fd, entry.size_bytes, entry.modified_wall_us, mime_of_name(entry.name),
 	    content_done, mine);
 }

@@ -6,7 +6,7 @@
 
 struct prelude_source {
 	const char *name; /* the module's: "_carrel", "_carrel.cell", ... */
-	const char *text; /* UTF-8, NUL-terminated */
+	const char *code; /* a code object, marshalled by the same version of Python */
 	size_t len;
 };
 

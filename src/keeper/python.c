@@ -1,5 +1,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <marshal.h>
 
 #include <dirent.h>
 #include <string.h>
@@ -121,11 +122,11 @@ static PyObject *sources_dict(void)
 	PyObject *dict = PyDict_New();
 	for (size_t i = 0; dict != NULL && i < prelude_source_count; i++) {
 		const struct prelude_source *s = &prelude_sources[i];
-		PyObject *text = PyUnicode_DecodeUTF8(s->text, (Py_ssize_t)s->len, "strict");
-		if (text == NULL || PyDict_SetItemString(dict, s->name, text) < 0) {
+		PyObject *code = PyMarshal_ReadObjectFromString(s->code, (Py_ssize_t)s->len);
+		if (code == NULL || PyDict_SetItemString(dict, s->name, code) < 0) {
 			Py_CLEAR(dict);
 		}
-		Py_XDECREF(text);
+		Py_XDECREF(code);
 	}
 	return dict;
 }
@@ -137,17 +138,13 @@ static int install_loader(void)
 	if (sources == NULL) {
 		return -1;
 	}
-	PyObject *text = PyDict_GetItemString(sources, "_carrel.loader");
-	PyObject *code = text == NULL ? NULL
-				      : Py_CompileString(PyUnicode_AsUTF8(text), "<_carrel.loader>",
-					    Py_file_input);
+	PyObject *code = PyDict_GetItemString(sources, "_carrel.loader");
 	PyObject *module = code == NULL ? NULL : PyImport_ExecCodeModule("_carrel.loader", code);
 	PyObject *done =
 	    module == NULL ? NULL : PyObject_CallMethod(module, "install", "O", sources);
 	int r = done == NULL ? -1 : 0;
 	Py_XDECREF(done);
 	Py_XDECREF(module);
-	Py_XDECREF(code);
 	Py_DECREF(sources);
 	return r;
 }

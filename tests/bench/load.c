@@ -492,6 +492,9 @@ static int parse(int argc, char **argv, struct options *o)
 			return -EINVAL;
 		}
 	}
+	if (o->expect == NULL) {
+		o->expect = o->health ? "healthy" : "\"executionResult\":2,";
+	}
 	bool enough = o->port > 0 && o->connections > 0 && (o->requests > 0 || o->seconds > 0);
 	return optind == argc && enough ? 0 : -EINVAL;
 }
@@ -506,7 +509,6 @@ int main(int argc, char **argv)
 		    .connections = 1,
 		    .prefix = "load",
 		    .pool = "",
-		    .expect = "\"executionResult\":2,",
 		    .token = token != NULL ? token : "",
 		},
 	};

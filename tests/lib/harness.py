@@ -322,14 +322,14 @@ class ServerCase(unittest.TestCase):
 
     def setUp(self):
         # A session of the test's own.
-        self.id = f"{self._testMethodName[:80]}-{secrets.token_hex(4)}"
+        self.session = f"{self._testMethodName[:80]}-{secrets.token_hex(4)}"
 
     def tearDown(self):
         if self.server.process.poll() is not None:
             self.fail(f"the server ended with {self.server.process.returncode}: "
                       f"{self.server.log_text()}")
         # What it leaves would otherwise hold its place for the whole cooldown.
-        self.server.request("DELETE", "session", self.id)
+        self.server.request("DELETE", "session", self.session)
 
     def assert_error(self, reply, status, code, target=None):
         """The wire's error envelope, with the same code in x-ms-error-code."""
