@@ -3,9 +3,13 @@
 #include <string.h>
 
 #include "api/aca.h"
+#include "api/aca_json.h"
 #include "api/aca_reply.h"
 #include "api/aca_request.h"
 #include "api/aca_stream.h"
+
+/* struct execution.reply_flags: what a later GET of the execution cannot know otherwise. */
+#define REPLY_JUPYTER 1U
 
 /* A call that waits for its execution to end. */
 struct waiting {
@@ -20,7 +24,7 @@ static void reply_now(
     struct call *c, const struct execution *x, const struct aca_format *f, int status)
 {
 	aca_reply_headers(c, x);
-	call_reply_json(c, status, aca_reply_execution(x, f));
+	aca_json_reply(c, status, aca_reply_execution(x, f));
 }
 
 static void waiting_free(struct waiting *w)
@@ -116,7 +120,7 @@ static void reply_accepted(struct call *c, const struct aca_where *w, const stru
 	if (f->shape == ACA_NEW && !execution_is_final(x)) {
 		(void)json_object_set_new(j, "status", json_string("Running"));
 	}
-	call_reply_json(c, 202, j);
+	aca_json_reply(c, 202, j);
 }
 
 static struct execution *start(
@@ -132,6 +136,7 @@ static struct execution *start(
 	    .standard_input = {buf_str(&r->standard_input), r->standard_input.len},
 	    .empty_namespace = r->empty_namespace,
 	    .asynchronous = r->asynchronous,
+	    .reply_flags = r->jupyter ? REPLY_JUPYTER : 0,
 	    .timeout_ms = r->timeout_ms,
 	    .output_max_bytes = r->output_max_bytes,
 	    .id = chosen_id(c),
@@ -210,10 +215,11 @@ static struct execution *find(struct call *c, struct aca_problem *p)
 	return x;
 }
 
-static struct aca_format new_format(struct call *c)
+static struct aca_format new_format(struct call *c, const struct execution *x)
 {
 	const struct api *api = c->app;
-	return (struct aca_format){.shape = ACA_NEW, .strings = api->results_as_strings};
+	return (struct aca_format){
+	    ACA_NEW, (x->reply_flags & REPLY_JUPYTER) != 0, api->results_as_strings};
 }
 
 void aca_execution_get(struct call *c)
@@ -224,7 +230,7 @@ void aca_execution_get(struct call *c)
 		aca_fail(c, &p);
 		return;
 	}
-	struct aca_format format = new_format(c);
+	struct aca_format format = new_format(c, x);
 	if (aca_stream_wanted(c)) {
 		aca_stream_reply(c, execution_ref(x), &format, false);
 	} else {
@@ -243,6 +249,6 @@ void aca_execution_delete(struct call *c)
 	}
 	(void)execution_ref(x);
 	engine_cancel(x);
-	struct aca_format format = new_format(c);
+	struct aca_format format = new_format(c, x);
 	reply_when_final(c, x, &format, false);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/aca_json.h"
 #include "api/aca_value.h"
 #include "api/mime.h"
 #include "base/text.h"
@@ -200,9 +201,9 @@ static json_t *as_string(json_t *j)
 	if (json_is_string(j)) {
 		return j;
 	}
-	char *text = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);
-	json_t *s = json_string(text == NULL ? "" : text);
-	free(text);
+	cleanup(buf_fini) struct buf text = BUF_INIT(ACA_JSON_MAX_BYTES);
+	(void)aca_json_add(&text, j);
+	json_t *s = aca_string(buf_str(&text), text.len);
 	json_decref(j);
 	return s;
 }
@@ -242,26 +243,37 @@ static void add_old(json_t *to, const struct execution *x, const struct aca_form
 	add_extras(to, x, f);
 }
 
-/* A shell pool's status is the exit status as a string. Where the command never gave one it is what
- * a shell would make of such an end. */
+/* What a shell would make of an end that the command's own exit status does not tell. */
+static uint32_t exit_code_of(const struct execution *x)
+{
+	uint32_t code = x->value.exit_code;
+	switch (x->verdict) {
+	case VERDICT_TIME_LIMIT:
+		return 124; /* as timeout(1) */
+	case VERDICT_INTERRUPTED:
+		return 130; /* 128 + SIGINT */
+	case VERDICT_SUCCEEDED:
+	case VERDICT_OUTPUT_LIMIT:
+		return code;
+	default:
+		break;
+	}
+	return code != 0 ? code : x->value.traceback.len > 0 ? 1 : 137; /* 128 + SIGKILL */
+}
+
+/* A shell pool's status is the exit status as a string. */
 static json_t *status_json(const struct execution *x)
 {
 	if (x->kind == IPC_EXECUTE_PYTHON || !execution_is_final(x)) {
 		return json_string(execution_state_name(x->state));
 	}
-	uint32_t code = x->value.exit_code;
-	if (code == 0 && x->state != EXECUTION_SUCCEEDED) {
-		code = x->verdict == VERDICT_TIME_LIMIT    ? 124
-		       : x->verdict == VERDICT_INTERRUPTED ? 130
-		       : x->value.traceback.len > 0        ? 1
-							   : 137;
-	}
 	char text[16];
-	(void)snprintf(text, sizeof(text), "%" PRIu32, code);
+	(void)snprintf(text, sizeof(text), "%" PRIu32, exit_code_of(x));
 	return json_string(text);
 }
 
-/* {"error":{"code","message"}}: the exception's name and value, else the verdict in words. */
+/* {"error":{"code","message"}}: the exception's name and value, else the verdict in words. A
+ * command that ran and said "not zero" is no error of ours to tell. */
 static void add_error(json_t *to, const struct execution *x)
 {
 	const struct execution_value *v = &x->value;
@@ -271,6 +283,8 @@ static void add_error(json_t *to, const struct execution *x)
 	if (v->error_name.len > 0) {
 		code = aca_string(buf_str(&v->error_name), v->error_name.len);
 		message = aca_string(buf_str(&v->error_value), v->error_value.len);
+	} else if (x->kind != IPC_EXECUTE_PYTHON && x->verdict == VERDICT_EXCEPTION) {
+		return;
 	} else {
 		code = json_string(verdict_name(x->verdict));
 		message = json_string(sentence != NULL ? sentence : "The code did not succeed");

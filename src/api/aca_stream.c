@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/aca_json.h"
 #include "base/unicode.h"
 
-#define CHUNK_BYTES 16384U           /* of output in one event */
-#define EVENT_MAX_BYTES (512U << 20) /* above any reply that the engine's own bounds allow */
+#define CHUNK_BYTES 16384U /* of output in one event */
 
 struct stream {
 	struct call_source source;
@@ -24,14 +24,14 @@ struct stream {
 /* Takes over DATA. */
 static void set_event(struct stream *s, const char *name, json_t *data)
 {
-	char *text = json_dumps(data, JSON_COMPACT);
-	json_decref(data);
 	buf_clear(&s->event);
 	s->event_at = 0;
 	(void)buf_addf(&s->event, "event: %s\ndata: ", name);
-	(void)buf_add_str(&s->event, text == NULL ? "{}" : text);
+	if (aca_json_add(&s->event, data) < 0) {
+		(void)buf_add_str(&s->event, "{}");
+	}
 	(void)buf_add_str(&s->event, "\n\n");
-	free(text);
+	json_decref(data);
 }
 
 /* An event with what may be sent of KIND up to END; without WHOLE even a cut sequence is sent.
@@ -155,7 +155,7 @@ void aca_stream_reply(
 	    .x = x,
 	    .format = *f,
 	    .cancel_when_gone = cancel_when_gone,
-	    .event = BUF_INIT(EVENT_MAX_BYTES),
+	    .event = BUF_INIT(ACA_JSON_MAX_BYTES + 64U),
 	};
 	s->observer = (struct execution_observer){.notify = stream_notify, .ctx = s};
 	execution_observe(x, &s->observer);

@@ -8,9 +8,12 @@
  *   2. the body: buffered into call->body (ROUTE_BUFFERED), or handed on part by part to
  *      route->upload (ROUTE_MULTIPART).
  *   3. route->handle is called with the whole body there. It answers now or later, exactly once.
- *   4. if the client leaves before the answer is complete, call->gone(call) is called once; after
- *      it, and after the answer, a dialect must not touch the call. A dialect that waits for
- *      something sets call->gone and call->ctx.
+ *   4. if the client leaves before the call is answered, call->gone(call) is called once. After it,
+ *      and after giving the answer, a dialect must not touch the call; a source's call is good for
+ *      call_wake until its close. A dialect that waits for something, or holds something from begin
+ *      on, sets call->gone and call->ctx.
+ *   5. route->on_error may come between begin and handle too (body too large, malformed multipart):
+ *      it answers, so it also frees what ctx holds; gone is not called after it.
  *
  * All functions are for the thread of the event loop.
  */
@@ -62,7 +65,8 @@ struct call {
 	void (*gone)(struct call *c);
 };
 
-/* The value of a query parameter (percent-decoded), "" when given without one, NULL when absent. */
+/* The value of a query parameter (name without case; percent-decoded, "+" is a blank; the first one
+ * counts), "" when given without one, NULL when absent. Borrowed until the call ends. */
 const char *call_query(struct call *c, const char *name);
 /* A request header, without case; NULL when absent. */
 const char *call_header(struct call *c, const char *name);
@@ -79,7 +83,8 @@ void call_reply(struct call *c, int status, const char *content_type, struct buf
 void call_reply_json(struct call *c, int status, json_t *j);
 /* A file's bytes; FD is taken over. Range requests (single range), HEAD, If-None-Match on the ETag,
  * Accept-Ranges and Last-Modified are answered here. DONE, if not NULL, is called once at the end
- * with how many bytes the file offered. */
+ * with the length of what was offered: the file or the range, 0 for HEAD, 304 and 416. A file that
+ * shrinks meanwhile closes the connection. */
 void call_reply_file(struct call *c, int fd, uint64_t size, int64_t modified_wall_us,
     const char *content_type, void (*done)(void *ctx, uint64_t bytes), void *done_ctx);
 

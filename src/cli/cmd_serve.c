@@ -211,6 +211,7 @@ static int make_gateway(struct server *s, struct err *e)
 		return -1;
 	}
 	s->api.engine = gateway_engine(s->gateway);
+	s->api.results_as_strings = s->config.results_as_strings;
 	s->api.python_version = "";
 	s->api.started_wall_us = clock_wall_us();
 	return 0;

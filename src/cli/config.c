@@ -586,7 +586,7 @@ static int tree_read(struct config *c, struct err *e)
 {
 	static const char *const known[] = {"listen", "data_dir", "user", "isolation", "tls", "auth",
 	    "preload", "read_only_paths", "log_level", "drain_seconds", "grace_seconds",
-	    "connections_max", "pools", NULL};
+	    "connections_max", "results_as_strings", "pools", NULL};
 	const char *listen = NULL;
 	const char *data_dir = NULL;
 	const char *user = NULL;
@@ -608,6 +608,11 @@ static int tree_read(struct config *c, struct err *e)
 		&c->read_only_path_count, e) < 0) {
 		return -1;
 	}
+	const json_t *strings = json_object_get(c->tree, "results_as_strings");
+	if (strings != NULL && !json_is_boolean(strings)) {
+		return bad(e, (struct place){"", "results_as_strings"}, "must be true or false");
+	}
+	c->results_as_strings = json_is_true(strings);
 	if (set_listen(c, listen, e) < 0 || set_text(&c->data_dir, data_dir, e) < 0 ||
 	    set_text(&c->user, user, e) < 0 || set_isolation(c, isolation, e) < 0 ||
 	    set_log_level(log_level, e) < 0 || tls_read(c, e) < 0 || auth_read(c, e) < 0) {

@@ -44,6 +44,7 @@ struct config {
 	uint32_t read_only_path_count;
 	uint32_t drain_ms;
 	uint32_t connections_max;
+	bool results_as_strings; /* see struct api */
 	struct engine_config engine;
 	json_t *tree; /* what the borrowed strings above live in */
 };

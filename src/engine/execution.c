@@ -93,6 +93,7 @@ struct execution *execution_new(const struct execution_request *r, const struct 
 	x->held = held;
 	x->kind = r->kind;
 	x->asynchronous = r->asynchronous;
+	x->reply_flags = r->reply_flags;
 	x->empty_namespace = r->empty_namespace;
 	x->timeout_ms = within(r->timeout_ms, pool->execution_time_ms);
 	x->output_max_bytes = within(r->output_max_bytes, pool->output_max_bytes);

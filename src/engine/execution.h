@@ -89,6 +89,7 @@ struct execution_request {
 	bool asynchronous;	     /* goes on when nobody waits for it */
 	uint32_t timeout_ms;	     /* 0: the pool's; never above the pool's */
 	uint32_t output_max_bytes; /* a stream; 0: the pool's; never above the pool's */
+	uint32_t reply_flags;	     /* the dialect's own, kept with the execution */
 	const char *id;	     /* chosen by the client, or NULL for one of ours */
 };
 
@@ -108,6 +109,7 @@ struct execution {
 	bool new_session; /* the first execution of a session made after one that was lost */
 	uint32_t timeout_ms;
 	uint32_t output_max_bytes;
+	uint32_t reply_flags;
 
 	struct buf code; /* freed when it has been sent */
 	struct buf standard_input;

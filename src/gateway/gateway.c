@@ -22,6 +22,10 @@ static void op_kill(void *ctx, struct worker *w)
 
 static void op_interrupt(void *ctx, struct worker *w)
 {
+	/* The signal may arrive before the session has read its code, and is then lost. */
+	if (w->session != NULL && w->session->queue != NULL) {
+		link_cancel(w->link, w->session->queue->seq);
+	}
 	keeper_link_send(ctx, IPC_INTERRUPT, w->id, &BUF_INIT(0));
 }
 

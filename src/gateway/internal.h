@@ -53,6 +53,9 @@ struct link *link_new(struct gateway *g, struct worker *w, int control, int out,
 void link_close(struct link *l);
 /* 0 or -errno. */
 int link_execute(struct link *l, struct execution *x);
+/* Tells the session which execution the interrupt that follows is for. A session that cannot be told
+ * is interrupted all the same. */
+void link_cancel(struct link *l, uint64_t seq);
 /* Reads what the pipes hold now. */
 void link_drain(struct link *l);
 

@@ -282,6 +282,14 @@ int link_execute(struct link *l, struct execution *x)
 	return 0;
 }
 
+void link_cancel(struct link *l, uint64_t seq)
+{
+	if (ipc_outbox_send(&l->outbox, l->control, IPC_CANCEL, seq, NULL, 0) == 0 &&
+	    l->outbox.bytes.len > 0) {
+		watch_control(l);
+	}
+}
+
 struct link *link_new(struct gateway *g, struct worker *w, int control, int out, int err)
 {
 	struct link *l = calloc(1, sizeof(*l));

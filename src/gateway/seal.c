@@ -37,6 +37,12 @@ static int drop_capabilities(void)
 	return r;
 }
 
+#ifdef CARREL_SANITIZED
+#define DUMPABLE 1 /* the leak checker looks at its own process through /proc and ptrace */
+#else
+#define DUMPABLE 0
+#endif
+
 int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e)
 {
 	if (geteuid() == 0) {
@@ -46,7 +52,7 @@ int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e)
 		}
 	}
 	if (drop_capabilities() < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-	    prctl(PR_SET_DUMPABLE, 0) < 0) {
+	    prctl(PR_SET_DUMPABLE, DUMPABLE) < 0) {
 		return err_set_os(e, errno, "dropping privileges");
 	}
 	return 0;
@@ -89,7 +95,7 @@ static const int allowed[] = {
 #ifdef CARREL_SANITIZED
     /* the leak checker traces its own process when it ends */
     SCMP_SYS(ptrace), SCMP_SYS(clone), SCMP_SYS(prctl), SCMP_SYS(process_vm_readv), SCMP_SYS(open),
-    SCMP_SYS(fork), SCMP_SYS(vfork), SCMP_SYS(kill), SCMP_SYS(personality),
+    SCMP_SYS(fork), SCMP_SYS(vfork), SCMP_SYS(kill), SCMP_SYS(personality), SCMP_SYS(getdents),
 #endif
 };
 

@@ -1,5 +1,4 @@
 /* One request: from its head to the moment its answer is handed to libmicrohttpd. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,10 +7,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/text.h"
 #include "http/internal.h"
 
-#define BODY_UNKNOWN UINT64_MAX
 #define BODY_FIRST_BYTES (16U << 10)
 
 static struct exchange *exchange_of(struct call *c)
@@ -113,10 +110,7 @@ void exchange_error(struct exchange *x, int status, const struct err *e)
 	}
 }
 
-static void refuse(struct exchange *x, int status, enum err_code code, const char *fmt, ...)
-    printf_like(4, 5);
-
-static void refuse(struct exchange *x, int status, enum err_code code, const char *fmt, ...)
+void exchange_refuse(struct exchange *x, int status, enum err_code code, const char *fmt, ...)
 {
 	struct err e = {.code = code};
 	va_list args;
@@ -128,145 +122,9 @@ static void refuse(struct exchange *x, int status, enum err_code code, const cha
 
 static void refuse_too_large(struct exchange *x, uint64_t max_bytes)
 {
-	refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, ERR_TOO_LARGE,
+	exchange_refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, ERR_TOO_LARGE,
 	    "the request's body is larger than %" PRIu64 " bytes, the most that is taken here",
 	    max_bytes);
-}
-
-/* ---- the head ---- */
-
-struct head_facts {
-	unsigned encodings;
-	const char *length, *encoding;
-	bool differing; /* two Content-Length that are not the same */
-};
-
-static enum MHD_Result on_head_field(
-    void *facts, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-	(void)kind;
-	struct head_facts *f = facts;
-	if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
-		f->differing |= f->length != NULL && strcmp(f->length, value) != 0;
-		f->length = value;
-	} else if (strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
-		f->encoding = value;
-		f->encodings++;
-	}
-	return MHD_YES;
-}
-
-/* How long the body is. NULL, or what is wrong: what two servers in a row could read differently is
- * refused (RFC 9112, 6.3), since a proxy before this one may have read it the other way. */
-static const char *read_framing(struct exchange *x)
-{
-	struct head_facts f = {0};
-	(void)MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, on_head_field, &f);
-	if (f.encodings > 0) {
-		x->body_expected = BODY_UNKNOWN;
-		if (f.length == NULL && f.encodings == 1 &&
-		    strcasecmp(f.encoding, "chunked") == 0) {
-			return NULL;
-		}
-		return "the only Transfer-Encoding is chunked, once, and without a Content-Length";
-	}
-	if (f.differing ||
-	    (f.length != NULL && text_to_u64(f.length, UINT64_MAX - 1, &x->body_expected) < 0)) {
-		return "the Content-Length is not valid";
-	}
-	return NULL;
-}
-
-static enum MHD_Result on_query_check(
-    void *bad, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-	(void)kind;
-	bool *found = bad;
-	*found |= strstr(name, "%00") != NULL || (value != NULL && strstr(value, "%00") != NULL);
-	return MHD_YES;
-}
-
-/* The Allow header of a 405. */
-static void add_allow(struct exchange *x)
-{
-	char list[64] = "";
-	size_t len = 0;
-	unsigned allowed = x->match.allowed;
-	if ((allowed & (1U << CALL_GET)) != 0) {
-		allowed |= 1U << CALL_HEAD;
-	}
-	for (unsigned m = 0; m < CALL_OTHER; m++) {
-		if ((allowed & (1U << m)) != 0) {
-			int n = snprintf(list + len, sizeof(list) - len, "%s%s",
-			    len > 0 ? ", " : "", method_name((enum call_method)m));
-			len += (size_t)n;
-		}
-	}
-	call_set_header(&x->call, MHD_HTTP_HEADER_ALLOW, list);
-}
-
-/* The path of an absolute-form target (RFC 9112, 3.2.2), else URL itself. */
-static const char *path_of(const char *url)
-{
-	if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0) {
-		return url;
-	}
-	const char *path = strchr(strchr(url, ':') + 3, '/');
-	return path != NULL ? path : "/";
-}
-
-static int find_route(struct exchange *x, const char *url)
-{
-	struct call *c = &x->call;
-	int err = router_find(x->http->router, c->method, path_of(url), &x->match);
-	c->path = x->match.path != NULL ? x->match.path : "";
-	c->pool = x->match.pool;
-	c->path_identifier = x->match.path_identifier;
-	c->route = x->match.route;
-	c->app = x->match.app;
-	memcpy(c->params, x->match.params, sizeof(c->params));
-	bool bad_query = false;
-	(void)MHD_get_connection_values(x->mhd, MHD_GET_ARGUMENT_KIND, on_query_check, &bad_query);
-	if (err == -EINVAL || bad_query) {
-		refuse(x, MHD_HTTP_BAD_REQUEST, ERR_INVALID,
-		    "the request's path or query has a bad percent-encoding");
-	} else if (err == -ENOENT) {
-		refuse(x, MHD_HTTP_NOT_FOUND, ERR_NOT_FOUND, "there is nothing at this path");
-	} else if (err == -ENOTSUP) {
-		add_allow(x);
-		refuse(x, MHD_HTTP_METHOD_NOT_ALLOWED, ERR_UNSUPPORTED,
-		    "this path does not take this method");
-	} else if (err < 0) {
-		refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
-	}
-	return x->answered ? -1 : 0;
-}
-
-static int authenticate(struct exchange *x)
-{
-	struct call *c = &x->call;
-	if (c->route->role == ROLE_NONE) {
-		return 0;
-	}
-	const char *header = call_header(c, MHD_HTTP_HEADER_AUTHORIZATION);
-	enum auth_result r = x->http->auth != NULL
-				 ? auth_check(x->http->auth, header, clock_wall_us(), &c->principal)
-				 : AUTH_UNKNOWN;
-	if (r != AUTH_OK) {
-		call_set_header(c, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-		refuse(x, MHD_HTTP_UNAUTHORIZED, ERR_DENIED, "%s", auth_result_text(r));
-		return -1;
-	}
-	const char *pool = c->pool != NULL ? c->pool : x->http->default_pool;
-	if (c->principal->role < c->route->role) {
-		refuse(x, MHD_HTTP_FORBIDDEN, ERR_DENIED, "the token's role does not allow this");
-		return -1;
-	}
-	if (c->principal->pool != NULL && strcmp(c->principal->pool, pool) != 0) {
-		refuse(x, MHD_HTTP_FORBIDDEN, ERR_DENIED, "the token is for another pool");
-		return -1;
-	}
-	return 0;
 }
 
 /* ---- multipart ---- */
@@ -306,7 +164,7 @@ static int upload_new(struct exchange *x)
 {
 	struct upload *u = calloc(1, sizeof(*u));
 	if (u == NULL) {
-		refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
+		exchange_refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
 		return -1;
 	}
 	u->x = x;
@@ -351,11 +209,11 @@ static void take_body(struct exchange *x, const char *data, size_t len)
 			exchange_error(x, MHD_HTTP_BAD_REQUEST, &e);
 		} else if (r > 0) {
 			/* The upload has answered; this is for one that forgot to. */
-			refuse(
+			exchange_refuse(
 			    x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "the upload failed");
 		}
 	} else if ((route->flags & ROUTE_BUFFERED) != 0 && buf_add(&x->call.body, data, len) < 0) {
-		refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
+		exchange_refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
 	}
 }
 
@@ -427,16 +285,7 @@ static enum MHD_Result answer_at_head(struct exchange *x)
 static void read_head(struct exchange *x, const char *url)
 {
 	struct call *c = &x->call;
-	const char *bad = read_framing(x);
-	x->must_close = bad != NULL;
-	if (find_route(x, url) < 0) {
-		return;
-	}
-	if (bad != NULL) {
-		refuse(x, MHD_HTTP_BAD_REQUEST, ERR_INVALID, "%s", bad);
-		return;
-	}
-	if (authenticate(x) < 0) {
+	if (admit(x, url) < 0) {
 		return;
 	}
 	if (x->body_expected != BODY_UNKNOWN && x->body_expected > body_limit(x)) {
@@ -618,7 +467,7 @@ void exchange_completed(
 	close_source(x);
 	reply_forget(x);
 	if (x->file_done != NULL) {
-		x->file_done(x->file_done_ctx, x->sent_bytes);
+		x->file_done(x->file_done_ctx, x->file_bytes);
 	}
 	x->conn->phase = CONN_HEAD;
 	x->conn->phase_since_ms = uv_now(h->loop);

@@ -27,6 +27,7 @@
 #define BODY_SWALLOW_MAX_BYTES (64U << 10)
 /* After an answer given in the middle of a body: how much more of it is thrown away, at most. */
 #define BODY_DISCARD_MAX_BYTES (1ULL << 30)
+#define BODY_UNKNOWN UINT64_MAX /* chunked */
 #define CALL_HEADERS_MAX 16
 #define HANGUP_DELAY_MS 20
 #define TICK_MS 1000
@@ -119,7 +120,7 @@ struct exchange {
 	bool woken;      /* call_wake during source->read */
 	bool must_close; /* the request's framing is not to be trusted after the head */
 
-	uint64_t body_expected; /* Content-Length, or UINT64_MAX for chunked */
+	uint64_t body_expected; /* Content-Length, or BODY_UNKNOWN */
 	uint64_t body_bytes;    /* seen so far */
 	struct multipart *multipart;
 
@@ -133,6 +134,7 @@ struct exchange {
 	struct link sending;
 	int file_fd; /* of the response, while it is sent; not ours */
 	uint64_t file_end;
+	uint64_t file_bytes; /* offered */
 	void (*file_done)(void *ctx, uint64_t bytes);
 	void *file_done_ctx;
 };
@@ -146,10 +148,15 @@ void link_remove(struct link *l);
 /* server.c */
 /* Libmicrohttpd has something to do: it is run before the loop sleeps. */
 void http_want_run(struct http *h);
+
+/* conn.c */
 /* X waits: libmicrohttpd leaves its connection alone until exchange_resume(). */
 void exchange_suspend(struct exchange *x);
 /* Nothing when it is not suspended. */
 void exchange_resume(struct exchange *x);
+/* A connection comes or goes: MHD_NotifyConnectionCallback. */
+void conn_notify(void *http, struct MHD_Connection *mhd, void **socket_context,
+    enum MHD_ConnectionNotificationCode what);
 
 /* exchange.c */
 enum MHD_Result exchange_access(void *http, struct MHD_Connection *mhd, const char *url,
@@ -160,6 +167,12 @@ void exchange_completed(
 void exchange_hung_up(struct exchange *x);
 /* Answers with *E in the route's shape, or the default's. */
 void exchange_error(struct exchange *x, int status, const struct err *e);
+void exchange_refuse(struct exchange *x, int status, enum err_code code, const char *fmt, ...)
+    printf_like(4, 5);
+
+/* admit.c */
+/* Fills x->call from the head, and x->body_expected. 0, or -1 when it was refused and answered. */
+int admit(struct exchange *x, const char *url);
 
 /* reply.c */
 /* Gives R (NULL: none could be made, the connection is closed) as the answer; takes it over. */

@@ -125,7 +125,8 @@ void call_reply_file(struct call *c, int file, uint64_t size, int64_t modified_w
 		set_range_header(c, &range, size);
 	}
 	call_set_header(c, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-	x->sent_bytes = c->method == CALL_HEAD ? 0 : range.len;
+	x->file_bytes = c->method == CALL_HEAD ? 0 : range.len;
+	x->sent_bytes = x->file_bytes;
 	reply_give(x, kind == RANGE_ONE ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK,
 	    file_response(x, &fd, &range));
 }

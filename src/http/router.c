@@ -122,7 +122,10 @@ static int piece_parse(const char *text, size_t len, struct piece *out)
 	if (len < 3 || text[len - 1] != '}') {
 		return -EINVAL;
 	}
-	bool rest = len > 5 && memcmp(text + len - 4, "...}", 4) == 0;
+	bool rest = len >= 5 && memcmp(text + len - 4, "...}", 4) == 0;
+	if (rest && len == 5) {
+		return -EINVAL; /* without a name */
+	}
 	out->kind = rest ? PIECE_REST : PIECE_PARAM;
 	return 0;
 }

@@ -59,8 +59,8 @@ struct ipc_keeper_ready {
 	uint32_t package_count;
 };
 
-int ipc_keeper_ready_encode(const struct ipc_keeper_ready *r, struct buf *out);
-int ipc_keeper_ready_decode(const struct buf *body, struct ipc_keeper_ready *r);
+int ipc_keeper_ready_encode(const struct ipc_keeper_ready *x, struct buf *out);
+int ipc_keeper_ready_decode(const struct buf *body, struct ipc_keeper_ready *x);
 
 /* SPAWN carries the pool's index, SPAWNED the worker's process id on the host. */
 int ipc_u32_encode(uint32_t value, struct buf *out);

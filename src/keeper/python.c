@@ -371,11 +371,17 @@ static uint8_t limit_of(const char *name)
 	return IPC_LIMIT_NONE;
 }
 
-/* What is told when the interpreter is in no state to say more itself. */
+/* What is told when the interpreter is in no state to say more itself, or was interrupted before it
+ * came to the prelude's own guards. */
 static void set_broken(struct python_result *out)
 {
 	static const char text[] = "the interpreter could not report what happened\n";
+	bool interrupted = PyErr_Occurred() != NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
 	PyErr_Clear();
+	if (interrupted) {
+		out->result.status = IPC_STATUS_INTERRUPTED;
+		return;
+	}
 	out->result.status = IPC_STATUS_EXCEPTION;
 	out->result.error_name = (struct ipc_bytes){"SystemError", 11};
 	out->result.traceback = (struct ipc_bytes){text, sizeof(text) - 1};

@@ -117,6 +117,20 @@ static int answer(uint64_t ref, const struct ipc_result *result)
 	return r < 0 ? r : ipc_send(FD_CONTROL, IPC_RESULT, ref, body.data, body.len, NULL, 0);
 }
 
+/* True when the execution SEQ, which has not begun, is cancelled already: its signal came while
+ * nothing ran and is gone. What is for an earlier one has done its work and is dropped. */
+static bool is_cancelled(uint64_t seq)
+{
+	bool found = false;
+	struct ipc_header h;
+	while (recv(FD_CONTROL, &h, sizeof(h), MSG_PEEK | MSG_DONTWAIT) == (ssize_t)sizeof(h) &&
+	       h.type == IPC_CANCEL) {
+		(void)recv(FD_CONTROL, &h, sizeof(h), MSG_DONTWAIT);
+		found |= h.ref == seq;
+	}
+	return found;
+}
+
 static int execute(const struct ipc_message *m)
 {
 	struct ipc_execute x;
@@ -125,9 +139,11 @@ static int execute(const struct ipc_message *m)
 	}
 	running = m->ref;
 	repair_standard_fds();
-	struct python_result result;
+	struct python_result result = {.result.status = IPC_STATUS_INTERRUPTED};
 	uint64_t start_us = clock_mono_us();
-	python_execute(&x, &result);
+	if (!is_cancelled(m->ref)) {
+		python_execute(&x, &result);
+	}
 	(void)fflush(NULL); /* what C libraries printed */
 	result.result.duration_us = clock_mono_us() - start_us;
 	/* At the process limit nothing could be started any more: what fills it is ended. As the
@@ -141,13 +157,18 @@ static int execute(const struct ipc_message *m)
 	return r;
 }
 
-/* Receives one whole message; the interpreter is released meanwhile, so user threads run. */
+/* Receives one whole message, and not of the kind that only matters while something runs. The
+ * interpreter is released meanwhile, so user threads run. */
 static int receive(struct ipc_message *m)
 {
 	void *released = python_release();
 	int r;
 	do {
 		r = ipc_receive(FD_CONTROL, m, false);
+		if (r == 1 && m->type == IPC_CANCEL) {
+			ipc_message_reset(m); /* came too late: it has ended */
+			r = 0;
+		}
 	} while (r == 0);
 	python_reclaim(released);
 	return r;

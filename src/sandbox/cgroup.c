@@ -256,10 +256,12 @@ static void move_processes(const struct plan *plan, int fd, int leaf_fd)
 	if (fd_read_file(fd, "cgroup.procs", &text) < 0 || text.len == 0) {
 		return;
 	}
-	char *rest = NULL;
-	for (char *pid = strtok_r(text.data, "\n", &rest); pid != NULL;
-	     pid = strtok_r(NULL, "\n", &rest)) {
+	for (char *pid = text.data; *pid != '\0';) {
+		char *end = strchrnul(pid, '\n');
+		char *next = *end == '\n' ? end + 1 : end;
+		*end = '\0';
 		(void)cgroup_write(plan->cg, leaf_fd, "cgroup.procs", pid);
+		pid = next;
 	}
 }
 

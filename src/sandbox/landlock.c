@@ -140,7 +140,7 @@ int landlock_restrict_root(int abi, struct err *e)
 	    allow_at(&rules, AT_FDCWD, "/", FS_READ, e) < 0 ||
 	    allow_at(&rules, AT_FDCWD, SESSION_TMP, FS_OWN, e) < 0 ||
 	    allow_at(&rules, AT_FDCWD, SESSION_DATA, FS_OWN, e) < 0 ||
-	    allow_devices(&rules, e) < 0) {
+	    allow_at(&rules, AT_FDCWD, "/dev", FS_DEVICE, e) < 0) {
 		return -1;
 	}
 	return restrict_self(&rules, e);

@@ -62,22 +62,22 @@ static int data_in_use(uint64_t *out, struct err *e)
 /* Never above the hard limit the process has, which only a privileged one may raise. */
 static int lower(__rlimit_resource_t resource, uint64_t value, const char *name, struct err *e)
 {
+	struct rlimit set = {.rlim_cur = (rlim_t)value, .rlim_max = (rlim_t)value};
+	if (setrlimit(resource, &set) == 0) {
+		return 0;
+	}
+	if (errno != EPERM) {
+		return err_set_os(e, errno, "cannot limit %s", name);
+	}
 	struct rlimit now;
 	if (getrlimit(resource, &now) < 0) {
 		return err_set_os(e, errno, "cannot read the limit of %s", name);
 	}
-	rlim_t wanted = (rlim_t)value;
-	if (now.rlim_max != RLIM_INFINITY && wanted > now.rlim_max) {
-		wanted = now.rlim_max;
-	}
-	const struct rlimit set = {.rlim_cur = wanted, .rlim_max = wanted};
-	if (setrlimit(resource, &set) < 0) {
-		return err_set_os(e, errno, "cannot limit %s", name);
-	}
-	return 0;
+	set = (struct rlimit){.rlim_cur = now.rlim_max, .rlim_max = now.rlim_max};
+	return setrlimit(resource, &set) < 0 ? err_set_os(e, errno, "cannot limit %s", name) : 0;
 }
 
-static int lower_fixed(struct err *e)
+int limits_set_fixed(struct err *e)
 {
 	static const struct {
 		__rlimit_resource_t resource;
@@ -103,10 +103,13 @@ static int lower_fixed(struct err *e)
 }
 
 static int lower_processes(
-    const struct sandbox_limits *limits, enum sandbox_level level, struct err *e)
+    const struct sandbox_limits *limits, enum sandbox_level level, bool by_cgroup, struct err *e)
 {
 	if (limits->pids == 0) {
 		return 0;
+	}
+	if (by_cgroup) {
+		return 0; /* which tells us of each refusal; this limit would be reached first */
 	}
 	if (level != SANDBOX_NAMESPACES) {
 		return lower(RLIMIT_NPROC, NPROC_SHARED, "processes", e);
@@ -116,10 +119,11 @@ static int lower_processes(
 					       : 0;
 }
 
-int limits_set(const struct sandbox_limits *limits, enum sandbox_level level, struct err *e)
+int limits_set(const struct sandbox_limits *limits, enum sandbox_level level, bool pids_by_cgroup,
+    struct err *e)
 {
 	uint64_t in_use;
-	if (lower_fixed(e) < 0 || lower_processes(limits, level, e) < 0) {
+	if (lower_processes(limits, level, pids_by_cgroup, e) < 0) {
 		return -1;
 	}
 	if (limits->open_files > 0 &&

@@ -93,6 +93,15 @@ static int mask_proc(struct err *e)
 	return 0;
 }
 
+static int proc_refused(int os_errno, struct err *e)
+{
+	/* The kernel allows it only where nothing of the caller's own /proc is hidden. */
+	return err_set_os(e, os_errno, "cannot mount a fresh /proc%s",
+	    os_errno == EPERM ? " (in a container whose own is masked? Docker: --security-opt "
+				"systempaths=unconfined; Kubernetes: procMount: Unmasked)"
+			      : "");
+}
+
 int mounts_add_proc(enum proc_kind *kind, struct err *e)
 {
 	/* Read-only: nothing of a session's has a need to write there. */
@@ -102,10 +111,10 @@ int mounts_add_proc(enum proc_kind *kind, struct err *e)
 		return 0;
 	}
 	if (errno != EINVAL) {
-		return err_set_os(e, errno, "cannot mount a fresh /proc");
+		return proc_refused(errno, e);
 	}
 	if (mount("proc", "/proc", "proc", flags, NULL) < 0) {
-		return err_set_os(e, errno, "cannot mount a fresh /proc");
+		return proc_refused(errno, e);
 	}
 	*kind = PROC_MASKED;
 	return mask_proc(e);

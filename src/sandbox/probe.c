@@ -139,6 +139,7 @@ static void init_report(struct report *report, enum sandbox_level level)
 		    .name = table[i].name, .required = (table[i].required & here) != 0};
 		fall_short(report, (enum wall)i, SANDBOX_MISSING,
 		    "not tried: a wall that it stands on is missing");
+		report->walls[i].mend[0] = '\0';
 	}
 }
 
@@ -192,7 +193,7 @@ static void try_limits(
     struct sandbox *sb, struct report *report, const struct sandbox_limits *limits)
 {
 	struct err e = {0};
-	int r = limits_set(limits, sb->config.level, &e);
+	int r = limits_set(limits, sb->config.level, sb->pids_by_cgroup, &e);
 	if (r == 0) {
 		r = check_nofile(limits, &e);
 	}

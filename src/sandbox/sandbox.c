@@ -119,6 +119,10 @@ int sandbox_prepare(const struct sandbox_config *config, struct sandbox **out, s
 		r = cgroups_init(&sb->cgroups, config->cgroup_root, config->uid, config->gid, e);
 	}
 	if (r == 0) {
+		r = limits_set_fixed(e);
+	}
+	if (r == 0) {
+		sb->pids_by_cgroup = cgroups_have(&sb->cgroups, CGROUP_PIDS);
 		r = config->level == SANDBOX_NAMESPACES ? enter_namespaces_level(sb, e)
 							: enter_landlock_level(sb, config, e);
 	}
@@ -333,9 +337,10 @@ int sandbox_enter(struct sandbox *sb, const struct sandbox_limits *limits, uint6
 		return -1;
 	}
 	int r = at_landlock(sb) ? enter_landlock(sb, id, e) : enter_namespaces(sb, limits, e);
-	if (r < 0 || limits_set(limits, sb->config.level, e) < 0) {
+	if (r < 0) {
 		return -1;
 	}
+	sb->session_limits = *limits;
 	(void)umask(0022);
 	*data_dir_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return *data_dir_fd < 0 ? err_set_os(e, errno, "cannot open the session's directory") : 0;
@@ -343,7 +348,9 @@ int sandbox_enter(struct sandbox *sb, const struct sandbox_limits *limits, uint6
 
 int sandbox_seal(struct sandbox *sb, struct err *e)
 {
-	if (caps_check_single_thread(e) < 0 || caps_drop_all(e) < 0) {
+	if (caps_check_single_thread(e) < 0 ||
+	    limits_set(&sb->session_limits, sb->config.level, sb->pids_by_cgroup, e) < 0 ||
+	    caps_drop_all(e) < 0) {
 		return -1;
 	}
 	if (at_landlock(sb)) {

@@ -146,11 +146,8 @@ static void add_socket(struct builder *b)
 			    arg_bits_are(1, 0xf, raw_types[j]));
 		}
 	}
-	for (uint32_t family = 0; family < SECCOMP_FAMILIES_MAX; family++) {
-		if (family != AF_UNIX && family != AF_INET && family != AF_INET6) {
-			add_1(b, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socket", arg_int_is(0, family));
-		}
-	}
+	/* All later families than these: netlink, packet, vsock, alg and the like. */
+	add_1(b, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socket", SCMP_CMP64(0, SCMP_CMP_GT, AF_INET6, 0));
 }
 
 /* Without a network namespace there is no socket but a pair; and no datagram pair, since such a
@@ -198,7 +195,6 @@ static void add_by_argument(struct builder *b)
 	add_mknod(b, "mknod", 1);
 	add_mknod(b, "mknodat", 2);
 	add_values(b, "ioctl", 1, seccomp_ioctls, array_len(seccomp_ioctls));
-	add_values(b, "fcntl", 1, seccomp_fcntls, array_len(seccomp_fcntls));
 	add_values(b, "prctl", 0, seccomp_prctls, array_len(seccomp_prctls));
 	/* A session that outlived its keeper would be nobody's. */
 	add_2(b, ALLOW, "prctl", arg_int_is(0, PR_SET_PDEATHSIG), arg_is(1, SIGKILL));
@@ -213,6 +209,29 @@ static void add_by_argument(struct builder *b)
 	add(b, SCMP_ACT_ERRNO(0), "syncfs", 0, NULL);
 }
 
+/* Limits may be read, and all but one lowered. That of core files is 1: with 0 the kernel would
+ * start the host's crash handler for a session's core, as root (do_coredump in fs/coredump.c). The
+ * numbers are 0 to 15; all but RLIMIT_CORE, 4, have bit 2 clear or another one set. */
+static void add_limits(struct builder *b, bool of_self_only)
+{
+	static const uint64_t others[][2] = {{4, 0}, {1, 1}, {2, 2}, {8, 8}};
+	const struct scmp_arg_cmp self = arg_int_is(0, 0);
+	const struct scmp_arg_cmp core = arg_bits_are(1, 0xf, RLIMIT_CORE);
+	/* SELF is the last of each, and left out where any process may be named. */
+	const struct scmp_arg_cmp read_core[] = {core, arg_is(2, 0), self};
+	const struct scmp_arg_cmp set_core[] = {core, SCMP_CMP64(2, SCMP_CMP_NE, 0, 0), self};
+	const unsigned left_out = of_self_only ? 0 : 1;
+	for (size_t i = 0; i < array_len(others); i++) {
+		const struct scmp_arg_cmp any[] = {
+		    arg_bits_are(1, others[i][0], others[i][1]), self};
+		add_1(b, ALLOW, "setrlimit", arg_bits_are(0, others[i][0], others[i][1]));
+		add(b, ALLOW, "prlimit64", 2 - left_out, any);
+	}
+	add_1(b, REFUSE, "setrlimit", arg_bits_are(0, 0xf, RLIMIT_CORE));
+	add(b, ALLOW, "prlimit64", 3 - left_out, read_core);
+	add(b, REFUSE, "prlimit64", 3 - left_out, set_core);
+}
+
 /* Calls that name another process by its number: without a pid namespace those are the host's, and
  * the sessions have the keeper's user. */
 static void add_processes_landlock(struct builder *b)
@@ -222,6 +241,7 @@ static void add_processes_landlock(struct builder *b)
 		add_1(b, ALLOW, seccomp_on_processes[i], arg_int_is(0, 0));
 	}
 	add_2(b, ALLOW, "setpriority", arg_int_is(0, PRIO_PROCESS), arg_int_is(1, 0));
+	add_limits(b, true);
 }
 
 static void add_processes(struct builder *b)
@@ -230,6 +250,19 @@ static void add_processes(struct builder *b)
 	add_all(b, ALLOW, seccomp_landlock_refused, array_len(seccomp_landlock_refused));
 	add_all(b, ALLOW, seccomp_on_processes, array_len(seccomp_on_processes));
 	add_all(b, ALLOW, priority, array_len(priority));
+	add_limits(b, false);
+}
+
+/* Every command but F_NOTIFY, which like inotify would tell what others do in the shared trees.
+ * It is 1026: bits 1 and 10 and no other, and every other command with these two has bit 0, 2 or 3
+ * as well. */
+static void add_fcntl(struct builder *b)
+{
+	static const uint64_t others[][2] = {{2, 0}, {1024, 0}, {1, 1}, {4, 4}, {8, 8}};
+	for (size_t i = 0; i < array_len(others); i++) {
+		add_1(b, ALLOW, "fcntl", arg_bits_are(1, others[i][0], others[i][1]));
+	}
+	add_1(b, REFUSE, "fcntl", arg_int_is(1, F_NOTIFY));
 }
 
 static void add_signals(struct builder *b, bool to_self_only)
@@ -238,12 +271,12 @@ static void add_signals(struct builder *b, bool to_self_only)
 	    "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tkill", "pidfd_send_signal"};
 	static const char *const self[] = {
 	    "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"};
-	static const uint32_t owners[] = {F_SETOWN, F_SETSIG, F_SETOWN_EX};
 	if (!to_self_only) {
 		add_all(b, ALLOW, any, array_len(any));
-		add_values(b, "fcntl", 1, owners, array_len(owners));
+		add_fcntl(b);
 		return;
 	}
+	add_values(b, "fcntl", 1, seccomp_fcntls, array_len(seccomp_fcntls));
 	for (size_t i = 0; i < array_len(self); i++) {
 		add_1(b, ALLOW, self[i], arg_int_is(0, PLACEHOLDER_PID));
 	}

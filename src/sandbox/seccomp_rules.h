@@ -7,28 +7,29 @@
 
 #include <stdint.h>
 
-/* clang-format off: columns of names */
+/* The lists keep their columns. */
+/* clang-format off */
 
-/* Address families get EAFNOSUPPORT up to here (AF_MCTP, the last of Linux 6.18, is 45). */
-#define SECCOMP_FAMILIES_MAX 46
 #define SECCOMP_TIOCSTI 0x5412   /* types into a terminal */
 #define SECCOMP_TIOCLINUX 0x541c /* pastes into a console */
 
-/* Allowed with any argument. */
+/* Allowed with any argument. Not inotify: the read-only trees are the host's and every session's,
+ * so a watch there tells which programs and modules the others run; and its instances are counted
+ * by user, of whom all sessions are one. Without it programs poll. */
 static const char *const seccomp_allowed[] = {
     /* files and directories */
     "access", "chdir", "chmod", "chown", "close", "close_range", "copy_file_range", "creat",
     "dup", "dup2", "dup3", "faccessat", "faccessat2", "fadvise64", "fallocate", "fchdir",
     "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fdatasync", "fgetxattr",
     "flistxattr", "flock", "fstat", "fstatfs", "fsync", "ftruncate", "futimesat", "getcwd",
-    "getdents", "getdents64", "getxattr", "inotify_add_watch", "inotify_init",
-    "inotify_init1", "inotify_rm_watch", "lchown", "lgetxattr", "link", "linkat", "listxattr",
-    "llistxattr", "lseek", "lstat", "memfd_create", "mkdir", "mkdirat", "newfstatat", "open",
-    "openat", "openat2", "pipe", "pipe2", "pread64", "preadv", "preadv2", "pwrite64",
-    "pwritev", "pwritev2", "read", "readahead", "readlink", "readlinkat", "readv", "rename",
-    "renameat", "renameat2", "rmdir", "sendfile", "splice", "stat", "statfs", "statx",
-    "symlink", "symlinkat", "sync_file_range", "tee", "truncate", "umask", "unlink",
-    "unlinkat", "utime", "utimensat", "utimes", "vmsplice", "write", "writev",
+    "getdents", "getdents64", "getxattr", "lchown", "lgetxattr", "link", "linkat",
+    "listxattr", "llistxattr", "lseek", "lstat", "memfd_create", "mkdir", "mkdirat",
+    "newfstatat", "open", "openat", "openat2", "pipe", "pipe2", "pread64", "preadv",
+    "preadv2", "pwrite64", "pwritev", "pwritev2", "read", "readahead", "readlink",
+    "readlinkat", "readv", "rename", "renameat", "renameat2", "rmdir", "sendfile", "splice",
+    "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "tee", "truncate",
+    "umask", "unlink", "unlinkat", "utime", "utimensat", "utimes", "vmsplice", "write",
+    "writev",
     /* waiting */
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait",
     "eventfd", "eventfd2", "poll", "ppoll", "pselect6", "select", "signalfd", "signalfd4",
@@ -52,7 +53,7 @@ static const char *const seccomp_allowed[] = {
     "getsid", "getuid", "ioprio_get", "sched_get_priority_max", "sched_get_priority_min",
     "sched_getaffinity", "sched_getattr", "sched_getparam", "sched_getscheduler",
     "sched_rr_get_interval", "setfsgid", "setfsuid", "setgid", "setgroups", "setregid",
-    "setresgid", "setresuid", "setreuid", "setrlimit", "setuid", "sysinfo", "times", "uname",
+    "setresgid", "setresuid", "setreuid", "setuid", "sysinfo", "times", "uname",
     /* signals to oneself */
     "pause", "restart_syscall", "rt_sigaction", "rt_sigpending", "rt_sigprocmask",
     "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait", "sigaltstack",
@@ -105,31 +106,23 @@ static const char *const seccomp_landlock_refused[] = {
 
 /* Their first argument is a process; without a pid namespace only 0, the caller, is allowed. */
 static const char *const seccomp_on_processes[] = {
-    "prlimit64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler",
+    "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler",
 };
 
-/* The rest are device drivers' or the network's set-up. The numbers are those of asm-generic, which
- * x86 and arm64 share. */
+/* The rest are device drivers', terminals' (a session has none) or the network's set-up. The
+ * numbers are those of asm-generic, which x86 and arm64 share. */
 static const uint32_t seccomp_ioctls[] = {
-    0x5401, 0x5402, 0x5403, 0x5404, /* TCGETS, TCSETS, TCSETSW, TCSETSF */
-    0x5405, 0x5406, 0x5407, 0x5408, /* TCGETA, TCSETA, TCSETAW, TCSETAF */
-    0x5409, 0x540a, 0x540b,         /* TCSBRK, TCXONC, TCFLSH */
-    0x540f, 0x5410, 0x5411,         /* TIOCGPGRP, TIOCSPGRP, TIOCOUTQ */
-    0x5413, 0x5414,                 /* TIOCGWINSZ, TIOCSWINSZ */
-    0x541b, 0x5421, 0x5429,         /* FIONREAD, FIONBIO, TIOCGSID */
+    0x5401, 0x5402,                 /* TCGETS (isatty asks it), TCSETS */
+    0x540f, 0x5410, 0x5411, 0x5413, /* TIOCGPGRP, TIOCSPGRP, TIOCOUTQ, TIOCGWINSZ */
+    0x541b, 0x5421,                 /* FIONREAD, FIONBIO */
     0x5450, 0x5451, 0x5452,         /* FIONCLEX, FIOCLEX, FIOASYNC */
-    0x802c542a, 0x402c542b,         /* TCGETS2, TCSETS2 */
-    0x00000001, 0x00000002,         /* FIBMAP, FIGETBSZ: asked by file tools */
-    0x40049409, 0x4020940d,         /* FICLONE, FICLONERANGE: as cp tries */
-    0xc020660b,                     /* FS_IOC_FIEMAP: as older cp asks for holes */
-    0x80086601, 0x40086602,         /* FS_IOC_GETFLAGS, FS_IOC_SETFLAGS */
-    0x8905,                         /* SIOCATMARK */
+    0x40049409, 0x80086601,         /* FICLONE (cp tries it), FS_IOC_GETFLAGS */
     0x8910, 0x8912, 0x8913,         /* SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS */
-    0x8915, 0x8919, 0x891b,         /* SIOCGIFADDR, SIOCGIFBRDADDR, SIOCGIFNETMASK */
-    0x8921, 0x8927, 0x8933,         /* SIOCGIFMTU, SIOCGIFHWADDR, SIOCGIFINDEX */
+    0x8915, 0x891b, 0x8927, 0x8933, /* SIOCGIFADDR, SIOCGIFNETMASK, SIOCGIFHWADDR, SIOCGIFINDEX */
 };
 
-/* All but those that make the kernel send signals (see add_signals) and leases. */
+/* Where signals must stay with the process: not those that make the kernel send some (F_SETOWN,
+ * F_SETSIG, F_SETOWN_EX, F_NOTIFY, F_SETLEASE). Elsewhere fcntl is allowed whole. */
 static const uint32_t seccomp_fcntls[] = {
     0, 1, 2, 3, 4,          /* F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL */
     5, 6, 7, 9, 11,         /* F_GETLK, F_SETLK, F_SETLKW, F_GETOWN, F_GETSIG */
@@ -141,19 +134,13 @@ static const uint32_t seccomp_fcntls[] = {
 
 static const uint32_t seccomp_prctls[] = {
     2, 3, 4,    /* PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE */
-    7, 8,       /* PR_GET_KEEPCAPS, PR_SET_KEEPCAPS */
     15, 16,     /* PR_SET_NAME, PR_GET_NAME */
     21, 23,     /* PR_GET_SECCOMP, PR_CAPBSET_READ */
-    25, 26,     /* PR_GET_TSC, PR_SET_TSC */
-    27,         /* PR_GET_SECUREBITS */
     29, 30,     /* PR_SET_TIMERSLACK, PR_GET_TIMERSLACK */
     36, 37,     /* PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER */
     38, 39, 40, /* PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_GET_TID_ADDRESS */
     41, 42,     /* PR_SET_THP_DISABLE, PR_GET_THP_DISABLE */
     47,         /* PR_CAP_AMBIENT */
-    50, 51,     /* PR_SVE_SET_VL, PR_SVE_GET_VL */
-    52,         /* PR_GET_SPECULATION_CTRL */
-    54, 55, 56, /* PR_PAC_RESET_KEYS, PR_SET_TAGGED_ADDR_CTRL, PR_GET_TAGGED_ADDR_CTRL */
     0x53564d41, /* PR_SET_VMA: names for anonymous memory */
 };
 

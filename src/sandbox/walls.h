@@ -32,7 +32,7 @@
  * hosts that forbid unprivileged user namespaces. Otherwise only checks that it is not root. */
 int identity_drop(uid_t uid, gid_t gid, struct err *e);
 
-/* Drops every capability, from the bounding set too, and sets no_new_privs. Allocates nothing. */
+/* Drops every capability and sets no_new_privs, so that none comes back. Allocates nothing. */
 int caps_drop_all(struct err *e);
 
 /* 0 when the calling process has one thread; the walls of a thread do not hold another. */
@@ -96,8 +96,13 @@ int net_loopback_up(struct err *e);
 
 /* ---- limits.c ---- */
 
-/* Sets the rlimits of the calling process. DATA counts from what it has now. */
-int limits_set(const struct sandbox_limits *limits, enum sandbox_level level, struct err *e);
+/* Sets the rlimits that are the same for all sessions, once, in the keeper: they are inherited. */
+int limits_set_fixed(struct err *e);
+
+/* Sets a session's own rlimits on the calling process. DATA counts from what it has now.
+ * PIDS_BY_CGROUP: a control group counts its processes already. */
+int limits_set(const struct sandbox_limits *limits, enum sandbox_level level, bool pids_by_cgroup,
+    struct err *e);
 
 /* What limits_set gives RLIMIT_DATA: BASE_BYTES are in use already. */
 uint64_t limits_data_bytes(uint64_t base_bytes, uint64_t memory_bytes);
@@ -223,6 +228,8 @@ struct sandbox {
 	int work_fd;    /* SANDBOX_LANDLOCK, else -1 */
 	int session_fd; /* in the child at SANDBOX_LANDLOCK: its directory, else -1 */
 	enum proc_kind proc_kind;
+	bool pids_by_cgroup;
+	struct sandbox_limits session_limits; /* in the child, from sandbox_enter on */
 	int *tid_address; /* where libc keeps the thread's id, which a bare clone3 must renew */
 	/* What went wrong in the child before sandbox_enter, which reports it. */
 	bool child_failed;

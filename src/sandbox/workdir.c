@@ -67,6 +67,8 @@ int workdir_add(int work_fd, uint64_t id, struct err *e)
 {
 	char name[ID_BYTES];
 	name_of(name, id);
+	/* A session is the same user and knows the path; Landlock does not keep it from chmod. */
+	(void)fchmod(work_fd, 0700);
 	if (mkdirat(work_fd, name, 0700) < 0) {
 		return err_set_os(e, errno, "cannot make a directory for a session");
 	}
@@ -118,7 +120,10 @@ static void remove_entry(struct removal *r, int dir_fd, const char *name, int de
 	}
 	char moved[64];
 	(void)snprintf(moved, sizeof(moved), "%d-%u", (int)r->pid, next_number());
-	(void)renameat(dir_fd, name, r->trash_fd, moved);
+	/* A directory's own mode counts when it gets another parent. */
+	if (fchmodat(dir_fd, name, 0700, 0) == 0) {
+		(void)renameat(dir_fd, name, r->trash_fd, moved);
+	}
 }
 
 static void remove_dir(struct removal *r, int dir_fd, const char *name, int depth)

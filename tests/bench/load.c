@@ -6,11 +6,12 @@
  *                         [--identifiers fixed|new] [--prefix TEXT] [--delete] [--rate R]
  *                         [--pool NAME] [--expect TEXT] [--health]
  *
- * It executes `1+1`; an answer other than 200 with --expect's text in it is an error, which is
- * counted and not among the times. --identifiers fixed is one identifier a connection (PREFIX-0,
- * PREFIX-1, …), new is one nobody used before for each request. --delete ends the session after
- * each answer, over the same connection and outside the time. --rate starts that many requests a
- * second in all, each on a connection that is free; a time begins when its request is written.
+ * It executes `1+1`, or with --health asks for /health, which reaches no session. An answer other
+ * than 200 with --expect's text in it (the right result, unless told) is an error, which is counted
+ * and not among the times. --identifiers fixed is one identifier a connection (PREFIX-0, PREFIX-1,
+ * …), new is the next one for each request. --delete ends the session after each answer, over the
+ * same connection and outside the time. --rate starts that many requests a second in all, each on a
+ * connection that is free; a time begins when its request is written.
  */
 #include <errno.h>
 #include <getopt.h>

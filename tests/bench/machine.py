@@ -1,4 +1,4 @@
-"""The machine a run happens on: what it is, how busy others keep it, and how fast it is right now."""
+"""The machine of a run: what it is, how busy others keep it, and how fast it is right now."""
 
 import json
 import os
@@ -102,7 +102,16 @@ def _cpu_ticks():
 
 
 def ping_pong(program, round_trips):
-    return json.loads(subprocess.run([program, str(round_trips)], check=True, capture_output=True,
+    """Where the scheduler puts the two processes, and with each on a CPU of its own."""
+    answer = _ping_pong(program, round_trips)
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) > 1:
+        answer["apart"] = _ping_pong(program, round_trips, cpus[0], cpus[1])
+    return answer
+
+
+def _ping_pong(program, *words):
+    return json.loads(subprocess.run([program, *map(str, words)], check=True, capture_output=True,
                                      timeout=60).stdout)
 
 

@@ -1,10 +1,13 @@
 /*
- * pingpong ROUND-TRIPS: what two processes that hand one small message back and forth over a
- * SOCK_SEQPACKET socket pair take for it here and now, as JSON.
+ * pingpong ROUND-TRIPS [CPU CPU]: what two processes that hand one small message back and forth
+ * over a SOCK_SEQPACKET socket pair take for it here and now, as JSON. Where two CPUs are named,
+ * each of the two stays on its own, so that every message wakes another CPU.
  *
  * A request to a server that runs its work in another process costs at least two such round trips,
  * so this is the yardstick that tells a slow machine from a slow server.
  */
+#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -48,11 +51,28 @@ static int measure(int fd, uint64_t round_trips, struct samples *s)
 	return 0;
 }
 
+/* Stays where it is when TEXT is NULL. */
+static int stay_on(const char *text)
+{
+	uint64_t cpu;
+	cpu_set_t set;
+	if (text == NULL) {
+		return 0;
+	}
+	if (text_to_u64(text, CPU_SETSIZE - 1, &cpu) < 0) {
+		return -1;
+	}
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t round_trips;
-	if (argc != 2 || text_to_u64(argv[1], ROUND_TRIPS_MAX, &round_trips) < 0) {
-		(void)fputs("use: pingpong ROUND-TRIPS\n", stderr);
+	bool known = argc == 2 || argc == 4;
+	if (!known || text_to_u64(argv[1], ROUND_TRIPS_MAX, &round_trips) < 0) {
+		(void)fputs("use: pingpong ROUND-TRIPS [CPU CPU]\n", stderr);
 		return 2;
 	}
 	int ends[2];
@@ -63,11 +83,16 @@ int main(int argc, char **argv)
 	pid_t pid = fork();
 	if (pid == 0) {
 		fd_close(&ends[0]);
+		if (stay_on(argc == 4 ? argv[3] : NULL) < 0) {
+			_exit(EXIT_FAILURE);
+		}
 		echo(ends[1]);
 	}
 	fd_close(&ends[1]);
 	cleanup(samples_fini) struct samples s = {0};
-	int r = pid < 0 ? -1 : measure(ends[0], round_trips, &s);
+	int r = pid < 0 || stay_on(argc == 4 ? argv[2] : NULL) < 0
+		    ? -1
+		    : measure(ends[0], round_trips, &s);
 	fd_close(&ends[0]);
 	if (pid > 0) {
 		(void)waitpid(pid, NULL, 0);

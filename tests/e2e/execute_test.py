@@ -698,11 +698,10 @@ class Asynchronous(ServerCase):
         self.server.request("DELETE", "session", odd)
 
     def test_delete_interrupts(self):
-        reply = self.start("state = 'kept'\nimport time\nprint('on', flush=True)\ntime.sleep(60)")
+        reply = self.start("state = 'kept'\nimport time\nopen('on', 'w').close()\ntime.sleep(60)")
         location = reply.headers["operation-location"]
         identifier = reply.json()["id"]
-        self.wait_until(lambda: self.server.request("GET", f"executions/{identifier}", self.session)
-                        .json()["status"] == "Running", "it did not run")
+        self.wait_for_file("on")
         start = time.monotonic()
         ended = self.server.request("DELETE", f"executions/{identifier}", self.session)
         self.assertLess(time.monotonic() - start, 1)
@@ -712,6 +711,16 @@ class Asynchronous(ServerCase):
         # Again: it stays what it is.
         again = self.server.request("DELETE", f"executions/{identifier}", self.session)
         self.assertEqual(again.json()["status"], "Canceled")
+        self.assertEqual(self.server.value(self.session, "state"), "kept")
+
+    def test_delete_before_its_code_has_begun(self):
+        self.server.value(self.session, "state = 'kept'")
+        for _ in range(30):
+            identifier = self.start("import time; time.sleep(60)").json()["id"]
+            start = time.monotonic()
+            ended = self.server.request("DELETE", f"executions/{identifier}", self.session).json()
+            self.assertEqual((ended["status"], ended["verdict"]), ("Canceled", "interrupted"))
+            self.assertLess(time.monotonic() - start, 1)
         self.assertEqual(self.server.value(self.session, "state"), "kept")
 
     def test_delete_of_a_final_one_changes_nothing(self):

@@ -15,6 +15,7 @@ import os
 import pathlib
 import queue
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -105,8 +106,13 @@ class Server:
             "CONTAINER_AUTH_TOKEN": self.token,
             **self.environment,
         }
+        command = self.command(config_file)
+        if self.user is not None and str(CARREL) in command:
+            # A copy, which that user can reach wherever the sources are.
+            command[command.index(str(CARREL))] = shutil.copy(CARREL, base)
+            shutil.copy(CARREL.with_name("carrel-keeper"), base)
         self.process = subprocess.Popen(
-            self.command(config_file), env={k: v for k, v in environment.items() if v is not None},
+            command, env={k: v for k, v in environment.items() if v is not None},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
@@ -341,6 +347,12 @@ class ServerCase(unittest.TestCase):
         self.assertTrue(error["traceId"])
         if target is not None:
             self.assertEqual(error["target"], target, reply)
+
+    def wait_for_file(self, name, identifier=None):
+        """Until code of the session has made a file: it has got that far."""
+        identifier = identifier or self.session
+        self.wait_until(lambda: self.server.request("GET", f"files/{name}", identifier).status == 200,
+                        f"no file {name}")
 
     def wait_until(self, condition, message, seconds=10):
         """Looks again and again until condition() is true; returns what it returned."""

@@ -109,7 +109,7 @@ _servers = {}
 
 def server_at(level, **options):
     """The one server of this level and these options, started when it is first asked for."""
-    key = (level.name, json.dumps(options, sort_keys=True))
+    key = (level.name, json.dumps(options, sort_keys=True, default=repr))
     if key not in _servers:
         _servers[key] = start(level, **options)
     return _servers[key]

@@ -41,6 +41,9 @@
 #define PIDS 24
 #define OPEN_FILES 128
 #define NOBODY 65534
+#define HOST_SHM_KEY 0x43415252
+#define ATTEMPT_SECONDS 10
+#define ALL_SECONDS 60
 
 /* What is there to be reached; made by the keeper before its walls. */
 static struct {
@@ -48,6 +51,7 @@ static struct {
 	int port;          /* a listener on the host's loopback */
 	char abstract[64]; /* a listener's abstract name */
 	pid_t keeper;
+	int shm; /* a segment of System V shared memory */
 	bool has_cgroups;
 	enum sandbox_level level;
 } host;
@@ -108,8 +112,9 @@ static bool secrets(void)
 
 static bool write_system(void)
 {
-	static const char *const paths[] = {"/usr/x", "/etc/x", "/x", "/usr/bin/env", "/etc/passwd",
-	    "/dev/x", "/var/x", "/run/x", "/home/x", "/mnt/x", "/usr/lib/x"};
+	static const char *const paths[] = {"/usr/carrel-x", "/etc/carrel-x", "/carrel-x",
+	    "/usr/bin/env", "/etc/passwd", "/dev/carrel-x", "/var/carrel-x", "/run/carrel-x",
+	    "/home/carrel-x", "/mnt/carrel-x", "/usr/lib/carrel-x"};
 	for (size_t i = 0; i < array_len(paths); i++) {
 		if (!open_refused(paths[i], O_WRONLY | O_CREAT)) {
 			return false;
@@ -123,7 +128,7 @@ static bool change_system(void)
 	return refused(chmod("/usr", 0777), EROFS, EPERM) &&
 	       refused(unlink("/etc/passwd"), EROFS, EACCES) &&
 	       refused(rename("/etc", "/mnt/etc"), EROFS, EACCES) &&
-	       refused(symlink("/", "/usr/x"), EROFS, EACCES);
+	       refused(symlink("/", "/usr/carrel-x"), EROFS, EACCES);
 }
 
 static bool own_files(void)
@@ -252,7 +257,7 @@ static bool keeper_sigio(void)
 
 static bool host_shared_memory(void)
 {
-	int id = shmget(0x43415252, 4096, 0);
+	int id = shmget(HOST_SHM_KEY, 4096, 0);
 	return refused(id, ENOENT, EPERM);
 }
 
@@ -471,17 +476,26 @@ static bool process_limit(void)
 	if (host.level == SANDBOX_LANDLOCK && !host.has_cgroups) {
 		return true; /* counted for the whole server there: weaker, as reported */
 	}
-	for (int made = 0; made <= PIDS; made++) {
-		pid_t pid = fork();
-		if (pid == 0) {
+	pid_t made[PIDS + 1];
+	int count = 0;
+	bool ok = fail("more than %d processes", PIDS);
+	while (count <= PIDS) {
+		made[count] = fork();
+		if (made[count] == 0) {
 			(void)pause();
 			_exit(0);
 		}
-		if (pid < 0) {
-			return errno == EAGAIN;
+		if (made[count] < 0) {
+			ok = errno == EAGAIN;
+			break;
 		}
+		count++;
 	}
-	return fail("more than %d processes", PIDS);
+	for (int i = 0; i < count; i++) {
+		(void)kill(made[i], SIGKILL);
+		(void)waitpid(made[i], NULL, 0);
+	}
+	return ok;
 }
 
 static bool descriptor_limit(void)
@@ -501,7 +515,6 @@ static bool file_space(void)
 		return true;
 	}
 	memset(block, 1, sizeof(block));
-	(void)signal;
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
 	(void)sigaction(SIGXFSZ, &ignore, NULL);
 	uint64_t written = 0;
@@ -577,8 +590,9 @@ static bool shared_memory_is_killed(void)
 	}
 	int status;
 	(void)waitpid(pid, &status, 0);
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? true
-								  : fail("status %x", (unsigned)status);
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL
+		   ? true
+		   : fail("status %x", (unsigned)status);
 }
 
 static const struct attempt {
@@ -631,23 +645,25 @@ static bool report(const char *name, bool ok, const char *why)
 static bool run_attempt(const struct attempt *a)
 {
 	int why[2];
-	if (pipe2(why, O_CLOEXEC) < 0) {
+	if (pipe2(why, O_CLOEXEC | O_NONBLOCK) < 0) {
 		return report(a->name, false, "no pipe");
 	}
 	pid_t pid = fork();
 	if (pid == 0) {
+		(void)alarm(ATTEMPT_SECONDS);
 		bool ok = a->run();
 		ssize_t n = ok ? 0 : write(why[1], detail, strlen(detail));
 		_exit(ok && n == 0 ? 0 : 1);
 	}
 	(void)close(why[1]);
-	char text[sizeof(detail)] = "";
-	ssize_t n = pid < 0 ? -1 : read(why[0], text, sizeof(text) - 1);
-	text[n > 0 ? n : 0] = '\0';
-	(void)close(why[0]);
 	int status = -1;
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
 	}
+	/* Without waiting for the end of the pipe: what an attempt leaves running holds it open. */
+	char text[sizeof(detail)] = "";
+	ssize_t n = read(why[0], text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	(void)close(why[0]);
 	if (status != 0 && text[0] == '\0') {
 		(void)snprintf(text, sizeof(text),
 		    pid < 0 ? "cannot fork" : "it ended with status %x", (unsigned)status);
@@ -735,10 +751,9 @@ static void prepare_host(uid_t uid)
 	memcpy(un.sun_path + 1, host.abstract, n);
 	(void)listen_on(AF_UNIX, (struct sockaddr *)&un,
 	    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n));
-	(void)shmget(0x43415252, 4096, IPC_CREAT | 0666);
+	host.shm = shmget(HOST_SHM_KEY, 4096, IPC_CREAT | 0666);
 	struct sigaction count = {.sa_handler = count_signal};
 	(void)sigaction(SIGUSR1, &count, NULL);
-	host.keeper = getpid();
 }
 
 static bool check_after(struct sandbox *sb, const struct sandbox_child *child, int alive_fd)
@@ -757,10 +772,8 @@ static bool check_after(struct sandbox *sb, const struct sandbox_child *child, i
 	(void)waitpid(child->pid, NULL, 0);
 	/* The daemon was the last to hold the other end. */
 	char byte;
-	(void)alarm(10);
 	ok = report("kill_reaches_daemons", r == 0 && read(alive_fd, &byte, 1) == 0, "one lives") &&
 	     ok;
-	(void)alarm(0);
 	sandbox_child_remove(sb, child);
 	sandbox_child_remove(sb, child);
 	return ok;
@@ -795,6 +808,23 @@ static int run(struct sandbox *sb)
 	return check_after(sb, &child, alive[0]) && verdict == 1 ? 0 : 1;
 }
 
+static int keeper(const struct sandbox_config *config)
+{
+	struct err e = {0};
+	struct sandbox *sb;
+	(void)alarm(ALL_SECONDS);
+	host.keeper = getpid();
+	if (sandbox_new(config, &sb, &e) < 0) {
+		(void)fprintf(stderr, "walls_probe: %s\n", e.text);
+		return 2;
+	}
+	host.has_cgroups = cgroups_have(&sb->cgroups, CGROUP_MEMORY) &&
+			   cgroups_have(&sb->cgroups, CGROUP_PIDS);
+	int status = run(sb);
+	sandbox_free(sb);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	struct sandbox_config config = {
@@ -804,18 +834,18 @@ int main(int argc, char **argv)
 	    .gid = geteuid() == 0 ? NOBODY : getegid(),
 	    .work_dir = argc > 2 ? argv[2] : NULL,
 	};
-	struct err e = {0};
-	struct sandbox *sb;
 	host.level = config.level;
 	prepare_host(config.uid);
-	if (sandbox_new(&config, &sb, &e) < 0) {
-		(void)unlink(host.path);
-		(void)fprintf(stderr, "walls_probe: %s\n", e.text);
-		return 2;
+	pid_t pid = fork();
+	if (pid == 0) {
+		exit(keeper(&config));
 	}
-	host.has_cgroups = cgroups_have(&sb->cgroups, CGROUP_MEMORY) &&
-			   cgroups_have(&sb->cgroups, CGROUP_PIDS);
-	int status = run(sb);
-	sandbox_free(sb);
-	return status;
+	int status = -1;
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+	}
+	/* Behind its walls the keeper cannot reach these any more. */
+	(void)unlink(host.path);
+	(void)shmctl(host.shm, IPC_RMID, NULL);
+	cgroups_sweep(NULL);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
 }

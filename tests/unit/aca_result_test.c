@@ -75,6 +75,23 @@ static void test_result_typing(void **state)
 	}
 }
 
+/* As few digits as read back the same. */
+static void test_reals(void **state)
+{
+	(void)state;
+	static const char *const reals[] = {"0.1", "0.30000000000000004", "3.141592653589793",
+	    "1e22", "1.7976931348623157e308", "100.0"};
+	for (size_t i = 0; i < array_len(reals); i++) {
+		struct fake_call f;
+		char expected[64];
+		value(IPC_KIND_FLOAT, reals[i], reals[i]);
+		post(&f, "executions", CODE, 200);
+		(void)snprintf(expected, sizeof(expected), "\"executionResult\":%s,", reals[i]);
+		assert_non_null(strstr(buf_str(&f.body), expected));
+		fake_call_fini(&f);
+	}
+}
+
 static void test_repr(void **state)
 {
 	(void)state;
@@ -379,6 +396,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    ACA_TEST(test_result_typing),
+	    ACA_TEST(test_reals),
 	    ACA_TEST(test_repr),
 	    ACA_TEST(test_results_as_strings),
 	    ACA_TEST(test_one_image),

@@ -442,7 +442,17 @@ static void test_shell(void **state)
 	assert_int_equal(world.kind, IPC_EXECUTE_ARGV);
 	assert_string_equal(world.code, "ls|-l||");
 	assert_string_equal(fake_text(&f, "status"), "2");
+	assert_null(fake_at(&f, "error"));
 	fake_call_fini(&f);
+	world.script.silent = true;
+	fake_start(&f, &world, "POST", sh, NULL, NULL, "{\"shellCommand\":\"sleep 999\"}", 28);
+	fake_pump(&world);
+	engine_tick(world.engine, 300000);
+	fake_pump(&world);
+	assert_string_equal(fake_text(&f, "status"), "124");
+	assert_string_equal(fake_text(&f, "error.error.code"), "KeyboardInterrupt");
+	fake_call_fini(&f);
+	world.script.silent = false;
 	world.script.dies = true;
 	fake_send(&f, &world, "POST", sh, "{\"shellCommand\":\"kill -9 -1\"}");
 	assert_string_equal(fake_text(&f, "status"), "137");

@@ -98,7 +98,6 @@ static void op_release(void *ctx, struct worker *w)
 
 static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release};
 
-
 static void add_displays(struct fake_world *w, struct worker *worker, uint64_t seq)
 {
 	for (unsigned i = 0; i < w->script.display_count; i++) {
@@ -253,11 +252,15 @@ static void answered(struct fake_call *f, int status)
 void call_reply(struct call *c, int status, const char *content_type, struct buf *body)
 {
 	struct fake_call *f = fake_of(c);
-	(void)content_type;
 	answered(f, status);
 	f->body = *body;
 	body->data = NULL;
 	buf_fini(body);
+	if (content_type != NULL && text_has_prefix(content_type, "application/json")) {
+		size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+		f->json = json_loadb(f->body.data, f->body.len, flags, NULL);
+		assert(f->json != NULL);
+	}
 }
 
 void call_reply_json(struct call *c, int status, json_t *j)

@@ -122,6 +122,7 @@ static void on_gone(struct call *c)
 	struct delay *d = c->ctx;
 	d->call = NULL;
 	server.gone++;
+	uv_close((uv_handle_t *)&d->timer, free_delay);
 }
 
 static void start_delay(struct call *c, bool begins)

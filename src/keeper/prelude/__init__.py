@@ -12,6 +12,7 @@ The modules behind it, one subject each:
     failure       an exception as its name, value, traceback and exit code
     limits        which limit of the session an exception stands for
     render        the type and the text of a cell's value
+    reserve       memory for the cell after one that filled the session
     bundle        rich representations of a value, and display()
     figures       matplotlib figures as displays; agg is the backend
     shell_magics  IPython: magics, !commands, its own display machinery

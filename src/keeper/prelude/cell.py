@@ -18,7 +18,8 @@ import types
 
 import _carrel_host
 
-from _carrel import awaiting, failure, figures, render, shell_magics, sources, streams
+from _carrel import (
+    awaiting, failure, figures, render, reserve, shell_magics, sources, streams)
 
 NOTHING = render.NOTHING
 NO_VALUE = (0, "none", "", "", "", "", "", "", 0)
@@ -55,6 +56,7 @@ def main_module():
 
 def run(source, empty_namespace):
     """Runs one cell; see run_cell() in the package for the answer."""
+    reserve.hold()
     name = sources.add(source)
     streams.ensure()
     figures.begin_cell()
@@ -87,7 +89,12 @@ def _run_in(module, source, name, keeps_last):
         namespace["__builtins__"] = builtins
     ran = False
     try:
-        body, last = compile_cell(source, name)
+        try:
+            body, last = compile_cell(source, name)
+        except MemoryError:
+            if not reserve.spend():
+                raise
+            body, last = compile_cell(source, name)
         shell_magics.wanted_by(source)
         ran = True
         value = _execute(body, last, namespace)

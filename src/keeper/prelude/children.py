@@ -6,6 +6,7 @@ started itself must stay for its own wait(), or Popen would lose the return code
 The ways Python has to start a process are wrapped thinly to tell the two apart.
 """
 
+import errno
 import functools
 import os
 import sys
@@ -28,7 +29,14 @@ def _started(pid):
 def _wrap(function):
     @functools.wraps(function)
     def started(*args, **kwargs):
-        result = function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except OSError as exc:
+            if exc.errno == errno.EAGAIN:
+                # At the process limit a place is worth more than the status of one that ended:
+                # none is kept for a wait() that may never come.
+                _own.clear()
+            raise
         _started(result[0] if type(result) is tuple else result)
         return result
 

@@ -37,6 +37,8 @@ def replace(name, source):
     entry = (len(source), None, [line + "\n" for line in source.split("\n")], name)
     _entries[name] = entry
     _chars += entry[0]
+    if not isinstance(linecache.cache, dict):
+        linecache.cache = {}  # user code put something else there
     _cache = linecache.cache
     _cache[name] = entry
     while len(_entries) > CELLS_MAX or (_chars > CHARS_MAX and len(_entries) > 1):

@@ -1,0 +1,57 @@
+"""Runs walls_probe, at each level, as root (where the tests are) and as an ordinary user.
+
+Each line of the probe is an attempt from inside a session: "ok NAME" or "FAILED NAME: why".
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import harness  # noqa: E402
+
+SERIAL = True
+NOBODY = 65534
+
+
+class Walls(unittest.TestCase):
+    def probe(self, level, user):
+        if os.geteuid() not in (0, user):
+            self.skipTest(f"only root can run the probe as user {user}")
+        with tempfile.TemporaryDirectory(prefix="carrel-walls-") as directory:
+            # A copy, which an ordinary user can reach wherever the sources are.
+            os.chmod(directory, 0o755)
+            program = shutil.copy(harness.BUILD / "tests/walls_probe", directory)
+            work = pathlib.Path(directory, "work")
+            work.mkdir()
+            os.chown(work, NOBODY if user == 0 else user, -1)
+            command = [program, level, str(work)]
+            if user != os.geteuid():
+                command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups",
+                           *command]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                  timeout=120, check=False)
+        lines = done.stdout.splitlines()
+        self.assertEqual([line for line in lines if not line.startswith("ok ")], [], done.stderr)
+        self.assertGreater(len(lines), 20, done.stderr)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_namespaces_as_root(self):
+        self.probe("namespaces", 0)
+
+    def test_namespaces_as_an_ordinary_user(self):
+        self.probe("namespaces", os.geteuid() or NOBODY)
+
+    def test_landlock_as_root(self):
+        self.probe("landlock", 0)
+
+    def test_landlock_as_an_ordinary_user(self):
+        self.probe("landlock", os.geteuid() or NOBODY)
+
+
+if __name__ == "__main__":
+    unittest.main()

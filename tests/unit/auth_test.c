@@ -1,0 +1,136 @@
+/* Bearer tokens: who is let in, and as whom. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/compiler.h"
+#include "http/auth.h"
+
+#define NOW_US 1700000000000000
+
+static int setup(void **state)
+{
+	struct err e;
+	struct auth *a = auth_new();
+	assert_non_null(a);
+	assert_int_equal(auth_add(a, "first", "one", ROLE_EXECUTE, NULL, 0, &e), 0);
+	assert_int_equal(auth_add(a, "second", "two", ROLE_ADMIN, "blue", NOW_US + 1, &e), 0);
+	assert_int_equal(auth_add(a, "third", "three", ROLE_METRICS, NULL, NOW_US, &e), 0);
+	*state = a;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	auth_free(*state);
+	return 0;
+}
+
+static void known_tokens_are_let_in(void **state)
+{
+	const struct principal *p = NULL;
+	assert_int_equal(auth_check(*state, "Bearer first", NOW_US, &p), AUTH_OK);
+	assert_string_equal(p->name, "one");
+	assert_int_equal(p->role, ROLE_EXECUTE);
+	assert_null(p->pool);
+	assert_int_equal(auth_check(*state, " bEARER \t second", NOW_US, &p), AUTH_OK);
+	assert_string_equal(p->name, "two");
+	assert_string_equal(p->pool, "blue");
+}
+
+static void others_are_told_why_not(void **state)
+{
+	static const struct {
+		const char *header;
+		enum auth_result result;
+	} cases[] = {
+	    {NULL, AUTH_MISSING},
+	    {"", AUTH_MALFORMED},
+	    {"Bearer", AUTH_MALFORMED},
+	    {"Bearer ", AUTH_MALFORMED},
+	    {"Bearerfirst", AUTH_MALFORMED},
+	    {"Basic first", AUTH_MALFORMED},
+	    {"first", AUTH_MALFORMED},
+	    {"Bearer first second", AUTH_MALFORMED},
+	    {"Bearer f\xc3\xa4rst", AUTH_MALFORMED},
+	    {"Bearer firs", AUTH_UNKNOWN},
+	    {"Bearer firstx", AUTH_UNKNOWN},
+	    {"Bearer First", AUTH_UNKNOWN},
+	    {"Bearer third", AUTH_EXPIRED},
+	};
+	const struct principal *p = NULL;
+	for (size_t i = 0; i < array_len(cases); i++) {
+		assert_int_equal(auth_check(*state, cases[i].header, NOW_US, &p), cases[i].result);
+		assert_null(p);
+		assert_non_null(auth_result_text(cases[i].result));
+	}
+	assert_int_equal(auth_check(*state, "Bearer second", NOW_US + 1, &p), AUTH_EXPIRED);
+}
+
+static void without_tokens_nobody_is_let_in(void **state)
+{
+	(void)state;
+	const struct principal *p = NULL;
+	struct auth *a = auth_new();
+	assert_non_null(a);
+	assert_int_equal(auth_check(a, "Bearer x", NOW_US, &p), AUTH_UNKNOWN);
+	assert_false(auth_is_disabled(a));
+	auth_set_disabled(a);
+	assert_true(auth_is_disabled(a));
+	assert_int_equal(auth_check(a, NULL, NOW_US, &p), AUTH_OK);
+	assert_string_equal(p->name, "anonymous");
+	assert_int_equal(p->role, ROLE_ADMIN);
+	auth_free(a);
+}
+
+static void bad_tokens_are_not_taken(void **state)
+{
+	struct err e;
+	char longest[AUTH_TOKEN_MAX_BYTES + 2];
+	memset(longest, 'x', sizeof(longest));
+	longest[AUTH_TOKEN_MAX_BYTES + 1] = '\0';
+	static const char *const bad[] = {"", "a b", "a\n", "a\x7f", "\xc3\xa4"};
+	for (size_t i = 0; i < array_len(bad); i++) {
+		assert_int_equal(auth_add(*state, bad[i], "n", ROLE_ADMIN, NULL, 0, &e), -1);
+		assert_int_equal(e.code, ERR_INVALID);
+	}
+	assert_int_equal(auth_add(*state, longest, "n", ROLE_ADMIN, NULL, 0, &e), -1);
+	longest[AUTH_TOKEN_MAX_BYTES] = '\0';
+	assert_int_equal(auth_add(*state, longest, "n", ROLE_ADMIN, NULL, 0, &e), 0);
+	assert_int_equal(auth_add(*state, "first", "again", ROLE_ADMIN, NULL, 0, &e), -1);
+	assert_int_equal(e.code, ERR_CONFLICT);
+	assert_null(strstr(e.text, "first"));
+	assert_int_equal(auth_add(*state, "fine", "n", ROLE_NONE, NULL, 0, &e), -1);
+}
+
+static void there_is_a_bound(void **state)
+{
+	struct err e;
+	char token[16];
+	for (int i = 3; i < AUTH_TOKENS_MAX; i++) {
+		(void)snprintf(token, sizeof(token), "t%d", i);
+		assert_int_equal(auth_add(*state, token, token, ROLE_ADMIN, NULL, 0, &e), 0);
+	}
+	assert_int_equal(auth_add(*state, "more", "more", ROLE_ADMIN, NULL, 0, &e), -1);
+	assert_int_equal(e.code, ERR_BUSY);
+	const struct principal *p = NULL;
+	assert_int_equal(auth_check(*state, "Bearer t255", NOW_US, &p), AUTH_OK);
+	assert_string_equal(p->name, "t255");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(known_tokens_are_let_in, setup, teardown),
+	    cmocka_unit_test_setup_teardown(others_are_told_why_not, setup, teardown),
+	    cmocka_unit_test(without_tokens_nobody_is_let_in),
+	    cmocka_unit_test_setup_teardown(bad_tokens_are_not_taken, setup, teardown),
+	    cmocka_unit_test_setup_teardown(there_is_a_bound, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
