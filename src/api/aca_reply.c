@@ -182,6 +182,10 @@ static void add_extras(json_t *to, const struct execution *x, const struct aca_f
 	uint32_t item = 0;
 	bool has_image = aca_value_image(x, &display, &item);
 	(void)json_object_set_new(to, "verdict", json_string(verdict_name(x->verdict)));
+	if (x->kind != IPC_EXECUTE_PYTHON && f->shape != ACA_NEW) {
+		/* The new shape has it as its status. */
+		(void)json_object_set_new(to, "exitCode", json_integer(x->value.exit_code));
+	}
 	add_displays(to, x, has_image, item);
 	if (has_image && x->value.kind != IPC_KIND_NONE && x->value.kind != IPC_KIND_NULL) {
 		(void)json_object_set_new(to, "value", aca_value_json(&x->value, f->jupyter));

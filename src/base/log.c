@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/text.h"
 
 #define LOG_LINE_MAX_BYTES 8192
 
@@ -45,11 +47,12 @@ void log_set_process(const char *name)
 /* Writes TEXT between quotes; bytes that JSON does not take as they are become escapes. */
 static void add_quoted(struct buf *line, const char *text)
 {
+	bool well_formed = text_is_utf8(text, strlen(text));
 	(void)buf_add_char(line, '"');
 	for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++) {
 		if (*c == '"' || *c == '\\') {
 			(void)buf_addf(line, "\\%c", *c);
-		} else if (*c < 0x20 || *c >= 0x7f) {
+		} else if (*c < 0x20 || *c == 0x7f || (*c > 0x7f && !well_formed)) {
 			(void)buf_addf(line, "\\u%04x", (unsigned)*c);
 		} else {
 			(void)buf_add_char(line, (char)*c);

@@ -460,7 +460,8 @@ static int list_read(const json_t *tree, const char *key, uint32_t max, const ch
 		return 0;
 	}
 	if (!json_is_array(list) || json_array_size(list) > max) {
-		return bad(e, at, "must be a list of at most 32 texts");
+		return err_set(e, ERR_INVALID,
+		    "configuration: %s: must be a list of at most %u texts", key, max);
 	}
 	*count = 0;
 	for (size_t i = 0; i < json_array_size(list); i++) {
@@ -747,7 +748,12 @@ void config_forget_tokens(struct config *c)
 			c->tokens[i].token = NULL;
 		}
 	}
-	(void)unsetenv("CONTAINER_AUTH_TOKEN");
+	/* In place too: /proc/PID/environ shows the bytes whether the variable is set or not. */
+	char *variable = getenv("CONTAINER_AUTH_TOKEN");
+	if (variable != NULL) {
+		explicit_bzero(variable, strlen(variable));
+		(void)unsetenv("CONTAINER_AUTH_TOKEN");
+	}
 }
 
 void config_fini(struct config *c)

@@ -143,7 +143,11 @@ void pool_place(struct pool *p, struct session *s)
 		DL_APPEND(p->pending, s);
 		p->pending_count++;
 	}
-	pool_refill(p);
+	/* A fork beside the first cell would only slow it down: while enough are ready, the next tick
+	 * is soon enough. */
+	if (p->pending_count > 0 || p->ready_count < p->config.ready_sessions / 2) {
+		pool_refill(p);
+	}
 }
 
 struct worker *engine_worker_find(struct engine *en, uint64_t id)

@@ -6,6 +6,7 @@
 #include "ipc/frame.h"
 
 #define GATEWAY_MESSAGE_MAX_BYTES (48U << 20) /* from a session, whole */
+#define GATEWAY_PARTIAL_MAX_BYTES (512U << 20) /* unfinished messages of all sessions together */
 #define GATEWAY_OUTBOX_MAX_BYTES (16U << 20)  /* to a session, waiting */
 
 struct gateway {
@@ -22,6 +23,7 @@ struct gateway {
 	bool keeper_gone;
 
 	uv_timer_t tick;
+	size_t partial_bytes;	    /* of all links' unfinished messages */
 	struct ipc_message scratch; /* the message being received, unless it comes in pieces */
 };
 
@@ -42,6 +44,7 @@ struct link {
 	bool err_paused;
 	struct ipc_outbox outbox;
 	struct ipc_message *partial;
+	size_t partial_bytes; /* its part of gateway.partial_bytes */
 	char failure[512]; /* why its walls did not stand */
 };
 

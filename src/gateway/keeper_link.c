@@ -29,6 +29,14 @@ static void lost_keeper(struct gateway *g, const char *why)
 	}
 	g->keeper_gone = true;
 	(void)uv_poll_stop(&g->keeper_poll);
+	/* Sessions die with their keeper, but without a pid namespace what they started does not. */
+	struct worker *w;
+	struct worker *next;
+	HASH_ITER (by_id, g->engine->workers, w, next) {
+		if (w->pid > 1) {
+			(void)kill(-(pid_t)w->pid, SIGKILL);
+		}
+	}
 	struct err e;
 	(void)err_set(&e, ERR_UNAVAILABLE, "the keeper is gone: %s", why);
 	g->on_keeper(g->ctx, NULL, &e);

@@ -169,9 +169,10 @@ static void on_message(struct link *l, struct ipc_message *m)
 	if (!ipc_type_allowed(m->type, IPC_SESSION, IPC_GATEWAY) ||
 	    m->fd_count != ipc_type_fds(m->type)) {
 		broken(l, "a message that a session may not send");
-	} else if (!l->sealed && m->type == IPC_SEALED) {
-		l->sealed = true;
+	} else if (!l->sealed && l->data_dir < 0 && m->type == IPC_DATA_DIR) {
 		l->data_dir = fd_take(&m->fds[0]);
+	} else if (!l->sealed && l->data_dir >= 0 && m->type == IPC_SEALED) {
+		l->sealed = true;
 		engine_on_worker_ready(l->worker, l->data_dir);
 	} else if (!l->sealed && m->type == IPC_WALLS_FAILED &&
 		   ipc_text_decode(&m->body, &reason) == 0) {
@@ -186,6 +187,34 @@ static void on_message(struct link *l, struct ipc_message *m)
 	}
 }
 
+static void forget_partial(struct link *l)
+{
+	if (l->partial != NULL) {
+		ipc_message_fini(l->partial);
+		free(l->partial);
+		l->partial = NULL;
+	}
+	l->gateway->partial_bytes -= l->partial_bytes;
+	l->partial_bytes = 0;
+}
+
+/* Keeps M, of which more is to come. -ENOMEM when it cannot, or must not, be kept. */
+static int keep_partial(struct link *l, struct ipc_message *m)
+{
+	struct gateway *g = l->gateway;
+	if (l->partial == NULL) {
+		l->partial = malloc(sizeof(*l->partial));
+		if (l->partial == NULL) {
+			return -ENOMEM;
+		}
+		*l->partial = *m;
+		*m = IPC_MESSAGE_INIT(GATEWAY_MESSAGE_MAX_BYTES);
+	}
+	g->partial_bytes += l->partial->body.len - l->partial_bytes;
+	l->partial_bytes = l->partial->body.len;
+	return g->partial_bytes > GATEWAY_PARTIAL_MAX_BYTES ? -ENOMEM : 0;
+}
+
 /* Messages are received into the gateway's one buffer; only one that comes in several packets gets a
  * buffer of its own, so that idle sessions cost none. */
 static void receive(struct link *l)
@@ -196,31 +225,21 @@ static void receive(struct link *l)
 	if (r == -EAGAIN) {
 		return;
 	}
-	if (r < 0) {
-		ipc_message_reset(m);
-		(void)uv_poll_stop(&l->control_poll);
-		broken(l, r == -ECONNRESET ? "it closed its control socket" : "malformed packet");
-		return;
+	if (r == 0) {
+		r = keep_partial(l, m);
 	}
 	if (r == 1) {
-		l->partial = NULL;
 		on_message(l, m);
-		ipc_message_reset(m);
-		if (m != &g->scratch) {
-			ipc_message_fini(m);
-			free(m);
-		}
-		return;
 	}
-	if (l->partial == NULL) {
-		l->partial = malloc(sizeof(*l->partial));
-		if (l->partial == NULL) {
-			ipc_message_reset(m);
-			broken(l, "out of memory");
-			return;
-		}
-		*l->partial = *m;
-		*m = IPC_MESSAGE_INIT(GATEWAY_MESSAGE_MAX_BYTES);
+	if (r != 0) {
+		ipc_message_reset(&g->scratch);
+		forget_partial(l);
+	}
+	if (r < 0) {
+		(void)uv_poll_stop(&l->control_poll);
+		broken(l, r == -ECONNRESET ? "it closed its control socket"
+		       : r == -ENOMEM	   ? "it sends more than the gateway can hold"
+					   : "malformed packet");
 	}
 }
 
@@ -329,10 +348,6 @@ static void on_closed(uv_handle_t *handle)
 		return;
 	}
 	ipc_outbox_fini(&l->outbox);
-	if (l->partial != NULL) {
-		ipc_message_fini(l->partial);
-		free(l->partial);
-	}
 	free(l);
 }
 
@@ -342,6 +357,7 @@ void link_close(struct link *l)
 		return;
 	}
 	l->worker = NULL;
+	forget_partial(l);
 	uv_close((uv_handle_t *)&l->control_poll, on_closed);
 	uv_close((uv_handle_t *)&l->out_poll, on_closed);
 	uv_close((uv_handle_t *)&l->err_poll, on_closed);

@@ -89,13 +89,14 @@ static const int allowed[] = {
     /* itself, its signals and its child */
     SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
     SCMP_SYS(rt_sigtimedwait), SCMP_SYS(sigaltstack), SCMP_SYS(tgkill), SCMP_SYS(getpid),
+    SCMP_SYS(kill), /* what sessions leave behind when their keeper dies */
     SCMP_SYS(gettid), SCMP_SYS(getppid), SCMP_SYS(getuid), SCMP_SYS(geteuid), SCMP_SYS(getgid),
     SCMP_SYS(getegid), SCMP_SYS(wait4), SCMP_SYS(waitid), SCMP_SYS(getrusage), SCMP_SYS(prlimit64),
     SCMP_SYS(sysinfo), SCMP_SYS(uname), SCMP_SYS(exit), SCMP_SYS(exit_group),
 #ifdef CARREL_SANITIZED
     /* the leak checker traces its own process when it ends */
     SCMP_SYS(ptrace), SCMP_SYS(clone), SCMP_SYS(prctl), SCMP_SYS(process_vm_readv), SCMP_SYS(open),
-    SCMP_SYS(fork), SCMP_SYS(vfork), SCMP_SYS(kill), SCMP_SYS(personality), SCMP_SYS(getdents),
+    SCMP_SYS(fork), SCMP_SYS(vfork), SCMP_SYS(personality), SCMP_SYS(getdents),
 #endif
 };
 

@@ -197,6 +197,21 @@ static uint64_t body_limit(const struct exchange *x)
 	return takes_body ? route->max_body_bytes : BODY_SWALLOW_MAX_BYTES;
 }
 
+/* Keeps a piece of a buffered body, as long as all of them together stay within their bound. */
+static void keep_body(struct exchange *x, const char *data, size_t len)
+{
+	struct http *h = x->http;
+	if (h->bodies_bytes + len > BODIES_MAX_BYTES) {
+		exchange_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERR_BUSY,
+		    "the server holds as many request bodies as it may");
+	} else if (buf_add(&x->call.body, data, len) < 0) {
+		exchange_refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
+	} else {
+		h->bodies_bytes += len;
+		x->kept_bytes += len;
+	}
+}
+
 static void take_body(struct exchange *x, const char *data, size_t len)
 {
 	const struct route *route = x->call.route;
@@ -212,8 +227,8 @@ static void take_body(struct exchange *x, const char *data, size_t len)
 			exchange_refuse(
 			    x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "the upload failed");
 		}
-	} else if ((route->flags & ROUTE_BUFFERED) != 0 && buf_add(&x->call.body, data, len) < 0) {
-		exchange_refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
+	} else if ((route->flags & ROUTE_BUFFERED) != 0) {
+		keep_body(x, data, len);
 	}
 }
 
@@ -433,6 +448,7 @@ static void log_call(const struct exchange *x)
 static void exchange_free(struct exchange *x)
 {
 	upload_free(x);
+	x->http->bodies_bytes -= x->kept_bytes;
 	buf_fini(&x->call.body);
 	route_match_fini(&x->match);
 	while (x->texts != NULL) {

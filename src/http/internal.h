@@ -24,6 +24,7 @@
 #include "http/watch.h"
 
 /* A body up to this size is read and thrown away so that the connection survives a refusal. */
+#define BODIES_MAX_BYTES (512U << 20) /* buffered bodies of all calls together */
 #define BODY_SWALLOW_MAX_BYTES (64U << 10)
 /* After an answer given in the middle of a body: how much more of it is thrown away, at most. */
 #define BODY_DISCARD_MAX_BYTES (1ULL << 30)
@@ -71,6 +72,7 @@ struct http {
 	struct link sending; /* struct exchange that sends a file */
 	unsigned conn_count;
 	unsigned open_calls;
+	size_t bodies_bytes; /* of all buffered bodies, see BODIES_MAX_BYTES */
 };
 
 enum conn_phase { CONN_HEAD, CONN_BODY, CONN_ANSWER };
@@ -122,6 +124,7 @@ struct exchange {
 
 	uint64_t body_expected; /* Content-Length, or BODY_UNKNOWN */
 	uint64_t body_bytes;    /* seen so far */
+	size_t kept_bytes;      /* of a buffered body, counted in http->bodies_bytes */
 	struct multipart *multipart;
 
 	struct header headers[CALL_HEADERS_MAX];

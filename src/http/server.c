@@ -18,7 +18,8 @@
 
 #define CONNECTIONS_DEFAULT 4096
 #define IDLE_DEFAULT_MS 75000
-#define CONNECTION_MEMORY_DEFAULT_BYTES (64U << 10)
+/* libmicrohttpd clears all of it after each request. */
+#define CONNECTION_MEMORY_DEFAULT_BYTES (32U << 10)
 #define BACKLOG 1024
 #define TLS_FILE_MAX_BYTES (1U << 20)
 /* TLS 1.2 and later; the rest as GnuTLS thinks fit. */

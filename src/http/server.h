@@ -39,7 +39,7 @@ struct http_config {
 	const char *tls_key_file;
 	unsigned connections_max;       /* 0: 4096 */
 	uint32_t idle_timeout_ms;       /* 0: 75 s; rounded up to a second */
-	size_t connection_memory_bytes; /* 0: 64 KiB; a request's head must fit in about half */
+	size_t connection_memory_bytes; /* 0: 32 KiB; a request's head must fit in about half */
 	const struct auth *auth;        /* borrowed */
 	const char *default_pool;       /* the pool of a call whose pool is NULL; copied */
 };

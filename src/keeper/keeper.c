@@ -203,8 +203,6 @@ static int handle(struct keeper *k, const struct ipc_message *m, struct err *e)
 static void ended(struct keeper *k, struct child *c, int wait_status)
 {
 	struct sandbox_usage usage = {0};
-	/* Descendants may outlive their first process where there is no pid namespace. */
-	(void)sandbox_child_kill(k->sb, &c->walls);
 	sandbox_child_usage(k->sb, &c->walls, &usage);
 	struct ipc_ended x = {
 	    .wait_status = (uint32_t)wait_status,
@@ -222,17 +220,26 @@ static void ended(struct keeper *k, struct child *c, int wait_status)
 static void reap(struct keeper *k, int flags)
 {
 	for (;;) {
-		int status;
-		pid_t pid = waitpid(-1, &status, flags);
-		if (pid <= 0) {
-			if (pid < 0 && errno == EINTR) {
+		siginfo_t info = {0};
+		if (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | flags) < 0) {
+			if (errno == EINTR) {
 				continue;
 			}
+			return;
+		}
+		pid_t pid = info.si_pid;
+		if (pid == 0) {
 			return;
 		}
 		struct child *c = NULL;
 		HASH_FIND(by_pid, k->pids, &pid, sizeof(pid), c);
 		if (c != NULL) {
+			/* Descendants may outlive their first process where there is no pid
+			 * namespace; its number is still its own until it is reaped. */
+			(void)sandbox_child_kill(k->sb, &c->walls);
+		}
+		int status = 0;
+		if (waitpid(pid, &status, 0) == pid && c != NULL) {
 			ended(k, c, status);
 		}
 	}

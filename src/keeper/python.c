@@ -50,8 +50,23 @@ static PyObject *host_session_pid(PyObject *module, PyObject *args)
 	return PyLong_FromLong(session_pid);
 }
 
+static PyObject *host_getenv(PyObject *module, PyObject *name)
+{
+	(void)module;
+	const char *text = PyUnicode_AsUTF8(name);
+	if (text == NULL) {
+		return NULL;
+	}
+	const char *value = getenv(text);
+	if (value == NULL) {
+		Py_RETURN_NONE;
+	}
+	return PyUnicode_DecodeFSDefault(value);
+}
+
 static PyMethodDef host_methods[] = {
     {"display", host_display, METH_O, "Sends one display: a tuple of (MIME type, bytes)."},
+    {"getenv", host_getenv, METH_O, "A variable of the process's environment as it is now."},
     {"session_pid", host_session_pid, METH_NOARGS, "The process that serves the session."},
     {NULL, NULL, 0, NULL},
 };

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/text.h"
 #include "ipc/codec.h"
 #include "ipc/frame.h"
 #include "keeper/python.h"
@@ -77,12 +80,36 @@ static _Noreturn void give_up(const struct err *e)
 	_exit(EXIT_FAILURE);
 }
 
-static void tell_sealed(int data_dir)
+/* Before the seal, because of its limit of open files: the kernel counts descriptors in flight by
+ * user, all sessions are one, and a sealed one could be refused for what a neighbour keeps there. */
+static void send_data_dir(int data_dir)
 {
-	if (ipc_send(FD_CONTROL, IPC_SEALED, 0, NULL, 0, &data_dir, 1) < 0) {
+	if (ipc_send(FD_CONTROL, IPC_DATA_DIR, 0, NULL, 0, &data_dir, 1) < 0) {
 		_exit(EXIT_FAILURE);
 	}
 	(void)close(data_dir);
+}
+
+/* Without a mount namespace /tmp is the host's: the session's own stands beside its directory. */
+static void use_own_tmp(void)
+{
+	char here[PATH_MAX];
+	if (getcwd(here, sizeof(here)) == NULL || !text_has_suffix(here, "/data") ||
+	    strcmp(here, "/mnt/data") == 0) {
+		return;
+	}
+	cleanup(buf_fini) struct buf tmp = BUF_INIT(PATH_MAX);
+	if (buf_addf(&tmp, "%.*s/tmp", (int)(strlen(here) - strlen("/data")), here) == 0) {
+		(void)setenv("TMPDIR", buf_str(&tmp), 1);
+		(void)setenv("HOME", buf_str(&tmp), 1);
+	}
+}
+
+static void tell_sealed(void)
+{
+	if (ipc_send(FD_CONTROL, IPC_SEALED, 0, NULL, 0, NULL, 0) < 0) {
+		_exit(EXIT_FAILURE);
+	}
 }
 
 static int display(const struct ipc_display *items)
@@ -195,6 +222,8 @@ void session_run(struct sandbox *sb, const struct sandbox_limits *limits, uint64
 	if (sandbox_enter(sb, limits, id, &data_dir, &e) < 0) {
 		give_up(&e);
 	}
+	send_data_dir(data_dir);
+	use_own_tmp();
 	python_after_fork_child();
 	python_warm_up();
 	python_set_display(display);
@@ -202,7 +231,7 @@ void session_run(struct sandbox *sb, const struct sandbox_limits *limits, uint64
 		give_up(&e);
 	}
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	tell_sealed(data_dir);
+	tell_sealed();
 	close_inherited();
 	serve();
 	_exit(EXIT_SUCCESS);

@@ -241,6 +241,9 @@ static void add_processes_landlock(struct builder *b)
 		add_1(b, ALLOW, seccomp_on_processes[i], arg_int_is(0, 0));
 	}
 	add_2(b, ALLOW, "setpriority", arg_int_is(0, PRIO_PROCESS), arg_int_is(1, 0));
+	add_all(b, SCMP_ACT_ERRNO(0), seccomp_by_path, array_len(seccomp_by_path));
+	add_1(b, ALLOW, "utimensat", arg_is(1, 0));
+	add_1(b, SCMP_ACT_ERRNO(0), "utimensat", SCMP_CMP64(1, SCMP_CMP_NE, 0, 0));
 	add_limits(b, true);
 }
 
@@ -250,6 +253,8 @@ static void add_processes(struct builder *b)
 	add_all(b, ALLOW, seccomp_landlock_refused, array_len(seccomp_landlock_refused));
 	add_all(b, ALLOW, seccomp_on_processes, array_len(seccomp_on_processes));
 	add_all(b, ALLOW, priority, array_len(priority));
+	add_all(b, ALLOW, seccomp_by_path, array_len(seccomp_by_path));
+	add(b, ALLOW, "utimensat", 0, NULL);
 	add_limits(b, false);
 }
 

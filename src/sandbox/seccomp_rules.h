@@ -18,17 +18,17 @@
  * by user, of whom all sessions are one. Without it programs poll. */
 static const char *const seccomp_allowed[] = {
     /* files and directories */
-    "access", "chdir", "chmod", "chown", "close", "close_range", "copy_file_range", "creat",
+    "access", "chdir", "close", "close_range", "copy_file_range", "creat",
     "dup", "dup2", "dup3", "faccessat", "faccessat2", "fadvise64", "fallocate", "fchdir",
-    "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fdatasync", "fgetxattr",
-    "flistxattr", "flock", "fstat", "fstatfs", "fsync", "ftruncate", "futimesat", "getcwd",
-    "getdents", "getdents64", "getxattr", "lchown", "lgetxattr", "link", "linkat",
+    "fchmod", "fchown", "fdatasync", "fgetxattr",
+    "flistxattr", "flock", "fstat", "fstatfs", "fsync", "ftruncate", "getcwd",
+    "getdents", "getdents64", "getxattr", "lgetxattr", "link", "linkat",
     "listxattr", "llistxattr", "lseek", "lstat", "memfd_create", "mkdir", "mkdirat",
     "newfstatat", "open", "openat", "openat2", "pipe", "pipe2", "pread64", "preadv",
     "preadv2", "pwrite64", "pwritev", "pwritev2", "read", "readahead", "readlink",
     "readlinkat", "readv", "rename", "renameat", "renameat2", "rmdir", "sendfile", "splice",
     "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "tee", "truncate",
-    "umask", "unlink", "unlinkat", "utime", "utimensat", "utimes", "vmsplice", "write",
+    "umask", "unlink", "unlinkat", "vmsplice", "write",
     "writev",
     /* waiting */
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait",
@@ -94,6 +94,16 @@ static const char *const seccomp_refused[] = {
  * that copy them take this answer for a file system without. */
 static const char *const seccomp_xattr_setters[] = {
     "fremovexattr", "fsetxattr", "lremovexattr", "lsetxattr", "removexattr", "setxattr",
+};
+
+/* A file's mode, owner and times, by path. Landlock has no say over them, and without a mount
+ * namespace the host's files of the same user have paths, the neighbours' sessions among them. There
+ * they do nothing, and say that they did it, so that tools that copy a file's mode along with it go
+ * on; utimensat likewise where it is given a path. By descriptor all of it works, because Landlock
+ * has decided over the opening. */
+static const char *const seccomp_by_path[] = {
+    "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "utime", "utimes",
+    "futimesat",
 };
 
 /* Allowed with a pid namespace and an IPC namespace, refused without: these reach beyond the

@@ -29,6 +29,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", ROOT / "build"))
 CARREL = BUILD / "carrel"
 API_VERSION = "2025-10-02-preview"
+SANITIZER_OPTIONS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -104,6 +105,7 @@ class Server:
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "CONTAINER_AUTH_TOKEN": self.token,
+            **{name: os.environ[name] for name in SANITIZER_OPTIONS if name in os.environ},
             **self.environment,
         }
         command = self.command(config_file)

@@ -39,6 +39,7 @@ def load_prelude():
     host.pid = os.getpid()
     host.display = host.sent.append
     host.session_pid = lambda: host.pid
+    host.getenv = os.environ.get
     sys.modules["_carrel_host"] = host
     sys.modules["__main__"] = types.ModuleType("__main__")
     sources = []

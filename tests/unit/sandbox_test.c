@@ -241,9 +241,9 @@ static void version_1_limits_are_written_and_joined(void **state)
 	    get(h, "/sys/fs/cgroup/memory", "s2a/memory.limit_in_bytes"), "1073741824");
 	assert_string_equal(
 	    get(h, "/sys/fs/cgroup/memory", "s2a/memory.memsw.limit_in_bytes"), "1073741824");
-	assert_string_equal(get(h, "/sys/fs/cgroup/memory", "s2a/cgroup.procs"), "0");
+	assert_string_equal(get(h, "/sys/fs/cgroup/memory", "s2a/tasks"), "0");
 	assert_string_equal(get(h, "/sys/fs/cgroup/pids", "s2a/pids.max"), "32");
-	assert_string_equal(get(h, "/sys/fs/cgroup/pids", "s2a/cgroup.procs"), "0");
+	assert_string_equal(get(h, "/sys/fs/cgroup/pids", "s2a/tasks"), "0");
 	assert_string_equal(get(h, "/sys/fs/cgroup/cpu,cpuacct", "s2a/cpu.cfs_quota_us"), "150000");
 	assert_string_equal(
 	    get(h, "/sys/fs/cgroup/cpu,cpuacct", "s2a/cpu.cfs_period_us"), "100000");

@@ -99,11 +99,23 @@ def after_fork():
     The one thing that cannot change after start is the seed of str.__hash__: sessions of one
     keeper share it, so the order of their sets is the same.
     """
-    for step in (_reseed_random, _reseed_numpy, _reseed_names, _reseed_others, _reset_hooks):
+    for step in (_read_environment, _reseed_random, _reseed_numpy, _reseed_names, _reseed_others,
+                 _reset_hooks):
         try:
             step()
         except Exception:
             pass
+
+
+def _read_environment():
+    # os.environ is a copy from the keeper's start; the C side may have moved these since.
+    for name in ("HOME", "TMPDIR"):
+        value = _carrel_host.getenv(name)
+        if value is not None and os.environ.get(name) != value:
+            os.environ[name] = value
+            tempfile = sys.modules.get("tempfile")
+            if tempfile is not None:
+                tempfile.tempdir = None
 
 
 def _reseed_random():
