@@ -21,9 +21,9 @@ struct buf {
 	size_t max;   /* most bytes it may ever hold, without the NUL */
 };
 
-#define BUF_INIT(max_bytes) \
-	(struct buf) \
-	{ \
+#define BUF_INIT(max_bytes)        \
+	(struct buf)               \
+	{                          \
 		.max = (max_bytes) \
 	}
 
@@ -39,8 +39,8 @@ int buf_add_str(struct buf *b, const char *text);
 int buf_add_char(struct buf *b, char c);
 int buf_addf(struct buf *b, const char *fmt, ...) printf_like(2, 3);
 
-/* Makes room for LEN more bytes after the ones in use and returns the place, or NULL on -EMSGSIZE or
- * -ENOMEM. The caller writes there and then adds what it wrote to b->len with buf_grew(). */
+/* Makes room for LEN more bytes after the ones in use and returns the place, or NULL on -EMSGSIZE
+ * or -ENOMEM. The caller writes there and then adds what it wrote to b->len with buf_grew(). */
 char *buf_reserve(struct buf *b, size_t len);
 void buf_grew(struct buf *b, size_t len);
 

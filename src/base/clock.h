@@ -1,6 +1,6 @@
 /*
- * clock: the two clocks this project reads. Durations and deadlines use the monotonic one; only what
- * a person or a wire shows uses the wall clock.
+ * clock: the two clocks this project reads. Durations and deadlines use the monotonic one; only
+ * what a person or a wire shows uses the wall clock.
  */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H

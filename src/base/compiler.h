@@ -11,11 +11,11 @@
 /* The struct of type TYPE whose member MEMBER is at PTR. */
 #define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 /* Takes the value out of a pointer, leaving NULL: ownership moves to the caller. */
-#define steal(pp) \
-	({ \
+#define steal(pp)                                 \
+	({                                        \
 		__typeof__(*(pp)) taken_ = *(pp); \
-		*(pp) = NULL; \
-		taken_; \
+		*(pp) = NULL;                     \
+		taken_;                           \
 	})
 
 #endif

@@ -14,16 +14,16 @@
 /* What went wrong, in the terms of the one who asked. The dialects map these to their own codes. */
 enum err_code {
 	ERR_NONE = 0,
-	ERR_INVALID,	 /* the request or the configuration is not well formed */
-	ERR_NOT_FOUND,	 /* the thing named does not exist */
-	ERR_CONFLICT,	 /* it exists in a state that does not allow this */
-	ERR_TOO_LARGE,	 /* past a limit on size */
-	ERR_BUSY,	 /* past a limit on number; may succeed later */
+	ERR_INVALID,     /* the request or the configuration is not well formed */
+	ERR_NOT_FOUND,   /* the thing named does not exist */
+	ERR_CONFLICT,    /* it exists in a state that does not allow this */
+	ERR_TOO_LARGE,   /* past a limit on size */
+	ERR_BUSY,        /* past a limit on number; may succeed later */
 	ERR_UNSUPPORTED, /* understood, but not offered here */
-	ERR_DENIED,	 /* the caller may not do this */
-	ERR_GONE,	 /* the session ended under the request */
+	ERR_DENIED,      /* the caller may not do this */
+	ERR_GONE,        /* the session ended under the request */
 	ERR_UNAVAILABLE, /* the server is stopping, or a part of it is not there */
-	ERR_INTERNAL,	 /* ours */
+	ERR_INTERNAL,    /* ours */
 };
 
 struct err {

@@ -19,7 +19,8 @@ int fd_take(int *fd);
 /* Writes all LEN bytes, through short writes and EINTR. 0 or -errno. For blocking descriptors. */
 int fd_write_all(int fd, const void *bytes, size_t len);
 
-/* Reads to the end of file into OUT, within its maximum. 0 or -errno (-EMSGSIZE past the maximum). */
+/* Reads to the end of file into OUT, within its maximum. 0 or -errno (-EMSGSIZE past the maximum).
+ */
 int fd_read_all(int fd, struct buf *out);
 
 /* Reads a whole file beneath DIR_FD (AT_FDCWD for a plain path). 0 or -errno. */

@@ -69,7 +69,8 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
 	int saved = errno;
 	char when[CLOCK_RFC3339_BYTES];
 	cleanup(buf_fini) struct buf line = BUF_INIT(LOG_LINE_MAX_BYTES);
-	(void)buf_addf(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"process\":\"%s\",\"event\":\"%s\"",
+	(void)buf_addf(&line,
+	    "{\"time\":\"%s\",\"level\":\"%s\",\"process\":\"%s\",\"event\":\"%s\"",
 	    clock_rfc3339(clock_wall_us(), 3, when), level_names[level], process_name, event);
 	for (int i = 0; i < count; i++) {
 		size_t before = line.len;

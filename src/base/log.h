@@ -3,8 +3,8 @@
  *
  *     log_event(LOG_LEVEL_INFO, "session_assigned", LOG_STR("pool", name), LOG_INT("ms", ms));
  *
- * Never a token, never user code. A function logs or returns an error, not both; the rooms below the
- * processes' mains do not log above debug.
+ * Never a token, never user code. A function logs or returns an error, not both; the rooms below
+ * the processes' mains do not log above debug.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -40,8 +40,10 @@ void log_set_process(const char *name);
 
 void log_fields(enum log_level level, const char *event, const struct log_field *fields, int count);
 
-#define log_event(level, event, ...) \
+#define log_event(level, event, ...)                                                     \
 	log_fields((level), (event), (const struct log_field[]){{0}, ##__VA_ARGS__} + 1, \
-	    (int)(sizeof((const struct log_field[]){{0}, ##__VA_ARGS__}) / sizeof(struct log_field)) - 1)
+	    (int)(sizeof((const struct log_field[]){{0}, ##__VA_ARGS__}) /               \
+		  sizeof(struct log_field)) -                                            \
+		1)
 
 #endif

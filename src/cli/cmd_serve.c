@@ -44,7 +44,8 @@ struct server {
 	int exit_status;
 };
 
-/* --- command line --------------------------------------------------------------------------------- */
+/* --- command line
+ * --------------------------------------------------------------------------------- */
 
 static int parse_flags(int argc, char **argv, struct config_flags *f)
 {
@@ -85,7 +86,8 @@ static int parse_flags(int argc, char **argv, struct config_flags *f)
 	return optind == argc ? 0 : -1;
 }
 
-/* --- start ---------------------------------------------------------------------------------------- */
+/* --- start
+ * ---------------------------------------------------------------------------------------- */
 
 static int prepare_data_dir(struct server *s, struct err *e)
 {
@@ -125,7 +127,8 @@ static int make_auth(struct server *s, struct err *e)
 	}
 	for (uint32_t i = 0; i < s->config.token_count; i++) {
 		const struct config_token *t = &s->config.tokens[i];
-		if (auth_add(s->auth, t->token, t->name, t->role, t->pool, t->expires_wall_us, e) < 0) {
+		if (auth_add(s->auth, t->token, t->name, t->role, t->pool, t->expires_wall_us, e) <
+		    0) {
 			return -1;
 		}
 	}
@@ -217,7 +220,8 @@ static int make_gateway(struct server *s, struct err *e)
 	return 0;
 }
 
-/* --- while it runs -------------------------------------------------------------------------------- */
+/* --- while it runs
+ * -------------------------------------------------------------------------------- */
 
 static void stop(struct server *s, int exit_status)
 {
@@ -259,7 +263,8 @@ static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const s
 		return;
 	}
 	if (*ready->warning != '\0') {
-		log_event(LOG_LEVEL_WARNING, "preload_incomplete", LOG_STR("missing", ready->warning));
+		log_event(
+		    LOG_LEVEL_WARNING, "preload_incomplete", LOG_STR("missing", ready->warning));
 	}
 	log_event(LOG_LEVEL_INFO, "keeper_ready", LOG_STR("python", ready->python_version),
 	    LOG_INT("ms", clock_mono_ms() - s->started_ms));
@@ -371,7 +376,8 @@ int cmd_serve(int argc, char **argv)
 	if (start(&s, &e) < 0) {
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
 		release(&s);
-		return e.code == ERR_INVALID || e.code == ERR_DENIED ? CLI_EXIT_USAGE : CLI_EXIT_SERVER;
+		return e.code == ERR_INVALID || e.code == ERR_DENIED ? CLI_EXIT_USAGE
+								     : CLI_EXIT_SERVER;
 	}
 	log_event(LOG_LEVEL_INFO, "listening", LOG_STR("address", s.config.host),
 	    LOG_INT("port", http_port(s.http)));

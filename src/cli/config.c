@@ -19,7 +19,8 @@
 /* Half of the machine for idle sessions, at what one costs with everything around it. */
 #define SESSION_COST_BYTES (8ULL << 20)
 
-/* --- one value of the tree ------------------------------------------------------------------------ */
+/* --- one value of the tree
+ * ------------------------------------------------------------------------ */
 
 /* Where in the tree a value stands, for messages: "pools[1].memory". */
 struct place {
@@ -55,16 +56,16 @@ static int get_u32(
 	json_int_t v = json_integer_value(j);
 	if (!json_is_integer(j) || v < min || v > max) {
 		return err_set(e, ERR_INVALID,
-		    "configuration: %s%s: must be a whole number from %u to %u", p.prefix, p.key, min,
-		    max);
+		    "configuration: %s%s: must be a whole number from %u to %u", p.prefix, p.key,
+		    min, max);
 	}
 	*out = (uint32_t)v;
 	return 0;
 }
 
 /* Seconds, whole or not, as milliseconds. */
-static int get_seconds(const json_t *map, struct place p, double min, double max, uint32_t *out_ms,
-    struct err *e)
+static int get_seconds(
+    const json_t *map, struct place p, double min, double max, uint32_t *out_ms, struct err *e)
 {
 	const json_t *j = json_object_get(map, p.key);
 	if (j == NULL || json_is_null(j)) {
@@ -108,7 +109,8 @@ static int only_known(
 {
 	const char *key;
 	json_t *value;
-	json_object_foreach ((json_t *)(uintptr_t)map, key, value) {
+	json_object_foreach((json_t *)(uintptr_t)map, key, value)
+	{
 		const char *const *n = names;
 		while (*n != NULL && strcmp(*n, key) != 0) {
 			n++;
@@ -118,14 +120,16 @@ static int only_known(
 			for (n = names; *n != NULL; n++) {
 				(void)buf_addf(&known, "%s%s", n == names ? "" : ", ", *n);
 			}
-			return err_set(e, ERR_INVALID, "configuration: %s%s is not known; known are: %s",
-			    prefix, key, buf_str(&known));
+			return err_set(e, ERR_INVALID,
+			    "configuration: %s%s is not known; known are: %s", prefix, key,
+			    buf_str(&known));
 		}
 	}
 	return 0;
 }
 
-/* --- pools ---------------------------------------------------------------------------------------- */
+/* --- pools
+ * ---------------------------------------------------------------------------------------- */
 
 static uint32_t default_sessions(void)
 {
@@ -191,7 +195,8 @@ static int pool_type(const json_t *map, const char *prefix, struct pool_config *
 		p->type = POOL_SHELL;
 	} else {
 		return bad(e, at,
-		    "PythonLTS and Shell are offered; CustomContainer, NodeLTS, GpuBase and CsharpLTS "
+		    "PythonLTS and Shell are offered; CustomContainer, NodeLTS, GpuBase and "
+		    "CsharpLTS "
 		    "are not");
 	}
 	return 0;
@@ -240,17 +245,17 @@ static int pool_read(const json_t *map, const char *prefix, struct pool_config *
 	    pool_type(map, prefix, p, e) < 0 || pool_egress(map, prefix, e) < 0 ||
 	    get_u32(map, (struct place){prefix, "max_concurrent_sessions"}, 1, 100000,
 		&p->max_sessions, e) < 0 ||
-	    get_u32(map, (struct place){prefix, "ready_sessions"}, 0, 10000, &p->ready_sessions, e) <
-		0 ||
+	    get_u32(map, (struct place){prefix, "ready_sessions"}, 0, 10000, &p->ready_sessions,
+		e) < 0 ||
 	    get_seconds(map, (struct place){prefix, "cooldown_seconds"}, 1, 604800, &p->cooldown_ms,
 		e) < 0 ||
-	    get_seconds(map, (struct place){prefix, "max_lifetime_seconds"}, 1, 2592000, &lifetime_ms,
-		e) < 0 ||
+	    get_seconds(map, (struct place){prefix, "max_lifetime_seconds"}, 1, 2592000,
+		&lifetime_ms, e) < 0 ||
 	    get_seconds(map, (struct place){prefix, "execution_seconds"}, 0.1, 86400,
 		&p->execution_time_ms, e) < 0 ||
 	    get_bytes(map, (struct place){prefix, "memory"}, 16U << 20, &l->memory_bytes, e) < 0 ||
-	    get_bytes(map, (struct place){prefix, "file_space"}, 1U << 20, &l->file_space_bytes, e) <
-		0 ||
+	    get_bytes(
+		map, (struct place){prefix, "file_space"}, 1U << 20, &l->file_space_bytes, e) < 0 ||
 	    get_bytes(map, (struct place){prefix, "output"}, 1024, &output, e) < 0 ||
 	    pool_cpu(map, prefix, &l->cpu_millis, e) < 0 ||
 	    get_u32(map, (struct place){prefix, "processes"}, 1, 100000, &l->pids, e) < 0 ||
@@ -290,8 +295,8 @@ static int pools_read(struct config *c, struct err *e)
 		}
 		for (size_t k = 0; k < i; k++) {
 			if (strcmp(en->pools[k].name, p->name) == 0) {
-				return bad(
-				    e, (struct place){buf_str(&text), "name"}, "is another pool's too");
+				return bad(e, (struct place){buf_str(&text), "name"},
+				    "is another pool's too");
 			}
 		}
 		en->pool_count++;
@@ -299,7 +304,8 @@ static int pools_read(struct config *c, struct err *e)
 	return 0;
 }
 
-/* --- tokens --------------------------------------------------------------------------------------- */
+/* --- tokens
+ * --------------------------------------------------------------------------------------- */
 
 static int token_add(struct config *c, struct config_token t, const char *text, struct err *e)
 {
@@ -322,8 +328,7 @@ static int token_add(struct config *c, struct config_token t, const char *text, 
 	return 0;
 }
 
-static int token_add_file(
-    struct config *c, struct config_token t, const char *path, struct err *e)
+static int token_add_file(struct config *c, struct config_token t, const char *path, struct err *e)
 {
 	cleanup(buf_fini) struct buf text = BUF_INIT(TOKEN_FILE_MAX_BYTES);
 	int r = fd_read_file(AT_FDCWD, path, &text);
@@ -435,7 +440,8 @@ static int auth_read(struct config *c, struct err *e)
 	return 0;
 }
 
-/* --- the rest of the file -------------------------------------------------------------------------- */
+/* --- the rest of the file
+ * -------------------------------------------------------------------------- */
 
 static int set_text(char **out, const char *text, struct err *e)
 {
@@ -484,8 +490,8 @@ static int set_isolation(struct config *c, const char *text, struct err *e)
 	} else if (strcmp(text, "landlock") == 0) {
 		c->isolation = SANDBOX_LANDLOCK;
 	} else {
-		return err_set(e, ERR_INVALID,
-		    "isolation must be namespaces or landlock, not '%s'", text);
+		return err_set(
+		    e, ERR_INVALID, "isolation must be namespaces or landlock, not '%s'", text);
 	}
 	return 0;
 }
@@ -585,8 +591,8 @@ static int file_read(struct config *c, const char *path, struct err *e)
 
 static int tree_read(struct config *c, struct err *e)
 {
-	static const char *const known[] = {"listen", "data_dir", "user", "isolation", "tls", "auth",
-	    "preload", "read_only_paths", "log_level", "drain_seconds", "grace_seconds",
+	static const char *const known[] = {"listen", "data_dir", "user", "isolation", "tls",
+	    "auth", "preload", "read_only_paths", "log_level", "drain_seconds", "grace_seconds",
 	    "connections_max", "results_as_strings", "pools", NULL};
 	const char *listen = NULL;
 	const char *data_dir = NULL;
@@ -599,9 +605,10 @@ static int tree_read(struct config *c, struct err *e)
 	    get_text(c->tree, (struct place){"", "user"}, &user, e) < 0 ||
 	    get_text(c->tree, (struct place){"", "isolation"}, &isolation, e) < 0 ||
 	    get_text(c->tree, (struct place){"", "log_level"}, &log_level, e) < 0 ||
-	    get_seconds(c->tree, (struct place){"", "drain_seconds"}, 0, 3600, &c->drain_ms, e) < 0 ||
-	    get_seconds(c->tree, (struct place){"", "grace_seconds"}, 0.05, 600, &c->engine.grace_ms,
-		e) < 0 ||
+	    get_seconds(c->tree, (struct place){"", "drain_seconds"}, 0, 3600, &c->drain_ms, e) <
+		0 ||
+	    get_seconds(c->tree, (struct place){"", "grace_seconds"}, 0.05, 600,
+		&c->engine.grace_ms, e) < 0 ||
 	    get_u32(c->tree, (struct place){"", "connections_max"}, 1, 1000000, &c->connections_max,
 		e) < 0 ||
 	    list_read(c->tree, "preload", IPC_LIST_MAX, c->preload, &c->preload_count, e) < 0 ||
@@ -622,7 +629,8 @@ static int tree_read(struct config *c, struct err *e)
 	return pools_read(c, e);
 }
 
-/* --- the other sources ----------------------------------------------------------------------------- */
+/* --- the other sources
+ * ----------------------------------------------------------------------------- */
 
 static int defaults(struct config *c, struct err *e)
 {
@@ -645,7 +653,7 @@ static int defaults(struct config *c, struct err *e)
 		(void)buf_addf(&dir, "%s/.local/share/carrel", home);
 	}
 	return set_text(&c->host, "127.0.0.1", e) < 0 ? -1
-						       : set_text(&c->data_dir, buf_str(&dir), e);
+						      : set_text(&c->data_dir, buf_str(&dir), e);
 }
 
 static const char *env(const char *name)
@@ -722,14 +730,17 @@ int config_check_serve(const struct config *c, struct err *e)
 {
 	if (c->token_count == 0 && !c->auth_disabled) {
 		return err_set(e, ERR_DENIED,
-		    "no token: set CONTAINER_AUTH_TOKEN or CONTAINER_AUTH_TOKEN_FILE, or put tokens "
-		    "under 'auth' in the configuration; only CONTAINER_AUTH_DISABLED=true starts the "
+		    "no token: set CONTAINER_AUTH_TOKEN or CONTAINER_AUTH_TOKEN_FILE, or put "
+		    "tokens "
+		    "under 'auth' in the configuration; only CONTAINER_AUTH_DISABLED=true starts "
+		    "the "
 		    "server open to everybody");
 	}
 	for (uint32_t i = 0; i < c->token_count; i++) {
 		const char *pool = c->tokens[i].pool;
 		if (pool != NULL && !has_pool(c, pool)) {
-			return err_set(e, ERR_INVALID, "the token '%s' names the pool '%s', which is not there",
+			return err_set(e, ERR_INVALID,
+			    "the token '%s' names the pool '%s', which is not there",
 			    c->tokens[i].name, pool);
 		}
 	}

@@ -2,8 +2,8 @@
  * config: everything an operator can set for `carrel serve`, from the defaults, a YAML file, the
  * environment and the command line, each going over the one before it.
  *
- * Unknown keys, wrong types and values out of range are errors that name the key. docs/configuration.md
- * describes every key.
+ * Unknown keys, wrong types and values out of range are errors that name the key.
+ * docs/configuration.md describes every key.
  */
 #ifndef CLI_CONFIG_H
 #define CLI_CONFIG_H
@@ -23,7 +23,7 @@ struct config_token {
 	const char *name;
 	char *token; /* overwritten by config_forget_tokens */
 	enum role role;
-	const char *pool;	 /* NULL: every pool */
+	const char *pool;        /* NULL: every pool */
 	int64_t expires_wall_us; /* 0: never */
 };
 

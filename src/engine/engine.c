@@ -5,7 +5,8 @@
 
 #include "engine/internal.h"
 
-struct engine *engine_new(const struct engine_config *c, const struct engine_ops *ops, void *ops_ctx)
+struct engine *engine_new(
+    const struct engine_config *c, const struct engine_ops *ops, void *ops_ctx)
 {
 	struct engine *en = calloc(1, sizeof(*en));
 	if (en == NULL) {
@@ -30,14 +31,16 @@ void engine_free(struct engine *en)
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		struct session *s;
 		struct session *next;
-		HASH_ITER (by_identifier, en->pools[i].sessions, s, next) {
+		HASH_ITER(by_identifier, en->pools[i].sessions, s, next)
+		{
 			session_end(s, VERDICT_SESSION_KILLED, NULL);
 		}
 		pool_fini(&en->pools[i]);
 	}
 	struct worker *w;
 	struct worker *next;
-	HASH_ITER (by_id, en->workers, w, next) {
+	HASH_ITER(by_id, en->workers, w, next)
+	{
 		HASH_DELETE(by_id, en->workers, w);
 		en->ops->release(en->ops_ctx, w);
 		free(w);
@@ -76,7 +79,8 @@ void engine_tick(struct engine *en, uint64_t now_ms)
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		struct session *s;
 		struct session *next;
-		HASH_ITER (by_identifier, en->pools[i].sessions, s, next) {
+		HASH_ITER(by_identifier, en->pools[i].sessions, s, next)
+		{
 			session_tick(s);
 		}
 		pool_refill(&en->pools[i]);
@@ -94,7 +98,8 @@ uint32_t engine_active_executions(const struct engine *en)
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		struct session *s;
 		struct session *next;
-		HASH_ITER (by_identifier, en->pools[i].sessions, s, next) {
+		HASH_ITER(by_identifier, en->pools[i].sessions, s, next)
+		{
 			active += s->queue_len;
 		}
 	}
@@ -105,7 +110,8 @@ void engine_kill_all(struct engine *en)
 {
 	struct worker *w;
 	struct worker *next;
-	HASH_ITER (by_id, en->workers, w, next) {
+	HASH_ITER(by_id, en->workers, w, next)
+	{
 		worker_end(w);
 	}
 }

@@ -2,8 +2,8 @@
  * engine: pools, workers, sessions and executions as state tables and decisions.
  *
  * The engine does no input or output and reads no clock: what happened comes in through the
- * engine_on_* calls with the time, and what shall happen goes out through struct engine_ops. It knows
- * no dialect and no socket.
+ * engine_on_* calls with the time, and what shall happen goes out through struct engine_ops. It
+ * knows no dialect and no socket.
  *
  *   worker   a process made by the keeper:  STARTING -> READY -> ATTACHED -> ENDING -> gone
  *            (and STARTING | READY -> ENDING). Never attached twice.
@@ -30,11 +30,11 @@
 
 #define ENGINE_IDENTIFIER_MIN 4
 #define ENGINE_IDENTIFIER_MAX 128
-#define ENGINE_QUEUE_MAX 32 /* executions waiting in a session */
-#define ENGINE_FINISHED_MAX 64 /* final executions kept by a session */
+#define ENGINE_QUEUE_MAX 32                  /* executions waiting in a session */
+#define ENGINE_FINISHED_MAX 64               /* final executions kept by a session */
 #define ENGINE_FINISHED_BYTES_MAX (8U << 20) /* and their output together */
-/* Code, output and displays of all executions together, queued, running and kept. Past it new work is
- * refused and output is cut, and says so. */
+/* Code, output and displays of all executions together, queued, running and kept. Past it new work
+ * is refused and output is cut, and says so. */
 #define ENGINE_HELD_BYTES_MAX (1ULL << 30)
 #define ENGINE_POOL_NAME_MAX 63
 
@@ -45,8 +45,8 @@ struct pool_config {
 	enum pool_type type;
 	uint32_t max_sessions;
 	uint32_t ready_sessions;
-	uint32_t cooldown_ms; /* idle time after which a session ends */
-	uint64_t max_lifetime_ms; /* 0: none */
+	uint32_t cooldown_ms;       /* idle time after which a session ends */
+	uint64_t max_lifetime_ms;   /* 0: none */
 	uint32_t execution_time_ms; /* most, and default, for one execution */
 	uint32_t output_max_bytes;  /* of each of stdout and stderr */
 	struct ipc_pool_limits limits;
@@ -63,8 +63,8 @@ struct worker {
 	enum worker_state state;
 	struct pool *pool;
 	struct session *session; /* when ATTACHED */
-	int data_dir_fd;	 /* its /mnt/data; owned by the one who does the I/O; -1 before READY */
-	uint32_t pid;		 /* on the host; 0 before it is known */
+	int data_dir_fd; /* its /mnt/data; owned by the one who does the I/O; -1 before READY */
+	uint32_t pid;    /* on the host; 0 before it is known */
 	uint64_t started_us;
 	uint64_t ending_since_ms;
 	uint64_t memory_peak_bytes;
@@ -91,10 +91,10 @@ struct session {
 	int64_t accessed_wall_us;
 	uint64_t created_us;
 	uint64_t accessed_ms;
-	bool after_loss; /* the one before it was lost; told with its first execution */
+	bool after_loss;        /* the one before it was lost; told with its first execution */
 	bool interrupt_pending; /* a signal is on its way: nothing new is started */
 	uint64_t kill_at_ms;    /* grace after an interrupt; 0: none */
-	unsigned holds;	    /* requests in progress: the cooldown waits for them */
+	unsigned holds;         /* requests in progress: the cooldown waits for them */
 
 	struct execution *queue; /* the first may be RUNNING */
 	unsigned queue_len;
@@ -118,9 +118,9 @@ struct pool {
 	uint32_t ready_count;
 	uint32_t starting_count;
 	uint32_t executing_count;
-	uint32_t failed_starts;	/* in a row; backs off the refill */
+	uint32_t failed_starts; /* in a row; backs off the refill */
 	uint64_t refill_at_ms;
-	struct lost *lost;	/* identifiers whose session was lost lately; hash */
+	struct lost *lost; /* identifiers whose session was lost lately; hash */
 	struct pool_metrics metrics;
 };
 
@@ -140,8 +140,8 @@ struct engine_ops {
 
 struct engine_config {
 	struct pool_config pools[IPC_POOLS_MAX];
-	uint32_t pool_count; /* the first is the default pool */
-	uint32_t grace_ms;   /* from an interrupt to the kill */
+	uint32_t pool_count;       /* the first is the default pool */
+	uint32_t grace_ms;         /* from an interrupt to the kill */
 	uint32_t finished_keep_ms; /* how long final executions can be looked up */
 };
 
@@ -160,7 +160,8 @@ struct engine {
 };
 
 /* OPS and OPS_CTX are borrowed for the engine's life. */
-struct engine *engine_new(const struct engine_config *c, const struct engine_ops *ops, void *ops_ctx);
+struct engine *engine_new(
+    const struct engine_config *c, const struct engine_ops *ops, void *ops_ctx);
 /* Ends without telling anybody; after engine_drain. NULL is allowed. */
 void engine_free(struct engine *en);
 
@@ -188,12 +189,15 @@ void engine_session_hold(struct session *s);
 /* By identifier, because the session may have ended in between. */
 void engine_session_unhold(struct pool *p, const char *guid, const char *identifier);
 
-/* Ends the session now; what it runs becomes CANCELED, SESSION_KILLED. Its place is free at once. */
+/* Ends the session now; what it runs becomes CANCELED, SESSION_KILLED. Its place is free at once.
+ */
 void engine_session_delete(struct session *s);
 
 /* Queues. The new execution is returned with a reference of the caller's; it may be final already.
- * NULL with ERR_BUSY (queue full), ERR_CONFLICT (the id is in use), ERR_TOO_LARGE or ERR_UNAVAILABLE. */
-struct execution *engine_execute(struct session *s, const struct execution_request *r, struct err *e);
+ * NULL with ERR_BUSY (queue full), ERR_CONFLICT (the id is in use), ERR_TOO_LARGE or
+ * ERR_UNAVAILABLE. */
+struct execution *engine_execute(
+    struct session *s, const struct execution_request *r, struct err *e);
 
 /* By id, queued, running or kept; NULL when there is none. Borrowed. */
 struct execution *engine_execution_find(struct session *s, const char *id);
@@ -205,7 +209,8 @@ void engine_cancel(struct execution *x);
 /* When the session ends if nothing touches it, as wall clock microseconds. */
 int64_t engine_session_expires_wall_us(const struct session *s);
 
-/* --- what happened ------------------------------------------------------------------------------ */
+/* --- what happened ------------------------------------------------------------------------------
+ */
 
 /* To be called with the time before any other call of a loop turn. */
 void engine_set_now(struct engine *en, uint64_t now_ms);
@@ -239,7 +244,8 @@ struct worker_end {
 /* The process is gone and reaped. W is freed. */
 void engine_on_worker_ended(struct worker *w, const struct worker_end *end);
 
-/* Deadlines, cooldowns, refills. To be called at least every ENGINE_TICK_MS while there is anything. */
+/* Deadlines, cooldowns, refills. To be called at least every ENGINE_TICK_MS while there is
+ * anything. */
 #define ENGINE_TICK_MS 50
 void engine_tick(struct engine *en, uint64_t now_ms);
 

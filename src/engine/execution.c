@@ -179,7 +179,8 @@ void execution_tell(struct execution *x)
 	struct execution_observer *o;
 	struct execution_observer *next;
 	(void)execution_ref(x);
-	DL_FOREACH_SAFE (x->observers, o, next) {
+	DL_FOREACH_SAFE(x->observers, o, next)
+	{
 		o->notify(o->ctx, x);
 	}
 	execution_unref(x);
@@ -238,7 +239,8 @@ void execution_add_display(struct execution *x, struct display *d)
 	if (x->displays == NULL) {
 		x->displays = calloc(ENGINE_DISPLAYS_MAX, sizeof(struct display *));
 	}
-	if (!fits || x->displays == NULL || !hold(x, bytes) || add_run(x, OUTPUT_DISPLAY, x->display_count, 0) < 0) {
+	if (!fits || x->displays == NULL || !hold(x, bytes) ||
+	    add_run(x, OUTPUT_DISPLAY, x->display_count, 0) < 0) {
 		x->displays_cut++;
 		display_free(d);
 		return;

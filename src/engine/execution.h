@@ -1,8 +1,8 @@
 /*
  * execution: one piece of code run in one session, from being queued to its final state.
  *
- * Life: QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELED, and QUEUED -> FAILED | CANCELED. A final
- * state never changes; verdict is set exactly when the state is final.
+ * Life: QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELED, and QUEUED -> FAILED | CANCELED. A
+ * final state never changes; verdict is set exactly when the state is final.
  *
  * Output is kept once, within the pool's bound, in the order it came; readers hold positions in it,
  * so a slow reader costs nothing and one execution can have many.
@@ -70,8 +70,8 @@ struct execution_value {
 struct execution;
 struct session;
 
-/* Called after each change: more output, or a new state. Must not call back into the engine with the
- * same execution other than to read it, except engine_cancel from outside a notification. */
+/* Called after each change: more output, or a new state. Must not call back into the engine with
+ * the same execution other than to read it, except engine_cancel from outside a notification. */
 typedef void (*execution_notify)(void *ctx, struct execution *x);
 
 struct execution_observer {
@@ -86,11 +86,11 @@ struct execution_request {
 	struct ipc_bytes code;
 	struct ipc_bytes standard_input;
 	bool empty_namespace;
-	bool asynchronous;	     /* goes on when nobody waits for it */
-	uint32_t timeout_ms;	     /* 0: the pool's; never above the pool's */
+	bool asynchronous;         /* goes on when nobody waits for it */
+	uint32_t timeout_ms;       /* 0: the pool's; never above the pool's */
 	uint32_t output_max_bytes; /* a stream; 0: the pool's; never above the pool's */
-	uint32_t reply_flags;	     /* the dialect's own, kept with the execution */
-	const char *id;	     /* chosen by the client, or NULL for one of ours */
+	uint32_t reply_flags;      /* the dialect's own, kept with the execution */
+	const char *id;            /* chosen by the client, or NULL for one of ours */
 };
 
 struct execution {
@@ -115,8 +115,8 @@ struct execution {
 	struct buf standard_input;
 	bool empty_namespace;
 
-	struct buf out; /* stdout, at most output_max_bytes */
-	struct buf err; /* stderr, at most output_max_bytes */
+	struct buf out;         /* stdout, at most output_max_bytes */
+	struct buf err;         /* stderr, at most output_max_bytes */
 	uint64_t out_cut_bytes; /* how much was not kept */
 	uint64_t err_cut_bytes;
 	struct output_run *runs;
@@ -128,13 +128,13 @@ struct execution {
 	struct execution_value value;
 
 	int64_t created_wall_us;
-	uint64_t queued_us;   /* clock_mono_us of each step; 0 before it */
+	uint64_t queued_us; /* clock_mono_us of each step; 0 before it */
 	uint64_t started_us;
 	uint64_t ended_us;
 	uint64_t duration_us; /* in the session, as the session tells; else ended - started */
 	uint64_t deadline_ms; /* clock_mono_ms; 0 when not running */
 
-	size_t *held;	   /* the engine's count of such bytes, see ENGINE_HELD_BYTES_MAX */
+	size_t *held;      /* the engine's count of such bytes, see ENGINE_HELD_BYTES_MAX */
 	size_t held_bytes; /* this one's part of it */
 	struct execution_observer *observers;
 	struct execution *prev, *next; /* session.queue or session.finished */

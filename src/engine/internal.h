@@ -4,19 +4,20 @@
 
 #include "engine/engine.h"
 
-#define ENGINE_DISPLAYS_MAX 128	       /* displays kept by an execution */
+#define ENGINE_DISPLAYS_MAX 128              /* displays kept by an execution */
 #define ENGINE_DISPLAY_BYTES_MAX (32U << 20) /* and their data together */
 
 /* --- execution.c --- */
 
-/* A new execution in state QUEUED with one reference; NULL without memory, or when *HELD has no room
- * for its code. HELD is borrowed for the execution's life. */
+/* A new execution in state QUEUED with one reference; NULL without memory, or when *HELD has no
+ * room for its code. HELD is borrowed for the execution's life. */
 struct execution *execution_new(const struct execution_request *r, const struct pool_config *pool,
     uint64_t seq, uint64_t now_us, size_t *held);
 /* The code has been sent: frees it. */
 void execution_drop_code(struct execution *x);
 void execution_move(struct execution *x, enum execution_state to);
-void execution_add_output(struct execution *x, enum output_kind kind, const char *bytes, size_t len);
+void execution_add_output(
+    struct execution *x, enum output_kind kind, const char *bytes, size_t len);
 void execution_add_display(struct execution *x, struct display *d);
 void execution_set_value(struct execution *x, const struct ipc_result *r);
 void execution_tell(struct execution *x);

@@ -24,10 +24,10 @@ void histogram_add(struct histogram *h, uint64_t us);
 
 struct pool_metrics {
 	uint64_t executions[VERDICT_COUNT]; /* by verdict */
-	struct histogram create;	    /* from a session's first request to its worker */
-	struct histogram execute;	    /* from queued to final */
+	struct histogram create;            /* from a session's first request to its worker */
+	struct histogram execute;           /* from queued to final */
 	uint64_t sessions_created;
-	uint64_t sessions_lost; /* ended by themselves: crash, exit, limit */
+	uint64_t sessions_lost;    /* ended by themselves: crash, exit, limit */
 	uint64_t sessions_refused; /* pool full */
 	uint64_t workers_started;
 	uint64_t workers_failed;

@@ -34,7 +34,8 @@ void pool_fini(struct pool *p)
 {
 	struct lost *l;
 	struct lost *next;
-	HASH_ITER (hh, p->lost, l, next) {
+	HASH_ITER(hh, p->lost, l, next)
+	{
 		HASH_DEL(p->lost, l);
 		free(l);
 	}
@@ -120,7 +121,8 @@ void pool_refill(struct pool *p)
 	uint32_t free_places = p->config.max_sessions > p->session_count
 				   ? p->config.max_sessions - p->session_count
 				   : 0;
-	uint32_t spare = p->config.ready_sessions < free_places ? p->config.ready_sessions : free_places;
+	uint32_t spare = p->config.ready_sessions < free_places ? p->config.ready_sessions
+								: free_places;
 	uint32_t want = p->pending_count + spare;
 	uint32_t at_once = p->pending_count + STARTING_MAX;
 	while (p->ready_count + p->starting_count < want && p->starting_count < at_once) {
@@ -143,8 +145,8 @@ void pool_place(struct pool *p, struct session *s)
 		DL_APPEND(p->pending, s);
 		p->pending_count++;
 	}
-	/* A fork beside the first cell would only slow it down: while enough are ready, the next tick
-	 * is soon enough. */
+	/* A fork beside the first cell would only slow it down: while enough are ready, the next
+	 * tick is soon enough. */
 	if (p->pending_count > 0 || p->ready_count < p->config.ready_sessions / 2) {
 		pool_refill(p);
 	}
@@ -185,7 +187,8 @@ void engine_on_worker_broken(struct worker *w, const char *why)
 	if (w->state == WORKER_ENDING) {
 		return;
 	}
-	log_event(LOG_LEVEL_INFO, "worker_broken", LOG_INT("worker", w->id), LOG_STR("reason", why));
+	log_event(
+	    LOG_LEVEL_INFO, "worker_broken", LOG_INT("worker", w->id), LOG_STR("reason", why));
 	worker_end(w);
 }
 
@@ -196,8 +199,8 @@ static void start_failed(struct pool *p, const char *reason)
 	p->failed_starts++;
 	unsigned shift = p->failed_starts < 8 ? p->failed_starts - 1 : 7;
 	uint64_t backoff_ms = (uint64_t)BACKOFF_FIRST_MS << shift;
-	p->refill_at_ms =
-	    p->engine->now_ms + (backoff_ms < BACKOFF_MAX_MS ? backoff_ms : BACKOFF_MAX_MS);
+	p->refill_at_ms = p->engine->now_ms +
+			  (backoff_ms < BACKOFF_MAX_MS ? backoff_ms : BACKOFF_MAX_MS);
 	log_event(LOG_LEVEL_ERROR, "worker_start_failed", LOG_STR("pool", p->config.name),
 	    LOG_STR("reason", reason));
 	if (p->failed_starts < FAILED_STARTS_MAX) {

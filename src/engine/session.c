@@ -23,7 +23,8 @@ int engine_identifier_check(const char *identifier, struct err *e)
 		bool digit = *c >= '0' && *c <= '9';
 		if (!letter && !digit && strchr(identifier_punctuation, *c) == NULL) {
 			return err_set(e, ERR_INVALID,
-			    "the session identifier has a character (byte 0x%02x) that is not allowed",
+			    "the session identifier has a character (byte 0x%02x) that is not "
+			    "allowed",
 			    (unsigned)(unsigned char)*c);
 		}
 	}
@@ -84,7 +85,8 @@ struct session *engine_session_open(struct pool *p, const char *identifier, stru
 	if (p->session_count >= p->config.max_sessions) {
 		p->metrics.sessions_refused++;
 		(void)err_set(e, ERR_BUSY,
-		    "pool '%s' has reached its %u concurrent sessions; delete one, or wait for one to "
+		    "pool '%s' has reached its %u concurrent sessions; delete one, or wait for one "
+		    "to "
 		    "cool down",
 		    p->config.name, p->config.max_sessions);
 		return NULL;
@@ -137,12 +139,14 @@ struct execution *session_running(const struct session *s)
 	return s->queue != NULL && s->queue->state == EXECUTION_RUNNING ? s->queue : NULL;
 }
 
-/* --- executions of a session ------------------------------------------------------------------- */
+/* --- executions of a session -------------------------------------------------------------------
+ */
 
 static struct execution *find_in(struct execution *list, const char *id)
 {
 	struct execution *x;
-	DL_FOREACH (list, x) {
+	DL_FOREACH(list, x)
+	{
 		if (strcmp(x->id, id) == 0) {
 			return x;
 		}
@@ -230,7 +234,8 @@ static void finish(struct session *s, struct execution *x, enum verdict v)
 	execution_unref(x);
 }
 
-struct execution *engine_execute(struct session *s, const struct execution_request *r, struct err *e)
+struct execution *engine_execute(
+    struct session *s, const struct execution_request *r, struct err *e)
 {
 	struct engine *en = s->pool->engine;
 	if (en->draining) {
@@ -238,8 +243,8 @@ struct execution *engine_execute(struct session *s, const struct execution_reque
 		return NULL;
 	}
 	if (s->queue_len >= ENGINE_QUEUE_MAX) {
-		(void)err_set(e, ERR_BUSY, "this session already has %u executions waiting",
-		    s->queue_len);
+		(void)err_set(
+		    e, ERR_BUSY, "this session already has %u executions waiting", s->queue_len);
 		return NULL;
 	}
 	if (r->id != NULL && engine_execution_find(s, r->id) != NULL) {
@@ -269,7 +274,8 @@ void session_pump(struct session *s)
 	struct execution *x = s->queue;
 	/* No worker: it was just lost, and observers are being told. */
 	bool may = s->state == SESSION_ACTIVE && s->worker != NULL &&
-		   s->worker->state == WORKER_ATTACHED && !s->interrupt_pending && x != NULL && x->state == EXECUTION_QUEUED;
+		   s->worker->state == WORKER_ATTACHED && !s->interrupt_pending && x != NULL &&
+		   x->state == EXECUTION_QUEUED;
 	if (!may) {
 		return;
 	}
@@ -391,7 +397,8 @@ void engine_on_display(struct worker *w, uint64_t seq, struct display *d)
 	execution_add_display(x, d);
 }
 
-/* --- beginning and end ------------------------------------------------------------------------- */
+/* --- beginning and end -------------------------------------------------------------------------
+ */
 
 static void tell_waiters(struct session *s, const struct err *e)
 {
@@ -453,7 +460,8 @@ void session_lose(struct session *s, enum verdict verdict, const char *reason)
 	s->holds = 0;
 	s->queue->new_session = true;
 	struct execution *x;
-	DL_FOREACH (s->queue, x) {
+	DL_FOREACH(s->queue, x)
+	{
 		memcpy(x->session_guid, s->guid, sizeof(x->session_guid));
 	}
 	pool_place(p, s);
@@ -513,8 +521,8 @@ void session_tick(struct session *s)
 	} else if (s->queue == NULL && s->waiters == NULL && s->holds == 0 &&
 		   en->now_ms >= s->accessed_ms + c->cooldown_ms) {
 		session_end(s, VERDICT_SESSION_KILLED, NULL);
-	} else if (s->finished != NULL && s->finished->ended_us +
-		   (uint64_t)en->config.finished_keep_ms * 1000 <= now_us) {
+	} else if (s->finished != NULL &&
+		   s->finished->ended_us + (uint64_t)en->config.finished_keep_ms * 1000 <= now_us) {
 		drop_oldest_finished(s);
 	}
 }

@@ -6,7 +6,8 @@
 #include "base/fd.h"
 #include "gateway/internal.h"
 
-/* --- what the engine asks for -------------------------------------------------------------------- */
+/* --- what the engine asks for --------------------------------------------------------------------
+ */
 
 static void op_spawn(void *ctx, struct worker *w)
 {
@@ -51,7 +52,8 @@ static const struct engine_ops ops = {
     .release = op_release,
 };
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------
+ */
 
 static void on_tick(uv_timer_t *timer)
 {

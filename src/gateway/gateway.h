@@ -6,9 +6,9 @@
  * Each byte from a session is hostile input: a frame that is malformed, of a type a session may not
  * send, or about another execution than the one that runs ends that session and nothing else.
  *
- * Output is read while an execution runs. What a session prints between executions waits in its pipe
- * (back-pressure) and belongs to the next one. When a result comes, what its pipes hold at that
- * moment is read first, so the result never overtakes the output.
+ * Output is read while an execution runs. What a session prints between executions waits in its
+ * pipe (back-pressure) and belongs to the next one. When a result comes, what its pipes hold at
+ * that moment is read first, so the result never overtakes the output.
  */
 #ifndef GATEWAY_GATEWAY_H
 #define GATEWAY_GATEWAY_H
@@ -24,7 +24,7 @@ struct gateway;
 struct gateway_config {
 	struct engine_config engine;
 	struct ipc_keeper_config keeper; /* borrowed strings, until gateway_start returns */
-	const char *keeper_path;	 /* the executable; borrowed likewise */
+	const char *keeper_path;         /* the executable; borrowed likewise */
 };
 
 /* Told once: the keeper is ready (E NULL; READY is borrowed for the call), or it is gone (E). After

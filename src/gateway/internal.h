@@ -5,9 +5,9 @@
 #include "gateway/gateway.h"
 #include "ipc/frame.h"
 
-#define GATEWAY_MESSAGE_MAX_BYTES (48U << 20) /* from a session, whole */
+#define GATEWAY_MESSAGE_MAX_BYTES (48U << 20)  /* from a session, whole */
 #define GATEWAY_PARTIAL_MAX_BYTES (512U << 20) /* unfinished messages of all sessions together */
-#define GATEWAY_OUTBOX_MAX_BYTES (16U << 20)  /* to a session, waiting */
+#define GATEWAY_OUTBOX_MAX_BYTES (16U << 20)   /* to a session, waiting */
 
 struct gateway {
 	uv_loop_t *loop;
@@ -23,7 +23,7 @@ struct gateway {
 	bool keeper_gone;
 
 	uv_timer_t tick;
-	size_t partial_bytes;	    /* of all links' unfinished messages */
+	size_t partial_bytes;       /* of all links' unfinished messages */
 	struct ipc_message scratch; /* the message being received, unless it comes in pieces */
 };
 
@@ -45,7 +45,7 @@ struct link {
 	struct ipc_outbox outbox;
 	struct ipc_message *partial;
 	size_t partial_bytes; /* its part of gateway.partial_bytes */
-	char failure[512]; /* why its walls did not stand */
+	char failure[512];    /* why its walls did not stand */
 };
 
 /* --- link.c --- */
@@ -56,8 +56,8 @@ struct link *link_new(struct gateway *g, struct worker *w, int control, int out,
 void link_close(struct link *l);
 /* 0 or -errno. */
 int link_execute(struct link *l, struct execution *x);
-/* Tells the session which execution the interrupt that follows is for. A session that cannot be told
- * is interrupted all the same. */
+/* Tells the session which execution the interrupt that follows is for. A session that cannot be
+ * told is interrupted all the same. */
 void link_cancel(struct link *l, uint64_t seq);
 /* Reads what the pipes hold now. */
 void link_drain(struct link *l);

@@ -20,7 +20,8 @@
 #define KEEPER_OUTBOX_MAX_BYTES (4U << 20)
 #define KEEPER_CHILD_FD 3
 
-/* --- what the keeper tells ----------------------------------------------------------------------- */
+/* --- what the keeper tells -----------------------------------------------------------------------
+ */
 
 static void lost_keeper(struct gateway *g, const char *why)
 {
@@ -29,10 +30,12 @@ static void lost_keeper(struct gateway *g, const char *why)
 	}
 	g->keeper_gone = true;
 	(void)uv_poll_stop(&g->keeper_poll);
-	/* Sessions die with their keeper, but without a pid namespace what they started does not. */
+	/* Sessions die with their keeper, but without a pid namespace what they started does not.
+	 */
 	struct worker *w;
 	struct worker *next;
-	HASH_ITER (by_id, g->engine->workers, w, next) {
+	HASH_ITER(by_id, g->engine->workers, w, next)
+	{
 		if (w->pid > 1) {
 			(void)kill(-(pid_t)w->pid, SIGKILL);
 		}
@@ -159,7 +162,8 @@ static void on_keeper_poll(uv_poll_t *poll, int status, int events)
 {
 	struct gateway *g = poll->data;
 	if (status < 0) {
-		/* libuv only knows that there is an error; the socket may still hold its last words. */
+		/* libuv only knows that there is an error; the socket may still hold its last
+		 * words. */
 		receive(g);
 		return;
 	}
@@ -193,7 +197,8 @@ void keeper_link_send(struct gateway *g, uint32_t type, uint64_t ref, const stru
 	}
 }
 
-/* --- starting and stopping it -------------------------------------------------------------------- */
+/* --- starting and stopping it --------------------------------------------------------------------
+ */
 
 /* How the server was started is not for sessions: nohup ignores SIGHUP, a shell's "&" SIGINT and
  * SIGQUIT, and what is ignored stays so in every program that is run from here on. */
@@ -270,8 +275,7 @@ int keeper_link_start(struct gateway *g, const struct gateway_config *config, st
 	g->from_keeper = IPC_MESSAGE_INIT(KEEPER_MESSAGE_MAX_BYTES);
 	cleanup(buf_fini) struct buf body = BUF_INIT(KEEPER_MESSAGE_MAX_BYTES);
 	int r = ipc_keeper_config_encode(&config->keeper, &body);
-	r = r < 0 ? r
-		  : ipc_send(g->keeper_fd, IPC_KEEPER_CONFIG, 0, body.data, body.len, NULL, 0);
+	r = r < 0 ? r : ipc_send(g->keeper_fd, IPC_KEEPER_CONFIG, 0, body.data, body.len, NULL, 0);
 	r = r < 0 ? r : fd_set_nonblocking(g->keeper_fd);
 	if (r < 0) {
 		return err_set_os(e, -r, "the keeper's socket");

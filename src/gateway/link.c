@@ -19,9 +19,11 @@ static void broken(struct link *l, const char *why)
 	}
 }
 
-/* --- output ------------------------------------------------------------------------------------- */
+/* --- output -------------------------------------------------------------------------------------
+ */
 
-/* Reads once, at most MAX bytes. How many were read; 0 at the end, -EAGAIN when there is nothing. */
+/* Reads once, at most MAX bytes. How many were read; 0 at the end, -EAGAIN when there is nothing.
+ */
 static ssize_t read_output(struct link *l, int fd, enum output_kind kind, size_t max)
 {
 	static char bytes[READ_BYTES]; /* one loop, one thread */
@@ -77,7 +79,8 @@ static void on_output(uv_poll_t *poll, int status, int events)
 	int fd = is_out ? l->out : l->err;
 	ssize_t n = read_output(l, fd, is_out ? OUTPUT_STDOUT : OUTPUT_STDERR, READ_BYTES);
 	if (status < 0 || (n <= 0 && n != -EAGAIN)) {
-		(void)uv_poll_stop(poll); /* every writer is gone; the control socket tells the rest */
+		(void)uv_poll_stop(
+		    poll); /* every writer is gone; the control socket tells the rest */
 	}
 }
 
@@ -93,7 +96,8 @@ static void resume_output(struct link *l)
 	}
 }
 
-/* --- messages from the session ------------------------------------------------------------------ */
+/* --- messages from the session ------------------------------------------------------------------
+ */
 
 static struct display *display_copy(const struct ipc_display *from)
 {
@@ -215,8 +219,8 @@ static int keep_partial(struct link *l, struct ipc_message *m)
 	return g->partial_bytes > GATEWAY_PARTIAL_MAX_BYTES ? -ENOMEM : 0;
 }
 
-/* Messages are received into the gateway's one buffer; only one that comes in several packets gets a
- * buffer of its own, so that idle sessions cost none. */
+/* Messages are received into the gateway's one buffer; only one that comes in several packets gets
+ * a buffer of its own, so that idle sessions cost none. */
 static void receive(struct link *l)
 {
 	struct gateway *g = l->gateway;
@@ -238,7 +242,7 @@ static void receive(struct link *l)
 	if (r < 0) {
 		(void)uv_poll_stop(&l->control_poll);
 		broken(l, r == -ECONNRESET ? "it closed its control socket"
-		       : r == -ENOMEM	   ? "it sends more than the gateway can hold"
+			  : r == -ENOMEM   ? "it sends more than the gateway can hold"
 					   : "malformed packet");
 	}
 }
@@ -275,7 +279,8 @@ static void on_control(uv_poll_t *poll, int status, int events)
 	}
 }
 
-/* --- life --------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------------
+ */
 
 int link_execute(struct link *l, struct execution *x)
 {

@@ -17,8 +17,8 @@ int seal_find_user(const char *name, uid_t *uid, gid_t *gid, struct err *e);
  * is left. Then no_new_privs, and other processes of the user may not look into this one. */
 int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e);
 
-/* Allows from now on only the system calls an event loop over sockets and files needs: no program is
- * started, no socket opened, no process traced. Irreversible. */
+/* Allows from now on only the system calls an event loop over sockets and files needs: no program
+ * is started, no socket opened, no process traced. Irreversible. */
 int seal_system_calls(struct err *e);
 
 #endif

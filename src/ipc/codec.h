@@ -1,10 +1,10 @@
 /*
  * codec: the bodies of the messages in ipc/messages.def, typed.
  *
- * Encoders append to a buf and return 0 or -EMSGSIZE/-ENOMEM. Decoders read a whole body and return 0
- * or -EPROTO when it is short, has bytes left over or breaks a stated range; strings and bytes in the
- * decoded struct are borrowed from the body. Text is NUL-terminated within the body (the encoder
- * writes the NUL) and holds no other NUL; bytes may hold anything.
+ * Encoders append to a buf and return 0 or -EMSGSIZE/-ENOMEM. Decoders read a whole body and return
+ * 0 or -EPROTO when it is short, has bytes left over or breaks a stated range; strings and bytes in
+ * the decoded struct are borrowed from the body. Text is NUL-terminated within the body (the
+ * encoder writes the NUL) and holds no other NUL; bytes may hold anything.
  */
 #ifndef IPC_CODEC_H
 #define IPC_CODEC_H
@@ -87,7 +87,7 @@ enum ipc_execute_kind {
 };
 
 struct ipc_execute {
-	uint8_t kind;		 /* enum ipc_execute_kind */
+	uint8_t kind;            /* enum ipc_execute_kind */
 	uint8_t empty_namespace; /* 0 or 1: run without the session's variables */
 	struct ipc_bytes code;
 	struct ipc_bytes standard_input;
@@ -121,12 +121,12 @@ enum ipc_limit {
 
 struct ipc_result {
 	uint8_t status; /* enum ipc_status */
-	uint8_t kind;	/* enum ipc_kind */
-	uint8_t limit;	/* enum ipc_limit */
+	uint8_t kind;   /* enum ipc_kind */
+	uint8_t limit;  /* enum ipc_limit */
 	uint32_t exit_code;
 	uint64_t duration_us;
-	struct ipc_bytes json;	/* for bool, int, float: its JSON text; may be empty */
-	struct ipc_bytes text;	/* text/plain; for str the string itself */
+	struct ipc_bytes json; /* for bool, int, float: its JSON text; may be empty */
+	struct ipc_bytes text; /* text/plain; for str the string itself */
 	struct ipc_bytes error_name;
 	struct ipc_bytes error_value;
 	struct ipc_bytes traceback;

@@ -80,8 +80,8 @@ void ipc_message_reset(struct ipc_message *m)
 	m->partial = false;
 }
 
-/* Takes descriptors out of a control message; more than IPC_FDS_MAX cannot come, because the control
- * buffer has no room for them. */
+/* Takes descriptors out of a control message; more than IPC_FDS_MAX cannot come, because the
+ * control buffer has no room for them. */
 static void take_fds(struct ipc_message *m, struct msghdr *h)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR(h, c)) {
@@ -106,7 +106,8 @@ int ipc_receive(int fd, struct ipc_message *m, bool accept_fds)
 	char *into = buf_reserve(&m->body, IPC_PIECE_BYTES);
 	size_t room = IPC_PIECE_BYTES;
 	if (into == NULL) {
-		/* Near the maximum: offer what is left, a longer packet is cut and refused below. */
+		/* Near the maximum: offer what is left, a longer packet is cut and refused below.
+		 */
 		room = m->body.max - m->body.len;
 		into = buf_reserve(&m->body, room);
 		if (into == NULL) {
@@ -191,8 +192,8 @@ static int wait_writable(int fd)
 	return 0;
 }
 
-int ipc_send(int fd, uint32_t type, uint64_t ref, const void *body, size_t len, const int *fds,
-    int fd_count)
+int ipc_send(
+    int fd, uint32_t type, uint64_t ref, const void *body, size_t len, const int *fds, int fd_count)
 {
 	const char *at = body;
 	for (;;) {
@@ -270,8 +271,8 @@ int ipc_outbox_flush(struct ipc_outbox *o, int fd)
 		const char *packet = o->bytes.data + done + sizeof(whole);
 		memcpy(&whole, o->bytes.data + done, sizeof(whole));
 		memcpy(&head, packet, sizeof(head));
-		r = send_packet(fd, &head, packet + sizeof(head), whole - sizeof(head), NULL, 0,
-		    MSG_DONTWAIT);
+		r = send_packet(
+		    fd, &head, packet + sizeof(head), whole - sizeof(head), NULL, 0, MSG_DONTWAIT);
 		if (r < 0) {
 			break;
 		}

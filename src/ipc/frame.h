@@ -1,10 +1,10 @@
 /*
  * frame: how bytes become messages on a SOCK_SEQPACKET socket pair.
  *
- * A message is a type, a reference (which worker or execution it is about) and a body. It travels as
- * one or more packets of at most IPC_PIECE_BYTES; all but the last carry IPC_MORE. Descriptors ride
- * on the first packet. Both ends are the same build on the same machine, so integers are in host
- * order.
+ * A message is a type, a reference (which worker or execution it is about) and a body. It travels
+ * as one or more packets of at most IPC_PIECE_BYTES; all but the last carry IPC_MORE. Descriptors
+ * ride on the first packet. Both ends are the same build on the same machine, so integers are in
+ * host order.
  *
  * Invariants: a packet that is short, names another message than the one being assembled, or would
  * grow it past the receiver's maximum is -EPROTO, and the receiver gives the socket up. Descriptors
@@ -55,10 +55,10 @@ struct ipc_message {
 	bool partial; /* more packets are to come */
 };
 
-#define IPC_MESSAGE_INIT(max_bytes) \
-	(struct ipc_message) \
-	{ \
-		.body = BUF_INIT(max_bytes), .fds = {-1, -1, -1, -1} \
+#define IPC_MESSAGE_INIT(max_bytes)                                    \
+	(struct ipc_message)                                           \
+	{                                                              \
+		.body = BUF_INIT(max_bytes), .fds = { -1, -1, -1, -1 } \
 	}
 
 /* Frees the body and closes descriptors that were not taken. */
@@ -67,13 +67,13 @@ void ipc_message_fini(struct ipc_message *m);
 /* Makes M ready for the next message, keeping its allocation when it is small. */
 void ipc_message_reset(struct ipc_message *m);
 
-/* Receives one packet into M. 1: M is complete. 0: more packets are to come. -EAGAIN; -ECONNRESET at
- * the end of the stream; -EPROTO (see above); another -errno. ACCEPT_FDS false makes the kernel drop
- * descriptors. After 1, call ipc_message_reset before the next. */
+/* Receives one packet into M. 1: M is complete. 0: more packets are to come. -EAGAIN; -ECONNRESET
+ * at the end of the stream; -EPROTO (see above); another -errno. ACCEPT_FDS false makes the kernel
+ * drop descriptors. After 1, call ipc_message_reset before the next. */
 int ipc_receive(int fd, struct ipc_message *m, bool accept_fds);
 
-/* Sends a whole message, waiting where the socket is full even when it is non-blocking. FDS stay the
- * caller's. 0 or -errno. */
+/* Sends a whole message, waiting where the socket is full even when it is non-blocking. FDS stay
+ * the caller's. 0 or -errno. */
 int ipc_send(int fd, uint32_t type, uint64_t ref, const void *body, size_t len, const int *fds,
     int fd_count);
 
@@ -84,9 +84,9 @@ struct ipc_outbox {
 	struct buf bytes; /* packets, each after a size_t length */
 };
 
-#define IPC_OUTBOX_INIT(max_bytes) \
-	(struct ipc_outbox) \
-	{ \
+#define IPC_OUTBOX_INIT(max_bytes)           \
+	(struct ipc_outbox)                  \
+	{                                    \
 		.bytes = BUF_INIT(max_bytes) \
 	}
 
@@ -96,8 +96,8 @@ void ipc_outbox_fini(struct ipc_outbox *o);
 int ipc_outbox_send(
     struct ipc_outbox *o, int fd, uint32_t type, uint64_t ref, const void *body, size_t len);
 
-/* Sends what was kept, as far as the socket takes it. 1: something is left, wait until the socket is
- * writable and call again. 0: all sent. Or -errno. */
+/* Sends what was kept, as far as the socket takes it. 1: something is left, wait until the socket
+ * is writable and call again. 0: all sent. Or -errno. */
 int ipc_outbox_flush(struct ipc_outbox *o, int fd);
 
 #endif

@@ -89,7 +89,8 @@ static int tell_text(struct keeper *k, uint32_t type, uint64_t ref, const char *
 	return tell(k, type, ref, &body);
 }
 
-/* --- spawn -------------------------------------------------------------------------------------- */
+/* --- spawn --------------------------------------------------------------------------------------
+ */
 
 /* Both ends of a session's channels. */
 struct channels {
@@ -98,7 +99,13 @@ struct channels {
 	int err[2];
 };
 
-#define CHANNELS_INIT {{-1, -1}, {-1, -1}, {-1, -1}}
+#define CHANNELS_INIT               \
+	{                           \
+		{-1, -1}, {-1, -1}, \
+		{                   \
+			-1, -1      \
+		}                   \
+	}
 
 static void channels_close(struct channels *c)
 {
@@ -159,7 +166,8 @@ static int spawn(struct keeper *k, uint64_t id, uint32_t pool)
 	return spawned(k, c, &ends);
 }
 
-/* --- what the gateway asks ----------------------------------------------------------------------- */
+/* --- what the gateway asks -----------------------------------------------------------------------
+ */
 
 static struct child *find(struct keeper *k, uint64_t id)
 {
@@ -194,11 +202,12 @@ static int handle(struct keeper *k, const struct ipc_message *m, struct err *e)
 	default:
 		break;
 	}
-	return err_set(e, ERR_INTERNAL, "the gateway sent a %s that is not allowed",
-	    ipc_type_name(m->type));
+	return err_set(
+	    e, ERR_INTERNAL, "the gateway sent a %s that is not allowed", ipc_type_name(m->type));
 }
 
-/* --- what ended ---------------------------------------------------------------------------------- */
+/* --- what ended ----------------------------------------------------------------------------------
+ */
 
 static void ended(struct keeper *k, struct child *c, int wait_status)
 {
@@ -249,13 +258,15 @@ static void kill_all(struct keeper *k)
 {
 	struct child *c;
 	struct child *next;
-	HASH_ITER (by_id, k->ids, c, next) {
+	HASH_ITER(by_id, k->ids, c, next)
+	{
 		(void)sandbox_child_kill(k->sb, &c->walls);
 	}
 	reap(k, 0);
 }
 
-/* --- loop ---------------------------------------------------------------------------------------- */
+/* --- loop ----------------------------------------------------------------------------------------
+ */
 
 static int receive(struct keeper *k, struct ipc_message *m, bool *open, struct err *e)
 {

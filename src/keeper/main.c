@@ -78,8 +78,7 @@ static int receive_config(struct ipc_message *m, struct ipc_keeper_config *confi
 	return 0;
 }
 
-static int enter_walls(
-    const struct ipc_keeper_config *config, struct sandbox **sb, struct err *e)
+static int enter_walls(const struct ipc_keeper_config *config, struct sandbox **sb, struct err *e)
 {
 	struct sandbox_config walls = {
 	    .level = (enum sandbox_level)config->isolation,
@@ -104,8 +103,7 @@ static int tell_ready(const struct buf *warning)
 	ready->warning = buf_str(warning);
 	int r = ipc_keeper_ready_encode(ready, &body);
 	free(ready);
-	return r < 0 ? r
-		     : ipc_send(GATEWAY_FD, IPC_KEEPER_READY, 0, body.data, body.len, NULL, 0);
+	return r < 0 ? r : ipc_send(GATEWAY_FD, IPC_KEEPER_READY, 0, body.data, body.len, NULL, 0);
 }
 
 static int fail(const struct err *e)

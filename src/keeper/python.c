@@ -3,18 +3,21 @@
 #include <marshal.h>
 
 #include <dirent.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "keeper/prelude_sources.h"
 #include "keeper/python.h"
 
-static PyObject *prelude;	       /* the module _carrel */
+static PyObject *prelude; /* the module _carrel */
 static PyObject *run_cell, *run_shell, *reap_orphans;
 static python_display_fn send_display;
 static pid_t session_pid; /* whoever runs cells: the keeper while it warms up, then the session */
 
-/* --- the module _carrel_host, which the prelude calls ------------------------------------------- */
+/* --- the module _carrel_host, which the prelude calls -------------------------------------------
+ */
 
 static PyObject *host_display(PyObject *module, PyObject *items)
 {
@@ -83,7 +86,8 @@ static PyObject *host_init(void)
 	return PyModule_Create(&host_module);
 }
 
-/* --- start -------------------------------------------------------------------------------------- */
+/* --- start --------------------------------------------------------------------------------------
+ */
 
 /* Turns the current Python exception into E. */
 static int python_error(struct err *e, const char *what)
@@ -155,8 +159,8 @@ static int install_loader(void)
 	}
 	PyObject *code = PyDict_GetItemString(sources, "_carrel.loader");
 	PyObject *module = code == NULL ? NULL : PyImport_ExecCodeModule("_carrel.loader", code);
-	PyObject *done =
-	    module == NULL ? NULL : PyObject_CallMethod(module, "install", "O", sources);
+	PyObject *done = module == NULL ? NULL
+					: PyObject_CallMethod(module, "install", "O", sources);
 	int r = done == NULL ? -1 : 0;
 	Py_XDECREF(done);
 	Py_XDECREF(module);
@@ -224,12 +228,14 @@ static void note_failed_imports(PyObject *answers, struct buf *warning)
 		const char *name;
 		const char *version;
 		const char *error;
-		if (!PyArg_ParseTuple(PyList_GET_ITEM(answers, i), "sss", &name, &version, &error)) {
+		if (!PyArg_ParseTuple(
+			PyList_GET_ITEM(answers, i), "sss", &name, &version, &error)) {
 			PyErr_Clear();
 			continue;
 		}
 		if (*error != '\0') {
-			(void)buf_addf(warning, "%s%s (%s)", warning->len > 0 ? ", " : "", name, error);
+			(void)buf_addf(
+			    warning, "%s%s (%s)", warning->len > 0 ? ", " : "", name, error);
 		}
 	}
 }
@@ -244,8 +250,8 @@ int python_preload(const char *const *names, uint32_t count, struct buf *warning
 		}
 		Py_XDECREF(name);
 	}
-	PyObject *answers =
-	    list == NULL ? NULL : PyObject_CallMethod(prelude, "preload", "O", list);
+	PyObject *answers = list == NULL ? NULL
+					 : PyObject_CallMethod(prelude, "preload", "O", list);
 	Py_XDECREF(list);
 	if (answers == NULL || !PyList_Check(answers)) {
 		Py_XDECREF(answers);
@@ -284,7 +290,8 @@ void python_describe(struct ipc_keeper_ready *ready)
 	PyObject *version = PyObject_CallMethod(prelude, "runtime_version", NULL);
 	ready->python_version = version != NULL ? keep_text(version) : "?";
 	PyObject *packages = PyObject_CallMethod(prelude, "packages", NULL);
-	Py_ssize_t count = packages != NULL && PyList_Check(packages) ? PyList_GET_SIZE(packages) : 0;
+	Py_ssize_t count = packages != NULL && PyList_Check(packages) ? PyList_GET_SIZE(packages)
+								      : 0;
 	ready->package_count = 0;
 	for (Py_ssize_t i = 0; i < count && i < IPC_PACKAGES_MAX; i++) {
 		PyObject *name;
@@ -299,7 +306,8 @@ void python_describe(struct ipc_keeper_ready *ready)
 	PyErr_Clear();
 }
 
-/* --- fork --------------------------------------------------------------------------------------- */
+/* --- fork ---------------------------------------------------------------------------------------
+ */
 
 void python_before_fork(void)
 {
@@ -324,7 +332,8 @@ void python_warm_up(void)
 	call_prelude("warm_up");
 }
 
-/* --- running ------------------------------------------------------------------------------------ */
+/* --- running ------------------------------------------------------------------------------------
+ */
 
 void python_set_display(python_display_fn fn)
 {
@@ -343,8 +352,18 @@ void python_reclaim(void *released)
 	PyErr_Clear();
 }
 
+/* True when some child has ended and is not reaped. */
+static bool has_zombie(void)
+{
+	siginfo_t info = {0};
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
+}
+
 void python_between_cells(void)
 {
+	if (!has_zombie()) {
+		return;
+	}
 	PyObject *r = PyObject_CallNoArgs(reap_orphans);
 	Py_XDECREF(r);
 	PyErr_Clear();
@@ -391,7 +410,8 @@ static uint8_t limit_of(const char *name)
 static void set_broken(struct python_result *out)
 {
 	static const char text[] = "the interpreter could not report what happened\n";
-	bool interrupted = PyErr_Occurred() != NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+	bool interrupted = PyErr_Occurred() != NULL &&
+			   PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
 	PyErr_Clear();
 	if (interrupted) {
 		out->result.status = IPC_STATUS_INTERRUPTED;
@@ -412,7 +432,8 @@ static void take_cell(PyObject *answer, struct python_result *out)
 	Py_ssize_t len[5];
 	if (answer == NULL || !PyTuple_Check(answer) ||
 	    !PyArg_ParseTuple(answer, "iss#s#s#s#s#si", &status, &kind, &text[0], &len[0], &text[1],
-		&len[1], &text[2], &len[2], &text[3], &len[3], &text[4], &len[4], &limit, &exit_code)) {
+		&len[1], &text[2], &len[2], &text[3], &len[3], &text[4], &len[4], &limit,
+		&exit_code)) {
 		set_broken(out);
 		return;
 	}
@@ -472,16 +493,16 @@ static PyObject *call_shell(const struct ipc_execute *x)
 	PyObject *command = NULL;
 	PyObject *argv = NULL;
 	if (x->kind == IPC_EXECUTE_SHELL) {
-		command =
-		    PyUnicode_DecodeUTF8(x->code.data, (Py_ssize_t)x->code.len, "surrogateescape");
+		command = PyUnicode_DecodeUTF8(
+		    x->code.data, (Py_ssize_t)x->code.len, "surrogateescape");
 	} else {
 		argv = argv_list(x->code);
 	}
 	PyObject *answer = NULL;
 	if (command != NULL || argv != NULL) {
-		answer = PyObject_CallFunction(run_shell, "OOy#", command != NULL ? command : Py_None,
-		    argv != NULL ? argv : Py_None, x->standard_input.data,
-		    (Py_ssize_t)x->standard_input.len);
+		answer = PyObject_CallFunction(run_shell, "OOy#",
+		    command != NULL ? command : Py_None, argv != NULL ? argv : Py_None,
+		    x->standard_input.data, (Py_ssize_t)x->standard_input.len);
 	}
 	Py_XDECREF(command);
 	Py_XDECREF(argv);
@@ -493,8 +514,8 @@ void python_execute(const struct ipc_execute *x, struct python_result *out)
 	memset(out, 0, sizeof(*out));
 	PyObject *answer;
 	if (x->kind == IPC_EXECUTE_PYTHON) {
-		PyObject *code =
-		    PyUnicode_DecodeUTF8(x->code.data, (Py_ssize_t)x->code.len, "replace");
+		PyObject *code = PyUnicode_DecodeUTF8(
+		    x->code.data, (Py_ssize_t)x->code.len, "replace");
 		PyObject *empty = x->empty_namespace ? Py_True : Py_False;
 		answer = code == NULL ? NULL
 				      : PyObject_CallFunctionObjArgs(run_cell, code, empty, NULL);

@@ -1,7 +1,7 @@
 /*
- * python: CPython inside the keeper and its sessions. The interpreter is started once, in the keeper,
- * and every session is a fork of it. What the prelude (src/keeper/prelude) offers is called here and
- * nowhere else.
+ * python: CPython inside the keeper and its sessions. The interpreter is started once, in the
+ * keeper, and every session is a fork of it. What the prelude (src/keeper/prelude) offers is called
+ * here and nowhere else.
  *
  * Invariants: one thread when the keeper forks; nothing here sees a request in the keeper; in a
  * session no call of these lets a Python exception out.
@@ -27,8 +27,8 @@ void python_describe(struct ipc_keeper_ready *ready);
 /* Around the fork, in this order. */
 void python_before_fork(void);
 void python_after_fork_parent(void);
-/* In the child: reseeds, opens stdin, stdout and stderr over 0, 1 and 2, and runs cells of its own so
- * that the first real one touches warm pages. */
+/* In the child: reseeds, opens stdin, stdout and stderr over 0, 1 and 2, and runs cells of its own
+ * so that the first real one touches warm pages. */
 void python_after_fork_child(void);
 void python_warm_up(void);
 

@@ -20,8 +20,8 @@
 #include "ipc/frame.h"
 #include "keeper/python.h"
 
-/* Places of the session's own descriptors, above what user code closes by the range. OUT and ERR are
- * what 1 and 2 are restored from. */
+/* Places of the session's own descriptors, above what user code closes by the range. OUT and ERR
+ * are what 1 and 2 are restored from. */
 enum { FD_CONTROL = 1000, FD_OUT = 1001, FD_ERR = 1002, FD_NULL = 1003, FD_LAST = FD_NULL };
 
 #define MESSAGE_MAX_BYTES (64U << 20)
@@ -36,7 +36,8 @@ static int place(int fd, int at)
 	return close(fd) < 0 ? -errno : 0;
 }
 
-/* Descriptors 0, 1 and 2 are inherited by what the session starts, so they alone stay open there. */
+/* Descriptors 0, 1 and 2 are inherited by what the session starts, so they alone stay open there.
+ */
 static int restore_standard_fds(void)
 {
 	if (dup2(FD_NULL, 0) < 0 || dup2(FD_OUT, 1) < 0 || dup2(FD_ERR, 2) < 0) {
@@ -81,7 +82,8 @@ static _Noreturn void give_up(const struct err *e)
 }
 
 /* Before the seal, because of its limit of open files: the kernel counts descriptors in flight by
- * user, all sessions are one, and a sealed one could be refused for what a neighbour keeps there. */
+ * user, all sessions are one, and a sealed one could be refused for what a neighbour keeps there.
+ */
 static void send_data_dir(int data_dir)
 {
 	if (ipc_send(FD_CONTROL, IPC_DATA_DIR, 0, NULL, 0, &data_dir, 1) < 0) {
@@ -119,7 +121,8 @@ static int display(const struct ipc_display *items)
 	return r < 0 ? r : ipc_send(FD_CONTROL, IPC_DISPLAY, running, body.data, body.len, NULL, 0);
 }
 
-/* User code may have closed 0, 1 or 2, or put something else there: the next cell gets them back. */
+/* User code may have closed 0, 1 or 2, or put something else there: the next cell gets them back.
+ */
 static void repair_standard_fds(void)
 {
 	struct stat mine;

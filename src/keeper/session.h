@@ -3,8 +3,8 @@
  *
  * It moves its descriptors to their places, builds its walls, warms up, seals itself, tells the
  * gateway, and then serves: one EXECUTE after the other, in order. Whatever user code does to the
- * process, the gateway believes nothing that comes from it; so there is no check in here that guards
- * against the user, only ones that keep ordinary accidents from ending the session.
+ * process, the gateway believes nothing that comes from it; so there is no check in here that
+ * guards against the user, only ones that keep ordinary accidents from ending the session.
  */
 #ifndef KEEPER_SESSION_H
 #define KEEPER_SESSION_H

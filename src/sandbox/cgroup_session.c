@@ -161,8 +161,8 @@ int cgroups_add(
 
 int cgroups_join_v1(const struct cgroups *cg, uint64_t id, struct err *e)
 {
-	/* `tasks` moves the one thread there is. `cgroup.procs` would move the whole process, and takes
-	 * a lock against every fork on the host for it, after a wait for RCU: 3 to 14 ms. */
+	/* `tasks` moves the one thread there is. `cgroup.procs` would move the whole process, and
+	 * takes a lock against every fork on the host for it, after a wait for RCU: 3 to 14 ms. */
 	char file[CGROUP_NAME_BYTES + 16];
 	(void)snprintf(file, sizeof(file), "s%" PRIx64 "/tasks", id);
 	for (int i = 0; i < cg->count; i++) {

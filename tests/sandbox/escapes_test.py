@@ -858,7 +858,15 @@ import subprocess
 child = subprocess.Popen(["sleep", "600"])
 """)
         self.targets = [self.server.process.pid, hostile.keeper_of(self.server), canary.process.pid,
-                        *hostile.sessions_of(self.server)]
+                        *self.settled_sessions()]
+
+    def settled_sessions(self):
+        """The server's session processes, when none of an earlier test's is still ending."""
+        before = None
+        while before != (now := set(hostile.sessions_of(self.server))):
+            before = now
+            time.sleep(0.2)
+        return now
 
     def tearDown(self):
         self.assertEqual(self.server.value(self.neighbour, "child.poll() is None and secret"),

@@ -91,7 +91,8 @@ static void times_are_rfc3339(void **state)
 {
 	(void)state;
 	char out[CLOCK_RFC3339_BYTES];
-	assert_string_equal(clock_rfc3339(1714634467992261, 7, out), "2024-05-02T07:21:07.9922610Z");
+	assert_string_equal(
+	    clock_rfc3339(1714634467992261, 7, out), "2024-05-02T07:21:07.9922610Z");
 	assert_string_equal(clock_rfc3339(0, 3, out), "1970-01-01T00:00:00.000Z");
 	assert_string_equal(clock_rfc3339(-1, 6, out), "1969-12-31T23:59:59.999999Z");
 }
@@ -141,7 +142,8 @@ static void yaml_becomes_json(void **state)
 	json_t *t = yaml("a: 1\nb: [true, null, 1.5, x, '1']\nc: {d: \"e\\n\"}\n", &e);
 	assert_non_null(t);
 	char *s = json_dumps(t, JSON_COMPACT | JSON_SORT_KEYS);
-	assert_string_equal(s, "{\"a\":1,\"b\":[true,null,1.5,\"x\",\"1\"],\"c\":{\"d\":\"e\\n\"}}");
+	assert_string_equal(
+	    s, "{\"a\":1,\"b\":[true,null,1.5,\"x\",\"1\"],\"c\":{\"d\":\"e\\n\"}}");
 	free(s);
 	json_decref(t);
 	t = yaml("", &e);
