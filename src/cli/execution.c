@@ -215,6 +215,11 @@ static int show_reply(struct run *run, const json_t *reply, struct err *e)
 	if (value != NULL && show_value(run, value, e) < 0) {
 		return -1;
 	}
+	/* The value of a cell whose picture has taken the slot. */
+	const json_t *beside = json_object_get(reply, "value");
+	if (beside != NULL && show_value(run, beside, e) < 0) {
+		return -1;
+	}
 	output_fresh_line(run->out, STDERR_FILENO);
 	output_fresh_line(run->out, STDOUT_FILENO);
 	note_verdict(run, reply);

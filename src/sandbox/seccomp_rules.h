@@ -97,10 +97,10 @@ static const char *const seccomp_xattr_setters[] = {
 };
 
 /* A file's mode, owner and times, by path. Landlock has no say over them, and without a mount
- * namespace the host's files of the same user have paths, the neighbours' sessions among them. There
- * they do nothing, and say that they did it, so that tools that copy a file's mode along with it go
- * on; utimensat likewise where it is given a path. By descriptor all of it works, because Landlock
- * has decided over the opening. */
+ * namespace the host's files of the same user have paths, the neighbours' sessions among them.
+ * There they do nothing, and say that they did it, so that tools that copy a file's mode along with
+ * it go on; utimensat likewise where it is given a path. By descriptor all of it works, because
+ * Landlock has decided over the opening. */
 static const char *const seccomp_by_path[] = {
     "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "utime", "utimes",
     "futimesat",

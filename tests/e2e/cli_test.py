@@ -132,7 +132,7 @@ class Exec(Cli):
     def test_values_as_python_writes_them(self):
         for code, shown in (("True", "True"), ("0.1 + 0.2", "0.30000000000000004"), ("2.0", "2.0"),
                             ("'text'", "text"), ("[1, 'a']", "[1, 'a']"), ("2**100", str(2**100)),
-                            ("'\u00e9\u4e2d'", "\u00e9\u4e2d"), ("-5", "-5")):
+                            ("'\u00e9\u4e2d'", "\u00e9\u4e2d"), ("3 - 8", "-5")):
             self.assertEqual(self.run_cli("exec", code)[0], shown + "\n", code)
 
     def test_exit_status_of_failing_code(self):
@@ -188,9 +188,12 @@ class Exec(Cli):
             s.settimeout(10)
             peer, _ = s.accept()
             peer.recv(65536)
-            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/html\r\n\r\nhello")
-            self.assertEqual(process.wait(10), SERVER_SIDE)
+            s.close()
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n"
+                         b"Content-Type: text/html\r\n\r\nhello")
             peer.close()
+            self.assertEqual(process.wait(10), SERVER_SIDE)
+        self.assertIn(b"JSON", process.stderr.read())
 
     def test_where_code_comes_from(self):
         pathlib.Path(self.cwd, "cell.py").write_text("\ufeffprint('from a file')\n40 + 2\n")
@@ -404,9 +407,15 @@ class Files(Cli):
         (self.cwd / "big").write_bytes(bytes(30 << 20))
         _, err = self.run_cli("files", "put", "-s", self.session, "big")
         self.assertEqual(err, "")
-        terminal = self.terminal("files", "put", "-s", self.session, "big")
-        terminal.until(r"big \[#+\.*\] +\d+%")
+        # A server that stands still for a while, so that there is progress to be shown.
+        self.server.process.send_signal(signal.SIGSTOP)
+        try:
+            terminal = self.terminal("files", "put", "-s", self.session, "big")
+            terminal.until(r"big \[#*\.+\] +\d+% ")
+        finally:
+            self.server.process.send_signal(signal.SIGCONT)
         self.assertEqual(terminal.end(), OK)
+        self.assertTrue(terminal.seen.endswith(b"\r\x1b[Kbig: 30.0 MiB\r\n"), terminal.seen[-200:])
 
     def test_30_mb_there_and_back(self):
         data = os.urandom(1 << 20) * 30

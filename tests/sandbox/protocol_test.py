@@ -2,8 +2,6 @@
 session, and nothing else. The bytes it forges are those of src/ipc."""
 
 import json
-import os
-import struct
 import threading
 import time
 import unittest

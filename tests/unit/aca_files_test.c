@@ -16,6 +16,7 @@
 #include "aca_fixture.h"
 #include "api/aca_list.h"
 #include "base/fd.h"
+#include "base/text.h"
 
 #define OLD_V "api-version=2024-02-02-preview"
 #define OLD "?" OLD_V "&" ID
@@ -392,7 +393,13 @@ static void test_list_large(void **state)
 		json_array_foreach(fake_at(&f, "value"), i, entry)
 		{
 			const char *found = json_string_value(json_object_get(entry, "name"));
-			seen[found[0] == 'f' && found[1] != 'i' ? atol(found + 1) : 0]++;
+			uint64_t number = 0;
+			if (found[0] == 'f' && found[1] != 'i') {
+				assert_int_equal(text_to_u64(found + 1,
+						     sizeof(seen) / sizeof(seen[0]) - 1, &number),
+				    0);
+			}
+			seen[number]++;
 		}
 		assert_true(json_array_size(fake_at(&f, "value")) <= ACA_LIST_PAGE);
 		(void)snprintf(next, sizeof(next), "%s", fake_text(&f, "nextLink"));
