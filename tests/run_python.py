@@ -28,6 +28,7 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"
+BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", HERE.parent / "build"))
 FOLDERS = ("unit", "e2e", "sandbox")
 SERIAL = re.compile(r"^SERIAL = True$", re.MULTILINE)
 OUTPUT_CHARS_MAX = 20000
@@ -196,6 +197,8 @@ def main():
     options = parser.parse_args()
     if options.in_process:
         run_here(options.files[0], options.in_process, options.k)
+    # What tests/e2e/http_layer_test.py drives.
+    os.environ.setdefault("HTTP_SERVER_TEST", str(BUILD / "tests" / "http_server_test"))
     files = [pathlib.Path(name).resolve() for name in options.files]
     if not files:
         files = [path for folder in FOLDERS for path in sorted((HERE / folder).glob("*_test.py"))]

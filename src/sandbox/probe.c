@@ -116,7 +116,7 @@ static void fall_short(
 {
 	struct sandbox_wall *w = &report->walls[wall];
 	w->state = state;
-	(void)snprintf(w->reason, sizeof(w->reason), "%s", reason);
+	(void)snprintf(w->reason, sizeof(w->reason), "%.*s", (int)sizeof(w->reason) - 1, reason);
 	(void)snprintf(w->mend, sizeof(w->mend), "%s", table[wall].mend);
 }
 

@@ -52,7 +52,8 @@ def refusal(config=None, environment=None, arguments=()):
         command = [str(CARREL), "serve", *arguments]
         if config is not None:
             file = base / "carrel.yaml"
-            file.write_text(config if isinstance(config, str) else json.dumps(config))
+            file.write_text(config if isinstance(config, str)
+                            else json.dumps({"preload": [], **config}))
             command += ["--config", str(file)]
         env = {"PATH": "/usr/bin:/bin", "CARREL_DATA_DIR": str(base / "data"), "PORT": "0",
                **(environment or {})}

@@ -523,6 +523,10 @@ class Leftovers(Abuse):
         self.run_cell(code.replace("MARKER", marker))
         time.sleep(0.1)
         self.assert_answers(self.attacker, "before", "kept")
+        # A shell that was started may still be on its way to what it starts itself.
+        end = time.monotonic() + 10
+        while not self.processes(marker) and time.monotonic() < end:
+            time.sleep(0.05)
         self.assertTrue(self.processes(marker), "the attack did not start what it should")
         self.server.request("DELETE", "session", self.attacker)
         self.assertTrue(hostile.wait_until(lambda: not self.processes(marker), 3),
