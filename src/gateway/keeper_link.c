@@ -238,7 +238,9 @@ static int open_executable(const char *path, struct err *e)
 static _Noreturn void exec_keeper(int executable, int fd)
 {
 	char *const argv[] = {(char *)(uintptr_t) "carrel-keeper", NULL};
-	char *const environment[] = {NULL};
+	/* The image on huge pages (keeper/arena.h), as far as it is libc's; read before main. */
+	char *const environment[] = {
+	    (char *)(uintptr_t) "GLIBC_TUNABLES=glibc.malloc.hugetlb=1", NULL};
 	if (fd == KEEPER_CHILD_FD) {
 		(void)fd_set_inherited(fd);
 	} else {

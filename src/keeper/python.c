@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "keeper/arena.h"
 #include "keeper/prelude_sources.h"
 #include "keeper/python.h"
 
@@ -174,6 +175,7 @@ int python_start(struct err *e)
 		return err_set(e, ERR_INTERNAL, "Python has no room for a module");
 	}
 	session_pid = getpid();
+	arena_install();
 	if (start_interpreter(e) < 0) {
 		return -1;
 	}
@@ -270,6 +272,7 @@ int python_preload(const char *const *names, uint32_t count, struct buf *warning
 	PyObject *collected = gc == NULL ? NULL : PyObject_CallMethod(gc, "collect", NULL);
 	PyObject *frozen = collected == NULL ? NULL : PyObject_CallMethod(gc, "freeze", NULL);
 	bool ok = frozen != NULL;
+	arena_close_image();
 	Py_XDECREF(frozen);
 	Py_XDECREF(collected);
 	Py_XDECREF(gc);
@@ -321,6 +324,7 @@ void python_after_fork_parent(void)
 
 void python_after_fork_child(void)
 {
+	arena_leave_image();
 	PyOS_AfterFork_Child();
 	session_pid = getpid();
 	call_prelude("after_fork");

@@ -535,6 +535,7 @@ class Leftovers(Abuse):
 
     def test_orphans(self):
         self.assert_gone_with_the_session("""
+import subprocess
 for _ in range(5):
     subprocess.Popen(["bash", "-c", "exec -a MARKER sleep 600 & exec -a MARKER sleep 600 &"])
 """)

@@ -1,0 +1,22 @@
+/*
+ * arena: where Python's small objects of the warm image live.
+ *
+ * A fork copies the image's page tables, and an exit takes them down, page by page. On huge pages
+ * that is 512 times less to do. So the keeper's arenas come from one region that asks for them; a
+ * session, whose own objects come and go, gets ordinary memory.
+ */
+#ifndef KEEPER_ARENA_H
+#define KEEPER_ARENA_H
+
+/* Makes the interpreter take its arenas from here. Before it is started. Without huge pages on the
+ * host it makes no difference. */
+void arena_install(void);
+
+/* The image is complete: what is allocated from now on, here and in every session, is ordinary
+ * memory, and the rest of the region is no longer there. */
+void arena_close_image(void);
+
+/* In a session: no huge pages, or its own first megabyte would be two. */
+void arena_leave_image(void);
+
+#endif
