@@ -65,10 +65,7 @@ struct worker {
 	struct session *session; /* when ATTACHED */
 	int data_dir_fd; /* its /mnt/data; owned by the one who does the I/O; -1 before READY */
 	uint32_t pid;    /* on the host; 0 before it is known */
-	uint64_t started_us;
-	uint64_t ending_since_ms;
-	uint64_t memory_peak_bytes;
-	void *link; /* of the one who does the I/O */
+	void *link;      /* of the one who does the I/O */
 	UT_hash_handle by_id;
 	struct worker *prev, *next; /* pool.ready */
 };

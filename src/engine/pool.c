@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 #include <utlist.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "engine/internal.h"
 
@@ -83,7 +82,6 @@ static struct worker *worker_new(struct pool *p)
 	w->state = WORKER_STARTING;
 	w->pool = p;
 	w->data_dir_fd = -1;
-	w->started_us = clock_mono_us();
 	HASH_ADD(by_id, en->workers, id, sizeof(w->id), w);
 	p->starting_count++;
 	return w;
@@ -108,7 +106,6 @@ void worker_end(struct worker *w)
 	}
 	leave_state(w);
 	w->state = WORKER_ENDING;
-	w->ending_since_ms = en->now_ms;
 	en->ops->kill(en->ops_ctx, w);
 }
 
