@@ -70,8 +70,12 @@ struct execution_value {
 struct execution;
 struct session;
 
-/* Called after each change: more output, or a new state. Must not call back into the engine with
- * the same execution other than to read it, except engine_cancel from outside a notification. */
+#define EXECUTION_STILL_MS 15000 /* proxies close what is silent for a minute */
+
+/* Called after each change: more output, or a new state; and while there is none, every
+ * EXECUTION_STILL_MS until it is final, so that a client can be told that it is not forgotten. Must
+ * not call back into the engine with the same execution other than to read it, except engine_cancel
+ * from outside a notification. */
 typedef void (*execution_notify)(void *ctx, struct execution *x);
 
 struct execution_observer {
@@ -133,6 +137,8 @@ struct execution {
 	uint64_t ended_us;
 	uint64_t duration_us; /* in the session, as the session tells; else ended - started */
 	uint64_t deadline_ms; /* clock_mono_ms; 0 when not running */
+	uint64_t
+	    still_ms; /* when observers were last told that nothing changed, or it was queued */
 
 	size_t *held;      /* the engine's count of such bytes, see ENGINE_HELD_BYTES_MAX */
 	size_t held_bytes; /* this one's part of it */

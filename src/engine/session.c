@@ -502,6 +502,23 @@ void engine_session_delete(struct session *s)
 	pool_refill(p);
 }
 
+/* One a tick: an observer may end the session. */
+static void tell_still(struct session *s)
+{
+	struct execution *x;
+	uint64_t now_ms = s->pool->engine->now_ms;
+	DL_FOREACH(s->queue, x)
+	{
+		if (x->still_ms == 0) {
+			x->still_ms = now_ms;
+		} else if (now_ms >= x->still_ms + EXECUTION_STILL_MS) {
+			x->still_ms = now_ms;
+			execution_tell(x);
+			return;
+		}
+	}
+}
+
 void session_tick(struct session *s)
 {
 	struct engine *en = s->pool->engine;
@@ -524,5 +541,7 @@ void session_tick(struct session *s)
 	} else if (s->finished != NULL &&
 		   s->finished->ended_us + (uint64_t)en->config.finished_keep_ms * 1000 <= now_us) {
 		drop_oldest_finished(s);
+	} else {
+		tell_still(s);
 	}
 }

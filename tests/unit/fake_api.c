@@ -60,8 +60,8 @@ static int op_execute(void *ctx, struct worker *w, struct execution *x)
 	return 0;
 }
 
-/* A temporary directory; release removes it by the name its descriptor has. One who is stopped before
- * that (a fuzzer) gives a TMPDIR that is removed as a whole. */
+/* A temporary directory; release removes it by the name its descriptor has. One who is stopped
+ * before that (a fuzzer) gives a TMPDIR that is removed as a whole. */
 static int new_data_dir(void)
 {
 	char path[256];
