@@ -68,6 +68,7 @@ static enum aca_fault fault_of(const struct err *e)
 		return ACA_FORBIDDEN;
 	case ERR_GONE:
 		return ACA_GONE;
+	case ERR_TIMEOUT:
 	case ERR_UNAVAILABLE:
 		return ACA_UNAVAILABLE;
 	case ERR_NONE:
