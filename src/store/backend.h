@@ -4,7 +4,8 @@
  *
  * store.c checks first, and a backend is only called with what passed: good names and prefixes, a
  * record that is an object and not too large; for dependencies NAME is the base name and RECORD the
- * normalised requirement line; for artifacts an INFO whose type is one of the three (store_info_*).
+ * normalised requirement line; for artifacts an INFO whose type is one of the three (register: or
+ * none) and whose metadata is an object, null or missing.
  * An ops function may call FN before it returns, and then returns NULL, as store.h says; it reports
  * failures with struct err only, never both ways.
  *
@@ -18,6 +19,7 @@
 
 /* On an entry of the artifacts index, beside the user's metadata. Source: py-code-mode. */
 #define STORE_TYPE_KEY "_data_type"
+#define STORE_INFO_MAX_BYTES (64U << 10) /* of an artifact's INFO as JSON; checked by store.c */
 
 struct store_backend {
 	void (*free)(struct store *st);
