@@ -33,6 +33,10 @@
 #define ENGINE_IDENTIFIER_MAX 128
 #define ENGINE_TENANT_MAX 64
 #define ENGINE_WORKSPACE_MAX 128
+/* The tenant of sessions that the server runs for itself: no token's, no client can name it, and no
+ * list shows it. They stand beside the pool's max_sessions, ENGINE_OWN_SESSIONS_MAX in a pool. */
+#define ENGINE_TENANT_OWN "\x01"
+#define ENGINE_OWN_SESSIONS_MAX 2
 #define ENGINE_QUEUE_MAX 32                  /* executions waiting in a session */
 #define ENGINE_FINISHED_MAX 64               /* final executions kept by a session */
 #define ENGINE_FINISHED_BYTES_MAX (8U << 20) /* and their output together */
@@ -119,6 +123,7 @@ struct pool {
 	struct session *pending;  /* oldest first */
 	struct worker *ready;     /* oldest first */
 	uint32_t session_count;
+	uint32_t own_count; /* of these, those of ENGINE_TENANT_OWN */
 	uint32_t pending_count;
 	uint32_t ready_count;
 	uint32_t starting_count;
@@ -180,6 +185,8 @@ int engine_identifier_check(const char *identifier, struct err *e);
 
 /* TENANT is 1 to 64 letters, digits, '_', '-' and '.', and begins with a letter or a digit. */
 bool engine_tenant_is_valid(const char *tenant);
+/* Whether S is one of ENGINE_TENANT_OWN. */
+bool engine_session_is_own(const struct session *s);
 
 /* TENANT, here and below: whose session; NULL and "" stand for the server's own. */
 

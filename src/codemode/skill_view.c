@@ -1,0 +1,288 @@
+/*
+ * The skills of a space as they were at one revision of the store: described, listed and indexed,
+ * so that a list or a search reads nothing again while nothing changed. When something did, only
+ * what changed is described anew.
+ *
+ * A source that is no skill is not listed; it takes nothing else with it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "codemode/internal.h"
+
+#define VIEWS_MAX 256
+#define VIEWS_BYTES_MAX (512U << 20) /* of sources, together; the last one used stays */
+
+struct kept_view {
+	char key[2 * CODEMODE_SPACE_NAME_MAX + 2];
+	uint64_t revision;
+	struct skill_view view;
+	json_t *said; /* name -> what was said of the source; absent where it describes itself */
+	size_t bytes;
+	UT_hash_handle hh; /* least lately used first */
+};
+
+struct skill_views {
+	struct kept_view *views;
+	size_t bytes;
+};
+
+/* A view being made for one call. */
+struct view_build {
+	struct method_call *call;
+	skill_view_fn fn;
+	json_t *records;
+	uint64_t revision;
+	json_t *said;    /* of each record; null where it describes itself */
+	json_t *sources; /* that are asked about */
+	size_t *places;  /* their records */
+};
+
+/* --- keeping -------------------------------------------------------------------------------------
+ */
+
+struct skill_views *skill_views_new(struct codemode *m)
+{
+	(void)m;
+	return calloc(1, sizeof(struct skill_views));
+}
+
+static void forget(struct skill_views *v, struct kept_view *k)
+{
+	HASH_DEL(v->views, k);
+	v->bytes -= k->bytes;
+	json_decref(k->view.list);
+	json_decref(k->view.skills);
+	json_decref(k->said);
+	free(k);
+}
+
+void skill_views_free(struct skill_views *v)
+{
+	if (v == NULL) {
+		return;
+	}
+	while (v->views != NULL) {
+		forget(v, v->views);
+	}
+	free(v);
+}
+
+/* Neither part of a space's name has a '/'. */
+static void key_of(const struct method_call *c, char key[sizeof(((struct kept_view *)NULL)->key)])
+{
+	(void)snprintf(key, sizeof(((struct kept_view *)NULL)->key), "%s/%s", c->prefix,
+	    c->workspace);
+}
+
+static struct kept_view *find(struct skill_views *v, const struct method_call *c)
+{
+	char key[sizeof(((struct kept_view *)NULL)->key)];
+	struct kept_view *k = NULL;
+	key_of(c, key);
+	HASH_FIND_STR(v->views, key, k);
+	return k;
+}
+
+static void keep(struct skill_views *v, struct kept_view *k)
+{
+	v->bytes += k->bytes;
+	HASH_ADD_STR(v->views, key, k);
+	while (v->views != k && (HASH_COUNT(v->views) > VIEWS_MAX || v->bytes > VIEWS_BYTES_MAX)) {
+		forget(v, v->views);
+	}
+}
+
+/* --- one skill -----------------------------------------------------------------------------------
+ */
+
+bool skill_describes_itself(const json_t *record)
+{
+	return json_is_string(json_object_get(record, "description")) &&
+	       json_is_string(json_object_get(record, "source")) &&
+	       describe_parameters_are_good(json_object_get(record, "parameters"));
+}
+
+json_t *skill_of(const json_t *record, const json_t *said)
+{
+	const json_t *from = said != NULL ? said : record;
+	json_t *own = json_object_get(record, "description");
+	json_t *description = json_string_length(own) > 0 ? own : json_object_get(from, "description");
+	json_t *parameters = json_object_get(from, "parameters");
+	if (description == NULL || parameters == NULL || json_object_get(from, "error") != NULL) {
+		return NULL;
+	}
+	return json_pack("{s:O, s:O, s:O, s:O}", "name", json_object_get(record, "name"),
+	    "description", description, "parameters", parameters, "source",
+	    json_object_get(record, "source"));
+}
+
+/* --- making --------------------------------------------------------------------------------------
+ */
+
+void view_build_free(struct view_build *b)
+{
+	if (b == NULL) {
+		return;
+	}
+	json_decref(b->records);
+	json_decref(b->said);
+	json_decref(b->sources);
+	free(b->places);
+	free(b);
+}
+
+static void add_to_view(struct kept_view *k, json_t *skill)
+{
+	const char *name = json_string_value(json_object_get(skill, "name"));
+	json_t *brief = json_copy(skill);
+	if (brief == NULL) {
+		return;
+	}
+	(void)json_object_del(brief, "source");
+	(void)json_array_append_new(k->view.list, brief);
+	(void)json_object_set(k->view.skills, name, skill);
+	k->bytes += json_string_length(json_object_get(skill, "source"));
+}
+
+static struct kept_view *make_view(const struct view_build *b)
+{
+	struct kept_view *k = calloc(1, sizeof(*k));
+	if (k == NULL) {
+		return NULL;
+	}
+	key_of(b->call, k->key);
+	k->revision = b->revision;
+	k->view.list = json_array();
+	k->view.skills = json_object();
+	k->said = json_object();
+	for (size_t i = 0; i < json_array_size(b->records); i++) {
+		const json_t *record = json_array_get(b->records, i);
+		json_t *said = json_array_get(b->said, i);
+		json_t *skill = skill_of(record, json_is_null(said) ? NULL : said);
+		if (skill != NULL) {
+			add_to_view(k, skill);
+		}
+		if (skill != NULL && !json_is_null(said)) {
+			(void)json_object_set(
+			    k->said, json_string_value(json_object_get(record, "name")), said);
+		}
+		json_decref(skill);
+	}
+	return k;
+}
+
+static void finish(struct view_build *b)
+{
+	struct method_call *c = b->call;
+	struct skill_views *v = c->codemode->skills;
+	static const struct err no_memory = {.code = ERR_INTERNAL, .text = "out of memory"};
+	skill_view_fn fn = b->fn;
+	struct kept_view *k = make_view(b);
+	struct kept_view *old = find(v, c);
+	view_build_free(steal(&c->build));
+	if (k == NULL) {
+		fn(c, NULL, &no_memory);
+		return;
+	}
+	if (old != NULL) {
+		forget(v, old);
+	}
+	keep(v, k);
+	fn(c, &k->view, NULL);
+}
+
+static void on_described(void *ctx, const json_t *results, const struct err *e)
+{
+	struct method_call *c = ctx;
+	struct view_build *b = c->build;
+	c->describing = NULL;
+	if (e != NULL) {
+		call_fail(c, e->code == ERR_BUSY ? "TooManyCalls" : "RuntimeError",
+		    "The skills cannot be read: %s", e->text);
+		return;
+	}
+	for (size_t i = 0; i < json_array_size(b->sources); i++) {
+		json_t *said = json_array_get(results, i);
+		(void)json_array_set(b->said, b->places[i], said);
+	}
+	finish(b);
+}
+
+/* What is known of record I without asking: said of the same source before, or by itself. */
+static json_t *known_of(const struct kept_view *old, const json_t *record)
+{
+	if (skill_describes_itself(record)) {
+		return json_null();
+	}
+	const char *name = json_string_value(json_object_get(record, "name"));
+	json_t *before = old != NULL && name != NULL ? json_object_get(old->view.skills, name) : NULL;
+	bool same = before != NULL && json_equal(json_object_get(before, "source"),
+					  json_object_get(record, "source"));
+	return same ? json_incref(json_object_get(old->said, name)) : NULL;
+}
+
+static void collect(struct view_build *b)
+{
+	const struct kept_view *old = find(b->call->codemode->skills, b->call);
+	for (size_t i = 0; i < json_array_size(b->records); i++) {
+		const json_t *record = json_array_get(b->records, i);
+		json_t *source = json_object_get(record, "source");
+		json_t *known = known_of(old, record);
+		if (known == NULL && json_is_string(source)) {
+			b->places[json_array_size(b->sources)] = i;
+			(void)json_array_append(b->sources, source);
+		}
+		(void)json_array_append_new(b->said, known != NULL ? known : json_object());
+	}
+}
+
+static void on_records(void *ctx, json_t *records, uint64_t revision, const struct err *e)
+{
+	struct method_call *c = ctx;
+	struct view_build *b = c->build;
+	struct skill_views *v = c->codemode->skills;
+	c->request = NULL;
+	if (e != NULL) {
+		b->fn(c, NULL, e);
+		return;
+	}
+	struct kept_view *k = find(v, c);
+	if (k != NULL && k->revision == revision) {
+		/* Lately used ones go to the end. */
+		HASH_DEL(v->views, k);
+		HASH_ADD_STR(v->views, key, k);
+		b->fn(c, &k->view, NULL);
+		return;
+	}
+	b->records = json_incref(records);
+	b->revision = revision;
+	b->said = json_array();
+	b->sources = json_array();
+	b->places = calloc(json_array_size(records) + 1, sizeof(*b->places));
+	if (b->places == NULL) {
+		call_fail(c, "RuntimeError", "out of memory");
+		return;
+	}
+	collect(b);
+	if (json_array_size(b->sources) == 0) {
+		finish(b);
+		return;
+	}
+	call_wait(c, describing,
+	    describe(c->codemode->describer, b->sources, on_described, c));
+}
+
+void skill_view_get(struct method_call *c, skill_view_fn fn)
+{
+	c->build = calloc(1, sizeof(*c->build));
+	if (c->build == NULL) {
+		call_fail(c, "RuntimeError", "out of memory");
+		return;
+	}
+	c->build->call = c;
+	c->build->fn = fn;
+	call_wait(c, request,
+	    store_list(c->codemode->config.store, &c->space, STORE_SKILLS, on_records, c));
+}
