@@ -89,6 +89,7 @@ enum ipc_execute_kind {
 struct ipc_execute {
 	uint8_t kind;            /* enum ipc_execute_kind */
 	uint8_t empty_namespace; /* 0 or 1: run without the session's variables */
+	uint8_t values;          /* 0 or 1: ipc_result.json is wanted for every kind of value */
 	struct ipc_bytes code;
 	struct ipc_bytes standard_input;
 };
@@ -119,13 +120,17 @@ enum ipc_limit {
 	IPC_LIMIT_OPEN_FILES,
 };
 
+#define IPC_VALUE_JSON_MAX_BYTES (8U << 20)
+
 struct ipc_result {
 	uint8_t status; /* enum ipc_status */
 	uint8_t kind;   /* enum ipc_kind */
 	uint8_t limit;  /* enum ipc_limit */
 	uint32_t exit_code;
 	uint64_t duration_us;
-	struct ipc_bytes json; /* for bool, int, float: its JSON text; may be empty */
+	/* For bool, int, float, or as asked for with "values": its JSON text, at most
+	 * IPC_VALUE_JSON_MAX_BYTES; may be empty. */
+	struct ipc_bytes json;
 	struct ipc_bytes text; /* text/plain; for str the string itself */
 	struct ipc_bytes error_name;
 	struct ipc_bytes error_value;
@@ -147,5 +152,24 @@ struct ipc_display {
 
 int ipc_display_encode(const struct ipc_display *x, struct buf *out);
 int ipc_display_decode(const struct buf *body, struct ipc_display *x);
+
+/* HOST_CALL: METHOD and JSON arguments, both text. */
+struct ipc_host_call {
+	const char *method;
+	struct ipc_bytes json; /* holds no NUL; one follows it */
+};
+
+int ipc_host_call_encode(const struct ipc_host_call *x, struct buf *out);
+int ipc_host_call_decode(const struct buf *body, struct ipc_host_call *x);
+
+/* HOST_REPLY: the result, or when not ok {"error": NAME, "message": TEXT}. HOST_PUT and HOST_BYTES
+ * carry bytes and nothing else, one packet each. */
+struct ipc_host_reply {
+	uint8_t ok;            /* 0 or 1 */
+	struct ipc_bytes json; /* holds no NUL; one follows it */
+};
+
+int ipc_host_reply_encode(const struct ipc_host_reply *x, struct buf *out);
+int ipc_host_reply_decode(const struct buf *body, struct ipc_host_reply *x);
 
 #endif
