@@ -18,9 +18,12 @@
 #include "engine/engine.h"
 #include "ipc/codec.h"
 
+struct codemode;
+
 /* Everything is borrowed and must outlive the last call. */
 struct api {
 	struct engine *engine;
+	struct codemode *codemode; /* NULL: none */
 	const char *python_version;         /* "3.11.2"; from KEEPER_READY */
 	const struct ipc_package *packages; /* what can be imported, for GET metadata */
 	size_t package_count;

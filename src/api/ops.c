@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "api/aca.h"
+#include "codemode/codemode.h"
 
 #define METRICS_MAX_BYTES (8U << 20) /* above what IPC_POOLS_MAX pools print */
 
@@ -223,6 +224,16 @@ static void add_histograms(struct buf *b, const struct engine *en)
 	}
 }
 
+static void add_codemode_count(
+    void *ctx, const char *method, const char *outcome, uint64_t count)
+{
+	if (count > 0) {
+		(void)buf_addf(ctx,
+		    "carrel_codemode_calls_total{method=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
+		    method, outcome, count);
+	}
+}
+
 void ops_metrics(struct call *c)
 {
 	const struct api *api = c->app;
@@ -233,6 +244,11 @@ void ops_metrics(struct call *c)
 	add_executions(&b, api->engine);
 	add_host_calls(&b, api->engine);
 	add_histograms(&b, api->engine);
+	if (api->codemode != NULL) {
+		add_head(&b, "carrel_codemode_calls_total", "counter",
+		    "What sessions and routes asked of the store and the runner, by outcome.");
+		codemode_each_count(api->codemode, add_codemode_count, &b);
+	}
 	call_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
 	buf_fini(&b);
 }

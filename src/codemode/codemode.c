@@ -112,6 +112,13 @@ void codemode_free(struct codemode *m)
 	free(m);
 }
 
+void codemode_stop(struct codemode *m)
+{
+	if (m != NULL) {
+		describer_stop(m->describer);
+	}
+}
+
 void codemode_on_tools(void *ctx, const json_t *tools, const json_t *problems)
 {
 	struct codemode *m = ctx;

@@ -60,6 +60,7 @@ struct describer {
 	struct describing *waiting; /* the first is asked about next */
 	unsigned waiting_count;
 	struct batch batch;
+	bool stopped;
 	unsigned singly; /* so many sources are asked one by one, after a batch was lost */
 };
 
@@ -153,7 +154,8 @@ static size_t fill(struct describing *w)
 
 static struct describing *describing_new(struct describer *d, const json_t *sources)
 {
-	struct describing *w = d->waiting_count < WAITING_MAX ? calloc(1, sizeof(*w)) : NULL;
+	bool room = !d->stopped && d->waiting_count < WAITING_MAX;
+	struct describing *w = room ? calloc(1, sizeof(*w)) : NULL;
 	if (w == NULL) {
 		return NULL;
 	}
@@ -467,6 +469,18 @@ struct describer *describer_new(struct codemode *m)
 		d->turn.data = d;
 	}
 	return d;
+}
+
+void describer_stop(struct describer *d)
+{
+	static const struct err stopping = {
+	    .code = ERR_UNAVAILABLE, .text = "The server is stopping"};
+	d->stopped = true;
+	(void)uv_timer_stop(&d->turn);
+	batch_end(d);
+	while (d->waiting != NULL) {
+		tell(d->waiting, &stopping);
+	}
 }
 
 static void on_closed(uv_handle_t *handle)

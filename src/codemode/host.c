@@ -1,9 +1,4 @@
-/*
- * Calls of sessions: JSON arguments in, replies and bytes out.
- *
- * A call that fails before its bytes have come (HOST_PUT) is answered when they all have: the
- * session sends them in any case.
- */
+/* Calls of sessions: JSON arguments in, replies and bytes out. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +8,6 @@
 struct hosted {
 	struct host_call *call;
 	struct method_call *running; /* NULL: it has ended */
-	uint64_t to_come;              /* bytes of HOST_PUT */
 	bool paused;                   /* host_call_resume is owed */
 	unsigned busy;                 /* inside begin or put: the reply waits for its end */
 	/* The answer. */
@@ -65,10 +59,10 @@ static struct host_source *source_new(
 
 static const char no_memory[] = "{\"error\":\"RuntimeError\",\"message\":\"out of memory\"}";
 
-/* Replies when there is an answer and nothing more is to come. */
+/* Replies when there is an answer and nobody above uses H. */
 static void try_reply(struct hosted *h)
 {
-	if (!h->answered || h->busy > 0 || h->to_come > 0) {
+	if (!h->answered || h->busy > 0) {
 		return;
 	}
 	struct host_call *call = h->call;
@@ -117,9 +111,6 @@ static void on_done(struct method_call *c, enum codemode_error code, const json_
 	if (h->source == NULL) {
 		loading_close(bytes);
 	}
-	if (h->to_come > 0) {
-		resume(h);
-	}
 	try_reply(h);
 }
 
@@ -163,7 +154,7 @@ static void begin(struct codemode *m, struct hosted *h, struct session *s)
 		refuse(h, "ValueError", buf_str(&text));
 		return;
 	}
-	h->to_come = call->put_left = bytes_to_come(call->method, arguments);
+	call->put_left = bytes_to_come(call->method, arguments);
 	struct store_space space = {.prefix = s->tenant, .workspace = s->workspace};
 	h->busy++;
 	h->running = call_begin(m, &space, call->method, arguments, false, s, &answer, h);
@@ -197,7 +188,6 @@ static bool host_put(void *ctx, struct host_call *call, const char *bytes, size_
 {
 	struct hosted *h = call->ctx;
 	(void)ctx;
-	h->to_come -= len < h->to_come ? len : h->to_come;
 	bool more = true;
 	if (h->running != NULL) {
 		h->busy++;

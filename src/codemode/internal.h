@@ -164,6 +164,8 @@ extern const struct method deps_methods[];
 
 struct describer *describer_new(struct codemode *m);
 void describer_free(struct describer *d);
+/* Lets go of the engine's executions; who waits is told that the server stops. */
+void describer_stop(struct describer *d);
 
 /* RESULTS: for each source {"description", "parameters"}, or {"error", "message"}. Borrowed. E when
  * nothing could be asked. */
