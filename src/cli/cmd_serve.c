@@ -25,6 +25,7 @@
 
 struct server {
 	struct config config;
+	struct buf packages_dir;
 	uv_loop_t loop;
 	struct auth *auth;
 	struct http *http;
@@ -142,6 +143,23 @@ static int prepare_dirs(struct server *s, struct err *e)
 	return 0;
 }
 
+/* Where packages are installed and sessions get them from. */
+static int prepare_packages_dir(struct server *s, struct err *e)
+{
+	struct buf *dir = &s->packages_dir;
+	*dir = BUF_INIT(4096);
+	if (buf_addf(dir, "%s/packages", s->config.data_dir) < 0) {
+		return err_set(e, ERR_INVALID, "the data directory's path is too long");
+	}
+	if (mkdir(buf_str(dir), 0700) < 0 && errno != EEXIST) {
+		return err_set_os(e, errno, "the directory %s", buf_str(dir));
+	}
+	if (geteuid() == 0 && chown(buf_str(dir), s->uid, s->gid) < 0) {
+		return err_set_os(e, errno, "the directory %s", buf_str(dir));
+	}
+	return 0;
+}
+
 /* Four descriptors a session, and one a connection. */
 static void raise_descriptor_limit(void)
 {
@@ -234,6 +252,7 @@ static int make_gateway(struct server *s, struct err *e)
 	k->uid = s->uid;
 	k->gid = s->gid;
 	k->work_dir = from->data_dir;
+	k->packages_dir = buf_str(&s->packages_dir);
 	k->read_only_path_count = from->read_only_path_count;
 	memcpy(k->read_only_paths, from->read_only_paths, sizeof(from->read_only_paths));
 	k->preload_count = from->preload_count;
@@ -423,8 +442,8 @@ static int start(struct server *s, struct err *e)
 		s->gid = getegid();
 	}
 	raise_descriptor_limit();
-	if (prepare_dirs(s, e) < 0 || make_auth(s, e) < 0 || make_http(s, e) < 0 ||
-	    make_gateway(s, e) < 0) {
+	if (prepare_dirs(s, e) < 0 || prepare_packages_dir(s, e) < 0 || make_auth(s, e) < 0 ||
+	    make_http(s, e) < 0 || make_gateway(s, e) < 0) {
 		return -1;
 	}
 	watch_signals(s);
@@ -461,6 +480,7 @@ static void release(struct server *s)
 	}
 	free(s->packages);
 	free(s->python_version);
+	buf_fini(&s->packages_dir);
 	config_fini(&s->config);
 }
 

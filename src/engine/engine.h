@@ -64,6 +64,9 @@ enum session_state { SESSION_PENDING, SESSION_ACTIVE };
 
 struct engine;
 struct pool;
+struct package_mount;
+struct package_set;
+struct packages_waiter;
 
 struct worker {
 	uint64_t id;
@@ -73,6 +76,11 @@ struct worker {
 	int data_dir_fd; /* its /mnt/data; owned by the one who does the I/O; -1 before READY */
 	uint32_t pid;    /* on the host; 0 before it is known */
 	void *link;      /* of the one who does the I/O */
+	/* Of engine/packages.h. */
+	struct package_mount *mounts;
+	unsigned mount_count;
+	unsigned mounts_pending; /* asked for, and not answered */
+	struct packages_waiter *packages_waiters;
 	UT_hash_handle by_id;
 	struct worker *prev, *next; /* pool.ready */
 };
@@ -146,6 +154,8 @@ struct engine_ops {
 	int (*execute)(void *ctx, struct worker *w, struct execution *x);
 	/* The worker is about to be freed: drop its link and descriptors. */
 	void (*release)(void *ctx, struct worker *w);
+	/* Show the worker a directory of packages -> engine_on_mounted. */
+	void (*mount)(void *ctx, struct worker *w, const char *name);
 };
 
 struct engine_config {
@@ -161,7 +171,8 @@ struct engine {
 	void *ops_ctx;
 	struct pool pools[IPC_POOLS_MAX];
 	uint32_t pool_count;
-	struct worker *workers; /* hash by id */
+	struct worker *workers;       /* hash by id */
+	struct package_set *packages; /* hash by tenant; of engine/packages.h */
 	uint64_t next_worker_id;
 	uint64_t next_seq;
 	size_t held_bytes;

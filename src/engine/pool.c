@@ -239,8 +239,10 @@ void engine_on_worker_ended(struct worker *w, const struct worker_end *end)
 	}
 	leave_state(w);
 	w->session = NULL;
+	packages_tell_gone(w);
 	en->ops->release(en->ops_ctx, w);
 	HASH_DELETE(by_id, en->workers, w);
+	packages_release(w);
 	free(w);
 	if (s != NULL) {
 		struct execution *x = session_running(s);

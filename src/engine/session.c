@@ -320,7 +320,7 @@ void session_pump(struct session *s)
 	bool may = s->state == SESSION_ACTIVE && s->worker != NULL &&
 		   s->worker->state == WORKER_ATTACHED && !s->interrupt_pending && x != NULL &&
 		   x->state == EXECUTION_QUEUED;
-	if (!may) {
+	if (!may || !packages_ready(s->worker)) {
 		return;
 	}
 	struct engine *en = s->pool->engine;

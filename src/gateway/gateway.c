@@ -48,12 +48,20 @@ static void op_release(void *ctx, struct worker *w)
 	w->data_dir_fd = -1;
 }
 
+static void op_mount(void *ctx, struct worker *w, const char *name)
+{
+	cleanup(buf_fini) struct buf body = BUF_INIT(256);
+	(void)ipc_text_encode(name, &body);
+	keeper_link_send(ctx, IPC_MOUNT, w->id, &body);
+}
+
 static const struct engine_ops ops = {
     .spawn = op_spawn,
     .kill = op_kill,
     .interrupt = op_interrupt,
     .execute = op_execute,
     .release = op_release,
+    .mount = op_mount,
 };
 
 /* --- life ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "engine/packages.h"
 #include "gateway/internal.h"
 
 #define READ_BYTES 65536
@@ -311,12 +312,15 @@ static void on_control(uv_poll_t *poll, int status, int events)
 int link_execute(struct link *l, struct execution *x)
 {
 	cleanup(buf_fini) struct buf body = BUF_INIT(GATEWAY_CODE_MAX_BYTES);
+	cleanup(buf_fini) struct buf packages = BUF_INIT(4096);
+	(void)engine_packages_add_names(l->worker, &packages);
 	struct ipc_execute message = {
 	    .kind = (uint8_t)x->kind,
 	    .empty_namespace = x->empty_namespace,
 	    .values = x->values,
 	    .code = {buf_str(&x->code), x->code.len},
 	    .standard_input = {buf_str(&x->standard_input), x->standard_input.len},
+	    .packages = {buf_str(&packages), packages.len},
 	};
 	int r = ipc_execute_encode(&message, &body);
 	if (r == 0) {

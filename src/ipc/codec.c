@@ -190,6 +190,7 @@ int ipc_keeper_config_encode(const struct ipc_keeper_config *c, struct buf *out)
 	put_u32(&w, c->uid);
 	put_u32(&w, c->gid);
 	put_text(&w, c->work_dir);
+	put_text(&w, c->packages_dir != NULL ? c->packages_dir : "");
 	put_list(&w, c->read_only_paths, c->read_only_path_count);
 	put_list(&w, c->preload, c->preload_count);
 	put_u32(&w, c->pool_count);
@@ -211,6 +212,7 @@ int ipc_keeper_config_decode(const struct buf *body, struct ipc_keeper_config *c
 	c->uid = get_u32(&r);
 	c->gid = get_u32(&r);
 	c->work_dir = get_text(&r);
+	c->packages_dir = get_text(&r);
 	c->read_only_path_count = get_list(&r, c->read_only_paths);
 	c->preload_count = get_list(&r, c->preload);
 	c->pool_count = get_count(&r, IPC_POOLS_MAX);
@@ -279,6 +281,22 @@ int ipc_text_decode(const struct buf *body, const char **text)
 	return reader_end(&r);
 }
 
+int ipc_mounted_encode(const struct ipc_mounted *x, struct buf *out)
+{
+	struct writer w = {out, 0};
+	put_text(&w, x->name);
+	put_text(&w, x->reason);
+	return w.result;
+}
+
+int ipc_mounted_decode(const struct buf *body, struct ipc_mounted *x)
+{
+	struct reader r = reader_of(body);
+	x->name = get_text(&r);
+	x->reason = get_text(&r);
+	return reader_end(&r);
+}
+
 int ipc_ended_encode(const struct ipc_ended *x, struct buf *out)
 {
 	struct writer w = {out, 0};
@@ -307,6 +325,7 @@ int ipc_execute_encode(const struct ipc_execute *x, struct buf *out)
 	put_u8(&w, x->values);
 	put_bytes(&w, x->code.data, x->code.len);
 	put_bytes(&w, x->standard_input.data, x->standard_input.len);
+	put_bytes(&w, x->packages.data, x->packages.len);
 	return w.result;
 }
 
@@ -318,6 +337,7 @@ int ipc_execute_decode(const struct buf *body, struct ipc_execute *x)
 	x->values = get_enum(&r, 1);
 	x->code = get_bytes(&r);
 	x->standard_input = get_bytes(&r);
+	x->packages = get_bytes(&r);
 	return reader_end(&r);
 }
 

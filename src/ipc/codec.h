@@ -36,6 +36,7 @@ struct ipc_keeper_config {
 	uint32_t uid;
 	uint32_t gid;
 	const char *work_dir;
+	const char *packages_dir; /* "": none */
 	const char *read_only_paths[IPC_LIST_MAX];
 	uint32_t read_only_path_count;
 	const char *preload[IPC_LIST_MAX];
@@ -66,9 +67,17 @@ int ipc_keeper_ready_decode(const struct buf *body, struct ipc_keeper_ready *x);
 int ipc_u32_encode(uint32_t value, struct buf *out);
 int ipc_u32_decode(const struct buf *body, uint32_t *value);
 
-/* KEEPER_FAILED, SPAWN_FAILED, WALLS_FAILED. */
+/* KEEPER_FAILED, SPAWN_FAILED, WALLS_FAILED, MOUNT. */
 int ipc_text_encode(const char *text, struct buf *out);
 int ipc_text_decode(const struct buf *body, const char **text);
+
+struct ipc_mounted {
+	const char *name;
+	const char *reason; /* "": it is there */
+};
+
+int ipc_mounted_encode(const struct ipc_mounted *x, struct buf *out);
+int ipc_mounted_decode(const struct buf *body, struct ipc_mounted *x);
 
 struct ipc_ended {
 	uint32_t wait_status; /* as from waitpid */
@@ -92,6 +101,8 @@ struct ipc_execute {
 	uint8_t values;          /* 0 or 1: ipc_result.json is wanted for every kind of value */
 	struct ipc_bytes code;
 	struct ipc_bytes standard_input;
+	/* Names of the directories of packages the session may use, each ended by a line feed. */
+	struct ipc_bytes packages;
 };
 
 int ipc_execute_encode(const struct ipc_execute *x, struct buf *out);

@@ -12,9 +12,12 @@
 #include "keeper/prelude_sources.h"
 #include "keeper/python.h"
 
+#define PACKAGES_MAX_BYTES 65536
+
 static PyObject *prelude; /* the module _carrel */
 static PyObject *run_cell, *run_shell, *reap_orphans;
 static python_display_fn send_display;
+static struct buf packages_told = BUF_INIT(PACKAGES_MAX_BYTES); /* as the last execution had it */
 static pid_t session_pid; /* whoever runs cells: the keeper while it warms up, then the session */
 
 /* --- the module _carrel_host, which the prelude calls -------------------------------------------
@@ -206,6 +209,13 @@ int python_start(struct err *e)
 static void call_prelude(const char *name)
 {
 	PyObject *r = PyObject_CallMethod(prelude, name, NULL);
+	Py_XDECREF(r);
+	PyErr_Clear();
+}
+
+void python_set_packages_dir(const char *path)
+{
+	PyObject *r = *path == '\0' ? NULL : PyObject_CallMethod(prelude, "packages_at", "s", path);
 	Py_XDECREF(r);
 	PyErr_Clear();
 }
@@ -513,10 +523,45 @@ static PyObject *call_shell(const struct ipc_execute *x)
 	return answer;
 }
 
+/* Each line of TEXT. */
+static PyObject *lines_list(struct ipc_bytes text)
+{
+	PyObject *whole = PyUnicode_DecodeUTF8(text.data, (Py_ssize_t)text.len, "replace");
+	PyObject *list = whole == NULL ? NULL : PyUnicode_Splitlines(whole, 0);
+	Py_XDECREF(whole);
+	return list;
+}
+
+/* Tells the prelude when the packages of the session are others than before. False when it was
+ * interrupted, and then the next execution tells again. */
+static bool take_packages(struct ipc_bytes names)
+{
+	bool same = names.len == packages_told.len &&
+		    memcmp(names.data, buf_str(&packages_told), names.len) == 0;
+	if (same) {
+		return true;
+	}
+	PyObject *list = lines_list(names);
+	PyObject *done = list == NULL ? NULL
+				      : PyObject_CallMethod(prelude, "packages_changed", "O", list);
+	bool ok = done != NULL;
+	Py_XDECREF(done);
+	Py_XDECREF(list);
+	buf_clear(&packages_told);
+	if (ok) {
+		(void)buf_add(&packages_told, names.data, names.len);
+	}
+	return ok;
+}
+
 void python_execute(const struct ipc_execute *x, struct python_result *out)
 {
 	memset(out, 0, sizeof(*out));
 	PyObject *answer;
+	if (!take_packages(x->packages)) {
+		set_broken(out);
+		return;
+	}
 	if (x->kind == IPC_EXECUTE_PYTHON) {
 		PyObject *code = PyUnicode_DecodeUTF8(
 		    x->code.data, (Py_ssize_t)x->code.len, "replace");

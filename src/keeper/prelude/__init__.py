@@ -19,11 +19,12 @@ The modules behind it, one subject each:
     hooks         work done right after user code first imports a library
     streams       stdin, stdout and stderr over descriptors 0, 1 and 2
     shell         the commands of Shell pools
+    packages      packages the server has put into the session
     children      child processes: ours, and the orphans to reap
     warm          what is prepared before a session has a user
 """
 
-from _carrel import cell, children, failure, shell, streams, warm
+from _carrel import cell, children, failure, packages as package_dirs, shell, streams, warm
 
 # The values of the first field of run_cell()'s answer.
 OK, EXCEPTION, INTERRUPTED, EXIT = range(4)
@@ -67,6 +68,20 @@ def open_streams():
     try:
         streams.open_all()
     except BaseException:
+        pass
+
+
+def packages_at(directory):
+    """Says where the directories of packages are. Call it in the keeper."""
+    package_dirs.directory = directory
+
+
+def packages_changed(names):
+    """Makes the packages in the directories of these names importable. Only an interrupt comes out."""
+    try:
+        package_dirs.changed(names)
+    except Exception:
+        # User code has made something else of sys.path or os.environ.
         pass
 
 
