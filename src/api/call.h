@@ -39,6 +39,9 @@ struct principal {
 	const char *name;
 	enum role role;
 	const char *pool; /* the only pool it may use, or NULL */
+	/* Its tenant: it sees the sessions and the store of that one only. NULL: the server's own,
+	 * and with ROLE_ADMIN also those of every tenant. */
+	const char *prefix;
 };
 
 struct call;

@@ -127,8 +127,9 @@ static int make_auth(struct server *s, struct err *e)
 	}
 	for (uint32_t i = 0; i < s->config.token_count; i++) {
 		const struct config_token *t = &s->config.tokens[i];
-		if (auth_add(s->auth, t->token, t->name, t->role, t->pool, t->expires_wall_us, e) <
-		    0) {
+		const struct principal who = {
+		    .name = t->name, .role = t->role, .pool = t->pool, .prefix = t->prefix};
+		if (auth_add(s->auth, t->token, &who, t->expires_wall_us, e) < 0) {
 			return -1;
 		}
 	}

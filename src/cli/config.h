@@ -24,6 +24,7 @@ struct config_token {
 	char *token; /* overwritten by config_forget_tokens */
 	enum role role;
 	const char *pool;        /* NULL: every pool */
+	const char *prefix;      /* its tenant; NULL: the server's own */
 	int64_t expires_wall_us; /* 0: never */
 };
 
