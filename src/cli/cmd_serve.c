@@ -142,6 +142,12 @@ static int make_auth(struct server *s, struct err *e)
 	return 0;
 }
 
+static int make_dialects(struct server *s, struct err *e)
+{
+	s->api.pcm = pcm_new(&s->config.pcm);
+	return s->api.pcm != NULL ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
+}
+
 static int make_http(struct server *s, struct err *e)
 {
 	struct http_config c = {
@@ -158,9 +164,11 @@ static int make_http(struct server *s, struct err *e)
 		return -1;
 	}
 	size_t count;
-	const struct route *routes = api_routes(&count);
-	if (http_add_routes(s->http, routes, count, &s->api) < 0) {
-		return err_set(e, ERR_INTERNAL, "the routes do not fit");
+	const struct route *routes;
+	for (size_t i = 0; (routes = api_routes(i, &count)) != NULL; i++) {
+		if (http_add_routes(s->http, routes, count, &s->api) < 0) {
+			return err_set(e, ERR_INTERNAL, "the routes do not fit");
+		}
 	}
 	http_set_default_error(s->http, api_on_error);
 	return 0;
@@ -218,6 +226,7 @@ static int make_gateway(struct server *s, struct err *e)
 	s->api.results_as_strings = s->config.results_as_strings;
 	s->api.python_version = "";
 	s->api.started_wall_us = clock_wall_us();
+	s->api.started_us = clock_mono_us();
 	return 0;
 }
 
@@ -321,8 +330,8 @@ static int start(struct server *s, struct err *e)
 		s->gid = getegid();
 	}
 	raise_descriptor_limit();
-	if (prepare_data_dir(s, e) < 0 || make_auth(s, e) < 0 || make_http(s, e) < 0 ||
-	    make_gateway(s, e) < 0) {
+	if (prepare_data_dir(s, e) < 0 || make_auth(s, e) < 0 || make_dialects(s, e) < 0 ||
+	    make_http(s, e) < 0 || make_gateway(s, e) < 0) {
 		return -1;
 	}
 	watch_signals(s);
@@ -349,6 +358,7 @@ static void release(struct server *s)
 	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&s->loop);
 	auth_free(s->auth);
+	pcm_free(s->api.pcm);
 	for (size_t i = 0; i < s->api.package_count; i++) {
 		free((void *)(uintptr_t)s->packages[i].name);
 		free((void *)(uintptr_t)s->packages[i].version);

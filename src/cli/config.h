@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "api/api.h"
 #include "api/call.h"
 #include "base/err.h"
 #include "engine/engine.h"
@@ -47,6 +48,7 @@ struct config {
 	uint32_t connections_max;
 	bool results_as_strings; /* see struct api */
 	struct engine_config engine;
+	struct pcm_config pcm;
 	json_t *tree; /* what the borrowed strings above live in */
 };
 
