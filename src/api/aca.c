@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/json_text.h"
 #include "base/clock.h"
 #include "base/text.h"
 
@@ -238,18 +239,7 @@ json_t *aca_link(struct call *c, const char *identifier, const char *extra)
 
 json_t *aca_string(const char *bytes, size_t len)
 {
-	if (len == 0) {
-		return json_string("");
-	}
-	json_t *as_it_is = json_stringn(bytes, len); /* NULL when it is not UTF-8 */
-	if (as_it_is != NULL) {
-		return as_it_is;
-	}
-	cleanup(buf_fini) struct buf b = BUF_INIT(len * 3);
-	if (text_add_utf8_lossy(&b, bytes, len) < 0) {
-		return json_string("");
-	}
-	return json_stringn_nocheck(buf_str(&b), b.len);
+	return json_text_string(bytes, len);
 }
 
 json_t *aca_text(const char *text)

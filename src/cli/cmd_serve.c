@@ -131,7 +131,7 @@ static int prepare_dirs(struct server *s, struct err *e)
 {
 	const struct store_config *st = &s->config.code_mode.store;
 	const char *const dirs[] = {st->dir, st->skills_dir, st->artifacts_dir, st->deps_dir,
-	    st->workspaces_dir, s->config.code_mode.work_dir};
+	    st->workspaces_dir};
 	if (prepare_dir(s, s->config.data_dir, "the data directory", true, e) < 0) {
 		return -1;
 	}
@@ -193,6 +193,12 @@ static int make_auth(struct server *s, struct err *e)
 	return 0;
 }
 
+static int make_dialects(struct server *s, struct err *e)
+{
+	s->api.pcm = pcm_new(&s->config.pcm);
+	return s->api.pcm != NULL ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
+}
+
 static int make_http(struct server *s, struct err *e)
 {
 	struct http_config c = {
@@ -209,9 +215,11 @@ static int make_http(struct server *s, struct err *e)
 		return -1;
 	}
 	size_t count;
-	const struct route *routes = api_routes(&count);
-	if (http_add_routes(s->http, routes, count, &s->api) < 0) {
-		return err_set(e, ERR_INTERNAL, "the routes do not fit");
+	const struct route *routes;
+	for (size_t i = 0; (routes = api_routes(i, &count)) != NULL; i++) {
+		if (http_add_routes(s->http, routes, count, &s->api) < 0) {
+			return err_set(e, ERR_INTERNAL, "the routes do not fit");
+		}
 	}
 	http_set_default_error(s->http, api_on_error);
 	return 0;
@@ -270,6 +278,7 @@ static int make_gateway(struct server *s, struct err *e)
 	s->api.results_as_strings = s->config.results_as_strings;
 	s->api.python_version = "";
 	s->api.started_wall_us = clock_wall_us();
+	s->api.started_us = clock_mono_us();
 	return 0;
 }
 
@@ -443,6 +452,7 @@ static int start(struct server *s, struct err *e)
 	}
 	raise_descriptor_limit();
 	if (prepare_dirs(s, e) < 0 || prepare_packages_dir(s, e) < 0 || make_auth(s, e) < 0 ||
+	    make_dialects(s, e) < 0 ||
 	    make_http(s, e) < 0 || make_gateway(s, e) < 0) {
 		return -1;
 	}
@@ -474,6 +484,7 @@ static void release(struct server *s)
 	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&s->loop);
 	auth_free(s->auth);
+	pcm_free(s->api.pcm);
 	for (size_t i = 0; i < s->api.package_count; i++) {
 		free((void *)(uintptr_t)s->packages[i].name);
 		free((void *)(uintptr_t)s->packages[i].version);

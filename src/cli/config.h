@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "api/api.h"
 #include "api/call.h"
 #include "base/err.h"
 #include "engine/engine.h"
@@ -40,7 +41,6 @@ struct config_code_mode {
 	json_t *packages;       /* array of requirement lines */
 	json_t *installer;      /* as runner_config.deps */
 	bool allow_runtime_deps;
-	bool strict_sessions; /* a session that the server did not name is refused */
 	const char *embeddings_url;
 	const char *embeddings_model;
 	const char *embeddings_secret;
@@ -68,6 +68,7 @@ struct config {
 	bool results_as_strings; /* see struct api */
 	struct engine_config engine;
 	struct config_code_mode code_mode;
+	struct pcm_config pcm;
 	json_t *tree; /* what the borrowed strings above live in */
 };
 

@@ -370,7 +370,7 @@ int config_code_mode_read(struct config *c, struct err *e)
 	}
 	if (config_only_known(map, "code_mode.", known, e) < 0 ||
 	    read_flag(map, (struct config_place){"code_mode.", "strict_sessions"},
-		&m->strict_sessions, e) < 0) {
+		&c->pcm.strict_sessions, e) < 0) {
 		return -1;
 	}
 	for (size_t i = 0; i < array_len(parts); i++) {
@@ -500,7 +500,7 @@ int config_code_mode_finish(struct config *c, struct err *e)
 	m->store.dir = m->store.dir ?: keep(c, "%s/store", c->data_dir);
 	m->tools_dir = m->tools_dir ?: m->store.tools_dir;
 	m->tools_dir = m->tools_dir ?: keep(c, "%s/tools", m->store.dir);
-	m->work_dir = keep(c, "%s/runner", c->data_dir);
+	m->work_dir = keep(c, "%s", c->data_dir);
 	bool all = m->store.dir != NULL && m->tools_dir != NULL && m->work_dir != NULL;
 	return all ? 0 : err_set(e, ERR_INVALID, "a path of code mode is too long");
 }

@@ -174,6 +174,17 @@ static void call_let_go(struct method_call *c)
 		store_writer_abort(steal(&c->writer));
 	}
 	loading_close(steal(&c->loading));
+	if (c->mounting != NULL) {
+		engine_packages_unwait(steal(&c->mounting), &c->packages_waiter);
+	}
+}
+
+static void call_free(struct method_call *c)
+{
+	json_decref(c->arguments);
+	json_decref(c->kept);
+	json_decref(c->result);
+	free(c);
 }
 
 static void call_end(struct method_call *c)
@@ -183,9 +194,7 @@ static void call_end(struct method_call *c)
 	c->over = true;
 	call_let_go(c);
 	if (c->holds == 0) {
-		json_decref(c->arguments);
-		json_decref(c->kept);
-		free(c);
+		call_free(c);
 	}
 }
 
@@ -198,9 +207,7 @@ void call_settle(struct method_call *c)
 {
 	c->holds--;
 	if (c->holds == 0 && c->over) {
-		json_decref(c->arguments);
-		json_decref(c->kept);
-		free(c);
+		call_free(c);
 	}
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/compiler.h"
 #include "codemode/codemode.h"
+#include "engine/packages.h"
 
 #define CODEMODE_CALLS_MAX 4096 /* of all sessions and routes together */
 #define CODEMODE_RESULTS_MAX 1000
@@ -84,7 +85,11 @@ struct method_call {
 	struct store_writer *writer;
 	struct loading *loading;
 
-	json_t *kept; /* the method's own between two steps */
+	struct worker *mounting; /* packages into it */
+	struct packages_waiter packages_waiter;
+
+	json_t *kept;   /* the method's own between two steps */
+	json_t *result; /* likewise */
 	size_t count; /* likewise */
 	unsigned holds;
 	bool over;

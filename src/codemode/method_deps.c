@@ -163,6 +163,45 @@ static json_t *without_failed(const json_t *list, const json_t *failed)
 	return good;
 }
 
+static void finish_installed(struct method_call *c)
+{
+	call_finish(c, steal(&c->result));
+}
+
+static void on_mounted(void *ctx, const struct err *e)
+{
+	struct method_call *c = ctx;
+	c->mounting = NULL;
+	if (e != NULL) {
+		call_fail(c, "RuntimeError", "The packages are installed, but not to be seen: %s",
+		    e->text);
+		return;
+	}
+	finish_installed(c);
+}
+
+/* From now on every session of the space has DIRECTORY, before its next cell; the one that asks has
+ * it before it is answered. */
+static void show(struct method_call *c, const char *directory)
+{
+	struct engine *en = c->codemode->config.engine;
+	struct worker *w = c->session != NULL ? c->session->worker : NULL;
+	struct err e;
+	if (engine_packages_set(en, c->space.prefix, &directory, 1, &e) < 0) {
+		call_fail(c, "RuntimeError", "The packages cannot be shown: %s", e.text);
+		return;
+	}
+	if (w == NULL) {
+		finish_installed(c);
+		return;
+	}
+	c->packages_waiter = (struct packages_waiter){.ready = on_mounted, .ctx = c};
+	call_hold(c);
+	c->mounting = w;
+	engine_packages_wait(w, &c->packages_waiter);
+	call_settle(c);
+}
+
 static void on_installed(void *ctx, const json_t *said, const struct err *e)
 {
 	struct method_call *c = ctx;
@@ -173,14 +212,19 @@ static void on_installed(void *ctx, const json_t *said, const struct err *e)
 		return;
 	}
 	const json_t *failed = json_object_get(said, "failed");
-	json_t *result = result_of(c, said);
+	c->result = result_of(c, said);
 	json_t *good = without_failed(c->kept, failed);
 	remember(c->codemode->deps, c->prefix, good, json_object_get(said, "directory"));
 	log_event(LOG_LEVEL_INFO, "deps_installed", LOG_STR("prefix", c->prefix),
 	    LOG_INT("packages", json_array_size(good)), LOG_INT("failed", json_array_size(failed)),
 	    LOG_STR("directory", json_string_value(json_object_get(said, "directory"))));
 	json_decref(good);
-	call_finish(c, result);
+	const char *directory = json_string_value(json_object_get(said, "directory"));
+	if (directory != NULL) {
+		show(c, directory);
+	} else {
+		finish_installed(c);
+	}
 }
 
 static void install(struct method_call *c, json_t *packages)

@@ -195,7 +195,7 @@ static void begin_upload(struct fake_call *f)
 	fake_call_fini(f);
 	fake_start(f, &world, "GET", "/health", NULL, NULL, NULL, 0);
 	size_t count;
-	r = api_routes(&count);
+	r = api_routes(0, &count);
 	while (r->method != CALL_POST || strcmp(r->pattern, "files") != 0) {
 		r++;
 	}

@@ -12,9 +12,11 @@
 
 #include "base/compiler.h"
 #include "codemode/codemode.h"
+#include "engine/packages.h"
 #include "fake_runner.h"
 
 #define TURNS_MAX 20000
+#define DIRECTORY "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 struct world {
 	uv_loop_t loop;
@@ -71,6 +73,12 @@ static int op_execute(void *ctx, struct worker *w, struct execution *x)
 	return 0;
 }
 
+static void op_mount(void *ctx, struct worker *w, const char *name)
+{
+	(void)ctx;
+	engine_on_mounted(w, name, NULL);
+}
+
 static void op_release(void *ctx, struct worker *w)
 {
 	(void)ctx;
@@ -82,6 +90,7 @@ static const struct engine_ops ops = {
     .kill = op_kill,
     .interrupt = op_interrupt,
     .execute = op_execute,
+    .mount = op_mount,
     .release = op_release,
 };
 
@@ -606,21 +615,21 @@ static void dependencies_are_kept_and_installed(void **state)
 	assert_non_null(c);
 	assert_string_equal(c->what, "install");
 	json_t *said = json_pack(
-	    "{s:[s], s:[], s:s}", "installed", "tiny-one==1.0", "failed", "directory", "abc");
+	    "{s:[s], s:[], s:s}", "installed", "tiny-one==1.0", "failed", "directory", DIRECTORY);
 	fake_runner_answer(&world->runner, json_incref(said));
 	assert_result(world, "{\"installed\": [\"tiny-one==1.0\"], \"already_present\": [], "
-			     "\"failed\": [], \"reasons\": {}, \"directory\": \"abc\"}");
+			     "\"failed\": [], \"reasons\": {}, \"directory\": \"" DIRECTORY "\"}");
 	add_dep(world, "Tiny_One==1.0", false);
 	fake_runner_answer(&world->runner, said);
 	assert_result(world, "{\"installed\": [], \"already_present\": [\"tiny-one==1.0\"], "
-			     "\"failed\": [], \"reasons\": {}, \"directory\": \"abc\"}");
+			     "\"failed\": [], \"reasons\": {}, \"directory\": \"" DIRECTORY "\"}");
 	add_dep(world, "nowhere", false);
 	fake_runner_answer(&world->runner,
 	    json_pack("{s:[], s:[{s:s, s:s}], s:s}", "installed", "failed", "package", "nowhere",
-		"reason", "not found", "directory", "abc"));
+		"reason", "not found", "directory", DIRECTORY));
 	assert_result(world, "{\"installed\": [], \"already_present\": [], \"failed\": "
 			     "[\"nowhere\"], \"reasons\": {\"nowhere\": \"not found\"}, "
-			     "\"directory\": \"abc\"}");
+			     "\"directory\": \"" DIRECTORY "\"}");
 	assert_int_equal(
 	    ask(world, "deps.remove", json_pack("{s:s}", "package", "nowhere")), CODEMODE_OK);
 	assert_result(world, "true");
