@@ -26,10 +26,10 @@
 
 #include "engine/engine.h"
 
-#define HOST_CALLS_MAX 64
-#define HOST_CALL_MAX_BYTES (8U << 20)
+#define HOST_CALLS_MAX IPC_HOST_CALLS_MAX
+#define HOST_CALL_MAX_BYTES IPC_HOST_CALL_MAX_BYTES
 #define HOST_METHOD_MAX 63
-#define HOST_BYTES_MAX (128ULL << 20) /* "size", both ways */
+#define HOST_BYTES_MAX IPC_HOST_BYTES_MAX /* "size", both ways */
 
 struct host_call {
 	uint64_t id; /* the session's number */

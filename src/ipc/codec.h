@@ -164,6 +164,11 @@ struct ipc_display {
 int ipc_display_encode(const struct ipc_display *x, struct buf *out);
 int ipc_display_decode(const struct buf *body, struct ipc_display *x);
 
+/* Bounds of host calls; engine/host_call.h says what they bound. */
+#define IPC_HOST_CALLS_MAX 64
+#define IPC_HOST_CALL_MAX_BYTES (8U << 20)
+#define IPC_HOST_BYTES_MAX (128ULL << 20)
+
 /* HOST_CALL: METHOD and JSON arguments, both text. */
 struct ipc_host_call {
 	const char *method;

@@ -21,6 +21,10 @@ import time
 import types
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+
+import fake_host  # noqa: E402
+
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[_name] = "1"
 
@@ -34,12 +38,7 @@ Answer = collections.namedtuple(
 
 def load_prelude():
     """Loads the prelude into this process, with a __main__ of its own."""
-    host = types.ModuleType("_carrel_host")
-    host.sent = []
-    host.pid = os.getpid()
-    host.display = host.sent.append
-    host.session_pid = lambda: host.pid
-    host.getenv = os.environ.get
+    host = fake_host.Host()
     sys.modules["_carrel_host"] = host
     sys.modules["__main__"] = types.ModuleType("__main__")
     sources = []
