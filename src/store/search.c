@@ -34,6 +34,7 @@ struct word {
 	struct place *places; /* by document, ascending */
 	uint32_t count, alloc;
 	uint32_t living; /* of them in documents that were not removed */
+	bool stop, stop_in_source;
 	char text[];
 };
 
@@ -138,6 +139,10 @@ static struct word *word_of(struct search *s, const char *text)
 	w = calloc(1, sizeof(*w) + len + 1);
 	if (w != NULL) {
 		memcpy(w->text, text, len + 1);
+		w->stop = search_is_stop_word(text, false);
+		/* One letter or a number in a source is no name of anything. */
+		w->stop_in_source = search_is_stop_word(text, true) || len == 1 ||
+				    isdigit((unsigned char)*text);
 		HASH_ADD(hh, s->words, text, len, w);
 	}
 	return w;
@@ -149,6 +154,9 @@ static int add_word(struct search *s, struct document *d, const char *text, floa
 	struct word *w = word_of(s, text);
 	if (w == NULL) {
 		return HASH_COUNT(s->words) >= SEARCH_WORDS_MAX ? 0 : -ENOMEM;
+	}
+	if (weight < 1 ? w->stop_in_source : w->stop) {
+		return 0;
 	}
 	d->length += weight;
 	if (w->count > 0 && w->places[w->count - 1].document == s->count) {
@@ -179,11 +187,7 @@ static int add_text(struct search *s, struct document *d, const char *text, floa
 	struct search_words words = search_words_of(text, len);
 	int r = 0;
 	while (r == 0 && search_words_next(&words, word)) {
-		/* One letter or a number in a source is no name of anything. */
-		bool noise = source && (word[1] == '\0' || isdigit((unsigned char)word[0]));
-		if (!noise && !search_is_stop_word(word, source)) {
-			r = add_word(s, d, word, weight);
-		}
+		r = add_word(s, d, word, weight);
 	}
 	return r;
 }
@@ -238,7 +242,7 @@ static void compact(struct search *s)
 		}
 		s->place_count -= w->count - n;
 		w->count = n;
-		if (n == 0) {
+		if (n == 0 && !w->stop_in_source) {
 			HASH_DEL(s->words, w);
 			free(w->places);
 			free(w);
@@ -323,8 +327,7 @@ static void score_word(struct search *s, const struct word *w)
 	}
 }
 
-/* Each different word of QUERY counts once; words that say nothing only when there are no others.
- */
+/* Each different word of QUERY counts once. */
 static void score_words(struct search *s, const char *query)
 {
 	char seen[SEARCH_QUERY_WORDS_MAX][SEARCH_WORD_MAX_BYTES + 1];
