@@ -360,7 +360,6 @@ int config_code_mode_read(struct config *c, struct err *e)
 		int (*read)(struct config *c, const json_t *map, struct err *e);
 	} parts[] = {{"storage", read_storage}, {"tools", read_tools}, {"deps", read_deps},
 	    {"embeddings", read_embeddings}};
-	struct config_code_mode *m = &c->code_mode;
 	const json_t *map = json_object_get(c->tree, "code_mode");
 	if (map == NULL || json_is_null(map)) {
 		return 0;
@@ -461,14 +460,14 @@ static void file_environment(struct config *c)
 	over(&s->skills_dir, "WORKFLOWS_PATH");
 	over(&s->skills_dir, "SKILLS_PATH");
 	over(&s->artifacts_dir, "ARTIFACTS_PATH");
-	if (env("DEPS_PATH") != NULL) {
-		s->deps_dir = parent_of(c, env("DEPS_PATH"), "deps");
-	} else if (env("ARTIFACTS_PATH") != NULL && s->deps_dir == NULL) {
-		s->deps_dir = parent_of(c, env("ARTIFACTS_PATH"), "deps");
+	const char *deps = env("DEPS_PATH");
+	const char *artifacts = env("ARTIFACTS_PATH");
+	if (deps != NULL) {
+		s->deps_dir = parent_of(c, deps, "deps");
+	} else if (artifacts != NULL && s->deps_dir == NULL) {
+		s->deps_dir = parent_of(c, artifacts, "deps");
 	}
-	if (env("STORAGE_BASE_PATH") != NULL) {
-		s->dir = env("STORAGE_BASE_PATH");
-	}
+	over(&s->dir, "STORAGE_BASE_PATH");
 	over(&c->code_mode.tools_dir, "TOOLS_PATH");
 	over(&c->code_mode.tools_file, "TOOLS_CONFIG");
 }
@@ -481,8 +480,9 @@ int config_code_mode_environment(struct config *c, struct err *e)
 		m->allow_runtime_deps = strcasecmp(allow, "true") == 0 ||
 					strcmp(allow, "1") == 0 || strcasecmp(allow, "yes") == 0;
 	}
-	if (env("CONTAINER_DEPS") != NULL) {
-		add_packages(c, env("CONTAINER_DEPS"), ',');
+	const char *packages = env("CONTAINER_DEPS");
+	if (packages != NULL) {
+		add_packages(c, packages, ',');
 	}
 	file_environment(c);
 	redis_environment(c);

@@ -343,8 +343,14 @@ static json_t *results_of(const struct execution *x, size_t count)
 	if (x->verdict != VERDICT_SUCCEEDED || x->value.kind != IPC_KIND_STR) {
 		return NULL;
 	}
-	json_t *results = json_loadb(
-	    x->value.text.data, x->value.text.len, JSON_REJECT_DUPLICATES, NULL);
+	json_error_t at;
+	const struct buf *text = &x->value.text;
+	json_t *results = json_loadb(buf_str(text), text->len, JSON_REJECT_DUPLICATES, &at);
+	if (results == NULL && json_error_code(&at) == json_error_numeric_overflow) {
+		/* A default of a skill that is larger than JSON's integers here. */
+		results = json_loadb(buf_str(text), text->len,
+		    JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &at);
+	}
 	bool good = json_is_array(results) && json_array_size(results) == count;
 	for (size_t i = 0; good && i < count; i++) {
 		good = is_good(json_array_get(results, i));

@@ -195,9 +195,6 @@ struct tools_wait *tool_table_get(struct tool_table *t, const struct store_space
     bool listed, tools_fn fn, void *ctx);
 void tool_table_cancel(struct tools_wait *w);
 
-/* What the tools of the table find for QUERY; a new reference. */
-json_t *tool_table_search(const json_t *tools, const char *query, size_t limit);
-
 /* --- skill_view.c: the skills of each space, described and indexed --- */
 
 struct skill_views *skill_views_new(struct codemode *m);
@@ -207,25 +204,30 @@ void skill_views_free(struct skill_views *v);
 struct skill_view {
 	json_t *list;   /* {name, description, parameters}, sorted by name */
 	json_t *skills; /* name -> the same with "source" */
-	struct search *index;
+	struct search *index; /* complete only for who asked for it */
 };
 
 /* VIEW is borrowed for the call. E when the store or the parsing session failed. */
 typedef void (*skill_view_fn)(
     struct method_call *c, const struct skill_view *view, const struct err *e);
-/* FN is called with C, perhaps before this returns; what is waited for is C's. */
-void skill_view_get(struct method_call *c, skill_view_fn fn);
+/* FN is called with C, perhaps before this returns; what is waited for is C's. INDEXED: the view is
+ * to be searched. */
+void skill_view_get(struct method_call *c, bool indexed, skill_view_fn fn);
 struct view_build;
 void view_build_free(struct view_build *b);
-
-/* What VIEW has for QUERY, best first; a new reference. */
-json_t *skill_view_search(const struct skill_view *view, const char *query, size_t limit);
 
 /* RECORD of the store and WHAT was said of its source, or NULL when RECORD says all itself: the
  * skill with its source, a new reference; NULL when it is not one. */
 json_t *skill_of(const json_t *record, const json_t *said);
 /* Whether RECORD has a description and well formed parameters of its own. */
 bool skill_describes_itself(const json_t *record);
+
+/* --- find.c --- */
+
+/* What is found for QUERY, best first, at most LIMIT; new references. The skills without source. */
+json_t *find_tools(const json_t *tools, const char *query, size_t limit);
+json_t *find_skills(const struct skill_view *view, const char *query, size_t limit);
+void find_put_skill(struct search *s, const json_t *skill);
 
 /* --- rank.c: search results in the order of their embeddings --- */
 

@@ -27,7 +27,7 @@ static void on_list(struct method_call *c, const struct skill_view *view, const 
 
 static void skills_list(struct method_call *c)
 {
-	skill_view_get(c, on_list);
+	skill_view_get(c, false, on_list);
 }
 
 static void finish_found(struct method_call *c, const size_t *order, size_t count)
@@ -72,7 +72,7 @@ static void on_view_to_search(
 	}
 	c->count = argument_count(c, "limit", FOUND_OTHERWISE);
 	size_t most = ranker != NULL && c->count < RANKED_MAX ? RANKED_MAX : c->count;
-	c->kept = skill_view_search(view, argument_text(c, "query"), most);
+	c->kept = find_skills(view, argument_text(c, "query"), most);
 	size_t found = json_array_size(c->kept);
 	if (ranker == NULL || found < 2 || found > RANKED_MAX) {
 		finish_found(c, NULL, found);
@@ -85,7 +85,7 @@ static void on_view_to_search(
 
 static void skills_search(struct method_call *c)
 {
-	skill_view_get(c, on_view_to_search);
+	skill_view_get(c, true, on_view_to_search);
 }
 
 /* --- get -----------------------------------------------------------------------------------------

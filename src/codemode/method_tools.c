@@ -47,7 +47,7 @@ static void on_search(void *ctx, const json_t *tools, const struct err *e)
 		return;
 	}
 	size_t limit = argument_count(c, "limit", FOUND_OTHERWISE);
-	call_finish(c, tool_table_search(tools, argument_text(c, "query"), limit));
+	call_finish(c, find_tools(tools, argument_text(c, "query"), limit));
 }
 
 static void tools_search(struct method_call *c)
