@@ -6,6 +6,25 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+
+/* Seeded, so that nobody can choose words that fall into one bucket. */
+static uint64_t hash_seed;
+
+static uint64_t hash_bytes(const void *key, size_t len)
+{
+	const char *bytes = key;
+	uint64_t h = hash_seed ^ len;
+	for (size_t i = 0; i < len; i += 8) {
+		uint64_t part = 0;
+		memcpy(&part, bytes + i, len - i < 8 ? len - i : 8);
+		h = (h ^ part) * 0x9e3779b97f4a7c15ULL;
+		h ^= h >> 29;
+	}
+	return h;
+}
+
+#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)(hash_bytes((key), (len)) >> 7))
 #include <uthash.h>
 
 #include "base/compiler.h"
@@ -61,6 +80,9 @@ struct search {
 
 struct search *search_new(void)
 {
+	if (hash_seed == 0 && getrandom(&hash_seed, sizeof(hash_seed), 0) < 0) {
+		return NULL;
+	}
 	return calloc(1, sizeof(struct search));
 }
 

@@ -113,7 +113,9 @@ static void stem(char *word)
 	static const char *const endings[] = {
 	    "ization", "ation", "ing", "ers", "er", "ors", "or", "ed", "ion"};
 	size_t len = strlen(word);
-	if (kind_of(word[0]) != LOWER) {
+	/* The last letters of all endings: most words need no closer look. */
+	if (kind_of(word[0]) != LOWER || len <= STEM_MIN ||
+	    strchr("sgrdne", word[len - 1]) == NULL) {
 		return;
 	}
 	drop_plural(word, &len);
