@@ -20,21 +20,21 @@
 #define PATIENCE_NS 30000000
 #define DEPTH_MAX 64
 
-bool files_index_is_current(const struct files_index *x, int dir_fd)
+bool fstore_index_is_current(const struct fstore_index *x, int dir_fd)
 {
 	struct stat st;
-	if (fstatat(dir_fd, FILES_INDEX_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+	if (fstatat(dir_fd, FSTORE_INDEX_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		return x->fd < 0 && errno == ENOENT;
 	}
-	struct files_signature now = files_signature_of(&st);
-	if (x->fd < 0 || !files_signature_equal(&now, &x->signature)) {
+	struct fstore_signature now = fstore_signature_of(&st);
+	if (x->fd < 0 || !fstore_signature_equal(&now, &x->signature)) {
 		return false;
 	}
 	/* Written in place and fresh when it was read: it may have changed without a trace. */
-	return !x->racy || clock_mono_ms() - x->loaded_ms < FILES_RACY_MS;
+	return !x->racy || clock_mono_ms() - x->loaded_ms < FSTORE_RACY_MS;
 }
 
-void files_index_free(struct files_index *x)
+void fstore_index_free(struct fstore_index *x)
 {
 	if (x != NULL) {
 		json_decref(x->entries);
@@ -43,10 +43,10 @@ void files_index_free(struct files_index *x)
 	}
 }
 
-void files_index_release(struct files_index *x)
+void fstore_index_release(struct fstore_index *x)
 {
 	if (x != NULL && --x->holders == 0) {
-		files_index_free(x);
+		fstore_index_free(x);
 	}
 }
 
@@ -116,7 +116,7 @@ static json_t *parse(struct buf *text)
 }
 
 /* 0 with X filled, or -errno. */
-static int load_once(int dir_fd, struct files_index *x)
+static int load_once(int dir_fd, struct fstore_index *x)
 {
 	int64_t now_us = clock_wall_us();
 	x->loaded_ms = clock_mono_ms();
@@ -125,7 +125,7 @@ static int load_once(int dir_fd, struct files_index *x)
 	x->entries = json_object();
 	x->damaged = false;
 	cleanup(fd_close) int fd = fd_open_beneath(
-	    dir_fd, FILES_INDEX_NAME, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+	    dir_fd, FSTORE_INDEX_NAME, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd == -ENOENT) {
 		return 0;
 	}
@@ -133,7 +133,7 @@ static int load_once(int dir_fd, struct files_index *x)
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		return fd < 0 ? fd : -errno;
 	}
-	cleanup(buf_fini) struct buf text = BUF_INIT(FILES_INDEX_MAX_BYTES);
+	cleanup(buf_fini) struct buf text = BUF_INIT(FSTORE_INDEX_MAX_BYTES);
 	int r = S_ISREG(st.st_mode) ? fd_read_all(fd, &text) : -EINVAL;
 	if (r < 0) {
 		return r;
@@ -144,15 +144,15 @@ static int load_once(int dir_fd, struct files_index *x)
 		json_decref(x->entries);
 		x->entries = entries;
 	}
-	x->signature = files_signature_of(&st);
-	x->racy = files_is_racy(&x->signature, now_us);
+	x->signature = fstore_signature_of(&st);
+	x->racy = fstore_is_racy(&x->signature, now_us);
 	x->fd = fd_take(&fd);
 	return 0;
 }
 
-static struct files_index *index_new(void)
+static struct fstore_index *index_new(void)
 {
-	struct files_index *x = calloc(1, sizeof(*x));
+	struct fstore_index *x = calloc(1, sizeof(*x));
 	if (x != NULL) {
 		x->fd = -1;
 		x->entries = json_object();
@@ -160,9 +160,9 @@ static struct files_index *index_new(void)
 	return x;
 }
 
-struct files_index *files_index_load(int dir_fd, bool patient, struct err *e)
+struct fstore_index *fstore_index_load(int dir_fd, bool patient, struct err *e)
 {
-	struct files_index *x = index_new();
+	struct fstore_index *x = index_new();
 	struct stat st;
 	int r = x == NULL                ? -ENOMEM
 		: fstat(dir_fd, &st) < 0 ? -errno
@@ -176,8 +176,8 @@ struct files_index *files_index_load(int dir_fd, bool patient, struct err *e)
 		(void)nanosleep(&(struct timespec){.tv_nsec = PATIENCE_NS}, NULL);
 	}
 	if (r < 0) {
-		(void)files_error(e, -r, "the artifacts index");
-		files_index_free(x);
+		(void)fstore_error(e, -r, "the artifacts index");
+		fstore_index_free(x);
 		return NULL;
 	}
 	return x;
@@ -186,49 +186,49 @@ struct files_index *files_index_load(int dir_fd, bool patient, struct err *e)
 /* --- writing ------------------------------------------------------------------------------------
  */
 
-int files_index_prepare(
-    int dir_fd, const json_t *entries, char temp[FILES_TEMP_BYTES], struct err *e)
+int fstore_index_prepare(
+    int dir_fd, const json_t *entries, char temp[FSTORE_TEMP_BYTES], struct err *e)
 {
 	char *text = json_dumps(entries, JSON_INDENT(2));
 	size_t len = text != NULL ? strlen(text) : 0;
 	int r = -ENOMEM;
 	if (text != NULL) {
-		r = len > FILES_INDEX_MAX_BYTES ? -EMSGSIZE
-						: files_temp_write(dir_fd, text, len, temp);
+		r = len > FSTORE_INDEX_MAX_BYTES ? -EMSGSIZE
+						 : fstore_temp_write(dir_fd, text, len, temp);
 	}
 	free(text);
-	return r < 0 ? files_error(e, -r, "the artifacts index") : 0;
+	return r < 0 ? fstore_error(e, -r, "the artifacts index") : 0;
 }
 
-struct files_index *files_index_publish(
+struct fstore_index *fstore_index_publish(
     int dir_fd, const char *temp, json_t *entries, struct err *e)
 {
-	struct files_index *x = index_new();
+	struct fstore_index *x = index_new();
 	struct stat st;
 	int r = x == NULL ? -ENOMEM : fd_open_beneath(dir_fd, temp, O_RDONLY, 0);
 	if (r >= 0) {
 		x->fd = r;
-		r = renameat(dir_fd, temp, dir_fd, FILES_INDEX_NAME) < 0 || fstat(x->fd, &st) < 0
+		r = renameat(dir_fd, temp, dir_fd, FSTORE_INDEX_NAME) < 0 || fstat(x->fd, &st) < 0
 			? -errno
 			: 0;
 	}
 	if (r < 0) {
 		(void)unlinkat(dir_fd, temp, 0);
-		(void)files_error(e, -r, "the artifacts index");
-		files_index_free(x);
+		(void)fstore_error(e, -r, "the artifacts index");
+		fstore_index_free(x);
 		return NULL;
 	}
 	json_decref(x->entries);
 	x->entries = json_incref(entries);
 	x->loaded_ms = clock_mono_ms();
-	x->signature = files_signature_of(&st);
+	x->signature = fstore_signature_of(&st);
 	return x;
 }
 
 /* --- what is on disk ----------------------------------------------------------------------------
  */
 
-int files_artifact_open(int dir_fd, const char *name, struct stat *st)
+int fstore_artifact_open(int dir_fd, const char *name, struct stat *st)
 {
 	cleanup(fd_close) int fd = fd_open_beneath(
 	    dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
@@ -315,20 +315,20 @@ static json_t *entries_on_disk(int dir_fd, struct err *e)
 	struct walk w = {.entries = json_object()};
 	int r = walk(&w, dir_fd);
 	if (r < 0) {
-		(void)files_error(e, -r, "the artifacts directory");
+		(void)fstore_error(e, -r, "the artifacts directory");
 		json_decref(w.entries);
 		return NULL;
 	}
 	return w.entries;
 }
 
-json_t *files_index_rescue(int dir_fd, struct err *e)
+json_t *fstore_index_rescue(int dir_fd, struct err *e)
 {
 	char aside[64];
 	(void)snprintf(
-	    aside, sizeof(aside), FILES_INDEX_NAME ".damaged-%lld", (long long)clock_wall_us());
-	if (renameat(dir_fd, FILES_INDEX_NAME, dir_fd, aside) < 0 && errno != ENOENT) {
-		(void)files_error(e, errno, "the damaged artifacts index");
+	    aside, sizeof(aside), FSTORE_INDEX_NAME ".damaged-%lld", (long long)clock_wall_us());
+	if (renameat(dir_fd, FSTORE_INDEX_NAME, dir_fd, aside) < 0 && errno != ENOENT) {
+		(void)fstore_error(e, errno, "the damaged artifacts index");
 		return NULL;
 	}
 	return entries_on_disk(dir_fd, e);
@@ -337,7 +337,7 @@ json_t *files_index_rescue(int dir_fd, struct err *e)
 /* --- records ------------------------------------------------------------------------------------
  */
 
-json_t *files_artifact_record(const struct files_index *x, const char *path_prefix,
+json_t *fstore_artifact_record(const struct fstore_index *x, const char *path_prefix,
     const char *name, int fd, const struct stat *st)
 {
 	const json_t *entry = json_object_get(x->entries, name);
@@ -378,23 +378,23 @@ static const char **sorted_names(json_t *entries, size_t *count)
 	return names;
 }
 
-json_t *files_artifact_records(
-    const struct files_index *x, const char *path_prefix, int dir_fd, struct err *e)
+json_t *fstore_artifact_records(
+    const struct fstore_index *x, const char *path_prefix, int dir_fd, struct err *e)
 {
 	json_t *entries = x->damaged ? entries_on_disk(dir_fd, e) : json_incref(x->entries);
 	if (entries == NULL) {
 		return NULL;
 	}
-	struct files_index shown = {.entries = entries};
+	struct fstore_index shown = {.entries = entries};
 	size_t count;
 	const char **names = sorted_names(entries, &count);
 	json_t *records = json_array();
 	for (size_t i = 0; names != NULL && i < count; i++) {
 		struct stat st;
-		cleanup(fd_close) int fd = files_artifact_open(dir_fd, names[i], &st);
+		cleanup(fd_close) int fd = fstore_artifact_open(dir_fd, names[i], &st);
 		if (fd >= 0) {
-			(void)json_array_append_new(
-			    records, files_artifact_record(&shown, path_prefix, names[i], fd, &st));
+			(void)json_array_append_new(records,
+			    fstore_artifact_record(&shown, path_prefix, names[i], fd, &st));
 		}
 	}
 	free(names);

@@ -64,8 +64,7 @@ static bool drop(char *word, size_t *len, const char *ending)
 {
 	size_t n = strlen(ending);
 	if (*len < n + STEM_MIN || word[*len - 1] != ending[n - 1] ||
-	    memcmp(word + *len - n, ending, n) != 0 ||
-	    !has_vowel(word, *len - n)) {
+	    memcmp(word + *len - n, ending, n) != 0 || !has_vowel(word, *len - n)) {
 		return false;
 	}
 	*len -= n;
