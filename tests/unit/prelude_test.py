@@ -235,7 +235,8 @@ class Keeper(unittest.TestCase):
 
     def test_preload_leaves_the_namespace_alone(self):
         self.assertEqual(
-            {name for name in Image.main_names if not name.startswith("__")}, set())
+            {name for name in Image.main_names if not name.startswith("__")},
+            {"artifacts", "deps", "skills", "tools", "workflows"})
 
     def test_preload_turns_a_broken_library_into_an_error(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -461,7 +462,8 @@ class Namespace(WithSession):
 
     def test_the_warm_up_leaves_no_trace(self):
         self.assertEqual(self.session.output(), ["", ""])
-        self.check("sorted(n for n in globals() if not n.startswith('__'))", "other", "", "[]")
+        self.check("sorted(n for n in globals() if not n.startswith('__'))", "other", "",
+                   "['artifacts', 'deps', 'skills', 'tools', 'workflows']")
         self.assertIn('"<cell 2>"', self.fails("1/0", "ZeroDivisionError").traceback)
 
     def test_future_statements_last(self):
@@ -972,7 +974,8 @@ class Magics(WithSession):
         self.assertEqual((answer.status, answer.err), (0, ""), answer.traceback)
 
     def test_nothing_is_left_in_the_namespace_by_the_shell(self):
-        self.check("sorted(n for n in globals() if not n.startswith('__'))", "other", "", "[]")
+        self.check("sorted(n for n in globals() if not n.startswith('__'))", "other", "",
+                   "['artifacts', 'deps', 'skills', 'tools', 'workflows']")
 
 
 class WithoutPreload(unittest.TestCase):

@@ -6,16 +6,15 @@ ten of them in asyncio.gather run at once. The socket is read by whoever waits:
 a thread in _carrel_host.wait, or an event loop that watches it.
 """
 
-import asyncio
 import collections.abc
 import errno
 import json
+import sys
 
 import _carrel_host
 
 from _carrel.errors import TooManyCalls, make
 
-_running_loop = asyncio._get_running_loop
 _call, _wait, _take = _carrel_host.call, _carrel_host.wait, _carrel_host.take
 _loads, _JSONDecodeError = json.loads, json.JSONDecodeError
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
@@ -30,6 +29,20 @@ _MESSAGES = {
     errno.ESHUTDOWN: (RuntimeError, "the cell that this call belongs to has ended"),
     errno.EMSGSIZE: (ValueError, "the arguments are larger than 8 MiB"),
 }
+
+
+_events = None
+_modules = sys.modules
+
+
+def running_loop():
+    """Returns the event loop that runs in this thread, or None. Without asyncio there is none."""
+    global _events
+    if _events is None:
+        _events = _modules.get("asyncio.events")
+        if _events is None:
+            return None
+    return _events._get_running_loop()
 
 
 class Call:
@@ -59,13 +72,13 @@ def _encode(arguments):
 def ask(method, arguments, convert=None, data=None, streams=False, blocking=False):
     """Makes a call: returns its value, or where an event loop runs an Answer."""
     call = Call(method, arguments, convert, data, streams)
-    loop = None if blocking else _running_loop()
+    loop = None if blocking else running_loop()
     return wait_for(call) if loop is None else start(call, loop)
 
 
 def is_blocking(blocking):
     """Says whether a call made here and now returns a value and no Answer."""
-    return blocking or _running_loop() is None
+    return blocking or running_loop() is None
 
 
 def _send(call):
@@ -173,7 +186,7 @@ class Answer(collections.abc.Coroutine):
 
 def finished(value, name):
     """Returns an Answer that has its value already."""
-    future = _running_loop().create_future()
+    future = running_loop().create_future()
     future.set_result(value)
     return Answer(future, name)
 

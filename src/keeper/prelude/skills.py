@@ -18,8 +18,6 @@ import threading
 import types
 from dataclasses import dataclass, field
 
-import asyncio
-
 from _carrel import awaiting, calls, skill_source, sources
 
 DEPTH_MAX = 16
@@ -128,7 +126,7 @@ def _run(name, source, arguments, blocking):
 
 
 def _start(coroutine, name):
-    return calls.Answer(asyncio.get_running_loop().create_task(coroutine), f"skills.{name}")
+    return calls.Answer(calls.running_loop().create_task(coroutine), f"skills.{name}")
 
 
 async def _run_in_loop(name, source, arguments):
@@ -141,7 +139,7 @@ async def _run_in_loop(name, source, arguments):
 
 
 def _run_to_end(name, source, arguments):
-    in_loop = calls._running_loop() is not None
+    in_loop = calls.running_loop() is not None
     token = _deeper(name)
     try:
         value = _load(name, source, in_loop)(**arguments)
@@ -166,12 +164,16 @@ async def _awaited(value):
 
 def _drive(value):
     """Runs a coroutine to its end on a loop of this thread's own."""
+    import asyncio
+
     with asyncio.Runner() as runner:
         return runner.run(_awaited(value))
 
 
 def _drive_on_own_thread(value):
     """The same while this thread's own loop stands still."""
+    import asyncio
+
     ended = []
     loops = []
     context = contextvars.copy_context()
@@ -198,6 +200,8 @@ def _drive_on_own_thread(value):
 
 
 def _stop(loops):
+    import asyncio
+
     def cancel_all():
         for task in asyncio.all_tasks():
             task.cancel()
