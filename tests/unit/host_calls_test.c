@@ -319,7 +319,7 @@ static void start(struct world *w, const char *code)
 	struct engine *en = gateway_engine(w->gateway);
 	execution_unref(w->execution);
 	w->execution = NULL;
-	w->session = engine_session_open(engine_pool(en, NULL, NULL), "tester", &e);
+	w->session = engine_session_open(engine_pool(en, NULL), NULL, "tester", &e);
 	if (w->session == NULL) {
 		fail_msg("%s", e.text);
 	}
