@@ -45,6 +45,10 @@ static const char *sentence_of(const struct execution *x)
 	case VERDICT_TIME_LIMIT:
 		return "Request timed out waiting for code execution to complete";
 	case VERDICT_MEMORY_LIMIT:
+		if (x->oom_kills > 0) {
+			return "The session reached its limit of memory: processes that it had "
+			       "started were ended";
+		}
 		/* Caught in the session it is a MemoryError with a traceback; else it was killed.
 		 */
 		return x->value.traceback.len == 0 ? "Execution aborted" : NULL;
