@@ -81,6 +81,10 @@ struct worker {
 	unsigned mount_count;
 	unsigned mounts_pending; /* asked for, and not answered */
 	struct packages_waiter *packages_waiters;
+	uint64_t oom_kills;      /* in its control group, when last asked */
+	uint64_t usage_asked_ms; /* when that was; 0: never */
+	unsigned usage_pending;  /* questions that are not answered */
+	bool end_children;       /* they filled the memory: they go before the next execution */
 	UT_hash_handle by_id;
 	struct worker *prev, *next; /* pool.ready */
 };
@@ -156,6 +160,8 @@ struct engine_ops {
 	void (*release)(void *ctx, struct worker *w);
 	/* Show the worker a directory of packages -> engine_on_mounted. */
 	void (*mount)(void *ctx, struct worker *w, const char *name);
+	/* Ask what the kernel has counted against the worker -> engine_on_usage. */
+	void (*usage)(void *ctx, struct worker *w);
 };
 
 struct engine_config {
@@ -260,6 +266,8 @@ void engine_on_display(struct worker *w, uint64_t seq, struct display *d);
 /* -1 when no execution of that number runs there: the caller then breaks the worker. */
 int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r);
 void engine_on_interrupted(struct worker *w);
+/* The answer to ops->usage; answers come in the order of the questions. */
+void engine_on_usage(struct worker *w, uint64_t oom_kills);
 
 /* The worker broke the protocol or closed its socket: it is killed, and its session lost. */
 void engine_on_worker_broken(struct worker *w, const char *why);

@@ -105,7 +105,9 @@ struct execution {
 	enum execution_state state;
 	enum verdict verdict;
 	enum verdict stopping; /* why it is being interrupted; VERDICT_NONE when it is not */
-	char reason[160];      /* for a person: how the session ended under it; may be empty */
+	enum verdict told;  /* by its result, while the engine asks for more; else VERDICT_NONE */
+	uint64_t oom_kills; /* processes killed at the memory limit, while the session lives */
+	char reason[160];   /* for a person: how the session ended under it; may be empty */
 	enum ipc_execute_kind kind;
 	bool asynchronous;
 	bool new_session; /* the first execution of a session made after one that was lost */

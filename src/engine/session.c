@@ -6,6 +6,9 @@
 #include "base/clock.h"
 #include "engine/internal.h"
 
+#define FILLS_MEMORY_US 50000 /* an execution that took less has not filled memory */
+#define USAGE_KNOWN_MS 1000   /* how long what was counted is taken as still so */
+
 /* Letters and digits aside, what the wire allows in an identifier
  * (DynamicSessions.json, the pattern of parameter "identifier"). */
 static const char identifier_punctuation[] = "_|}{[]:\";'<>?/.,@#$%^&*()-+=!~` ";
@@ -313,6 +316,23 @@ struct execution *engine_execute(
 	return x;
 }
 
+static void ask_usage(struct worker *w)
+{
+	struct engine *en = w->pool->engine;
+	w->usage_asked_ms = en->now_ms;
+	w->usage_pending++;
+	en->ops->usage(en->ops_ctx, w);
+}
+
+/* What was killed at the memory limit before an execution is not its doing. Nobody waits for the
+ * answer, and it is not asked for at each of many in a row. */
+static void look_before(struct worker *w)
+{
+	if (w->pool->engine->now_ms >= w->usage_asked_ms + USAGE_KNOWN_MS) {
+		ask_usage(w);
+	}
+}
+
 void session_pump(struct session *s)
 {
 	struct execution *x = s->queue;
@@ -324,11 +344,13 @@ void session_pump(struct session *s)
 		return;
 	}
 	struct engine *en = s->pool->engine;
+	look_before(s->worker);
 	x->started_us = clock_mono_us();
 	x->deadline_ms = en->now_ms + x->timeout_ms;
 	execution_move(x, EXECUTION_RUNNING);
 	s->pool->executing_count++;
 	int r = en->ops->execute(en->ops_ctx, s->worker, x);
+	s->worker->end_children = false;
 	execution_drop_code(x);
 	if (r < 0) {
 		engine_on_worker_broken(s->worker, "it does not take its code");
@@ -407,20 +429,56 @@ static enum verdict verdict_of(const struct execution *x, const struct ipc_resul
 	return cut ? VERDICT_OUTPUT_LIMIT : VERDICT_SUCCEEDED;
 }
 
-int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r)
+/* X, which runs in W, ends with V. */
+static void conclude(struct worker *w, struct execution *x, enum verdict v)
 {
-	struct session *s = w->session;
-	struct execution *x = s == NULL ? NULL : session_running(s);
-	if (x == NULL || x->seq != seq) {
-		return -1;
-	}
-	execution_set_value(x, r);
-	finish(s, x, verdict_of(x, r));
+	finish(w->session, x, v);
 	/* The observers may have deleted the session; its worker tells. */
 	if (w->session != NULL) {
 		session_pump(w->session);
 	}
+}
+
+/* True when processes that X started may have been killed at the memory limit, which the session
+ * cannot tell: it takes a while to fill memory. */
+static bool may_have_filled_memory(const struct execution *x, enum verdict v)
+{
+	return v != VERDICT_MEMORY_LIMIT && x->stopping == VERDICT_NONE &&
+	       clock_mono_us() - x->started_us >= FILLS_MEMORY_US;
+}
+
+int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r)
+{
+	struct session *s = w->session;
+	struct execution *x = s == NULL ? NULL : session_running(s);
+	if (x == NULL || x->seq != seq || x->told != VERDICT_NONE) {
+		return -1;
+	}
+	execution_set_value(x, r);
+	enum verdict v = verdict_of(x, r);
+	if (may_have_filled_memory(x, v)) {
+		x->told = v;
+		ask_usage(w);
+	} else {
+		conclude(w, x, v);
+	}
 	return 0;
+}
+
+void engine_on_usage(struct worker *w, uint64_t oom_kills)
+{
+	struct execution *x = w->session == NULL ? NULL : session_running(w->session);
+	uint64_t before = w->oom_kills;
+	w->oom_kills = oom_kills;
+	if (w->usage_pending > 0) {
+		w->usage_pending--;
+	}
+	if (x == NULL || x->told == VERDICT_NONE || w->usage_pending > 0) {
+		return;
+	}
+	x->oom_kills = oom_kills - before;
+	w->end_children = x->oom_kills > 0;
+	conclude(w, x, x->oom_kills > 0 ? VERDICT_MEMORY_LIMIT : x->told);
 }
 
 void engine_on_output(struct worker *w, enum output_kind kind, const char *bytes, size_t len)
@@ -461,6 +519,7 @@ void session_attach(struct session *s, struct worker *w)
 	s->state = SESSION_ACTIVE;
 	s->interrupt_pending = false;
 	s->kill_at_ms = 0;
+	w->usage_asked_ms = s->pool->engine->now_ms; /* it has done nothing yet */
 	touch(s);
 	histogram_add(&s->pool->metrics.create, clock_mono_us() - s->created_us);
 	/* A waiter may answer its caller, who may delete the session: the worker tells. */
@@ -480,7 +539,8 @@ static void finish_running(struct session *s, enum verdict v, const char *reason
 	struct execution *x = session_running(s);
 	if (x != NULL) {
 		set_reason(x, reason);
-		finish(s, x, v);
+		/* With its result there, what became of the session after it changes nothing. */
+		finish(s, x, x->told != VERDICT_NONE && v != VERDICT_MEMORY_LIMIT ? x->told : v);
 	}
 }
 

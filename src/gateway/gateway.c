@@ -55,6 +55,11 @@ static void op_mount(void *ctx, struct worker *w, const char *name)
 	keeper_link_send(ctx, IPC_MOUNT, w->id, &body);
 }
 
+static void op_usage(void *ctx, struct worker *w)
+{
+	keeper_link_send(ctx, IPC_USAGE, w->id, &BUF_INIT(0));
+}
+
 static const struct engine_ops ops = {
     .spawn = op_spawn,
     .kill = op_kill,
@@ -62,6 +67,7 @@ static const struct engine_ops ops = {
     .execute = op_execute,
     .release = op_release,
     .mount = op_mount,
+    .usage = op_usage,
 };
 
 /* --- life ----------------------------------------------------------------------------------------

@@ -113,6 +113,15 @@ static void on_mounted(struct gateway *g, const struct ipc_message *m)
 	}
 }
 
+static void on_used(struct gateway *g, const struct ipc_message *m)
+{
+	struct worker *w = engine_worker_find(g->engine, m->ref);
+	uint64_t oom_kills;
+	if (w != NULL && ipc_u64_decode(&m->body, &oom_kills) == 0) {
+		engine_on_usage(w, oom_kills);
+	}
+}
+
 static void on_message(struct gateway *g, struct ipc_message *m)
 {
 	const char *text = "?";
@@ -142,6 +151,9 @@ static void on_message(struct gateway *g, struct ipc_message *m)
 		break;
 	case IPC_MOUNTED:
 		on_mounted(g, m);
+		break;
+	case IPC_USED:
+		on_used(g, m);
 		break;
 	default:
 		lost_keeper(g, "it sent a message that is not allowed");

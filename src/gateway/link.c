@@ -318,6 +318,7 @@ int link_execute(struct link *l, struct execution *x)
 	    .kind = (uint8_t)x->kind,
 	    .empty_namespace = x->empty_namespace,
 	    .values = x->values,
+	    .end_children = l->worker->end_children,
 	    .code = {buf_str(&x->code), x->code.len},
 	    .standard_input = {buf_str(&x->standard_input), x->standard_input.len},
 	    .packages = {buf_str(&packages), packages.len},

@@ -267,6 +267,20 @@ int ipc_u32_decode(const struct buf *body, uint32_t *value)
 	return reader_end(&r);
 }
 
+int ipc_u64_encode(uint64_t value, struct buf *out)
+{
+	struct writer w = {out, 0};
+	put_u64(&w, value);
+	return w.result;
+}
+
+int ipc_u64_decode(const struct buf *body, uint64_t *value)
+{
+	struct reader r = reader_of(body);
+	*value = get_u64(&r);
+	return reader_end(&r);
+}
+
 int ipc_text_encode(const char *text, struct buf *out)
 {
 	struct writer w = {out, 0};
@@ -323,6 +337,7 @@ int ipc_execute_encode(const struct ipc_execute *x, struct buf *out)
 	put_u8(&w, x->kind);
 	put_u8(&w, x->empty_namespace);
 	put_u8(&w, x->values);
+	put_u8(&w, x->end_children);
 	put_bytes(&w, x->code.data, x->code.len);
 	put_bytes(&w, x->standard_input.data, x->standard_input.len);
 	put_bytes(&w, x->packages.data, x->packages.len);
@@ -335,6 +350,7 @@ int ipc_execute_decode(const struct buf *body, struct ipc_execute *x)
 	x->kind = get_enum(&r, IPC_EXECUTE_ARGV);
 	x->empty_namespace = get_enum(&r, 1);
 	x->values = get_enum(&r, 1);
+	x->end_children = get_enum(&r, 1);
 	x->code = get_bytes(&r);
 	x->standard_input = get_bytes(&r);
 	x->packages = get_bytes(&r);

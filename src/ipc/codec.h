@@ -67,6 +67,10 @@ int ipc_keeper_ready_decode(const struct buf *body, struct ipc_keeper_ready *x);
 int ipc_u32_encode(uint32_t value, struct buf *out);
 int ipc_u32_decode(const struct buf *body, uint32_t *value);
 
+/* USED. */
+int ipc_u64_encode(uint64_t value, struct buf *out);
+int ipc_u64_decode(const struct buf *body, uint64_t *value);
+
 /* KEEPER_FAILED, SPAWN_FAILED, WALLS_FAILED, MOUNT. */
 int ipc_text_encode(const char *text, struct buf *out);
 int ipc_text_decode(const struct buf *body, const char **text);
@@ -99,6 +103,7 @@ struct ipc_execute {
 	uint8_t kind;            /* enum ipc_execute_kind */
 	uint8_t empty_namespace; /* 0 or 1: run without the session's variables */
 	uint8_t values;          /* 0 or 1: ipc_result.json is wanted for every kind of value */
+	uint8_t end_children;    /* 0 or 1: end what earlier code has left running, first */
 	struct ipc_bytes code;
 	struct ipc_bytes standard_input;
 	/* Names of the directories of packages the session may use, each ended by a line feed. */

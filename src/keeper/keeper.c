@@ -187,6 +187,17 @@ static int mount_packages(struct keeper *k, uint64_t id, struct child *c, const 
 	return r < 0 ? r : tell(k, IPC_MOUNTED, id, &body);
 }
 
+static int tell_usage(struct keeper *k, uint64_t id, struct child *c)
+{
+	struct sandbox_usage usage = {0};
+	if (c != NULL) {
+		sandbox_child_usage(k->sb, &c->walls, &usage);
+	}
+	cleanup(buf_fini) struct buf body = BUF_INIT(64);
+	int r = ipc_u64_encode(usage.oom_kills, &body);
+	return r < 0 ? r : tell(k, IPC_USED, id, &body);
+}
+
 /* A session that has ended in the meantime is told of by ENDED, so a signal that finds nobody is no
  * failure. */
 static int handle(struct keeper *k, const struct ipc_message *m, struct err *e)
@@ -216,6 +227,8 @@ static int handle(struct keeper *k, const struct ipc_message *m, struct err *e)
 			break;
 		}
 		return mount_packages(k, m->ref, c, name);
+	case IPC_USAGE:
+		return tell_usage(k, m->ref, c);
 	default:
 		break;
 	}

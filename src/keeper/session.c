@@ -169,6 +169,14 @@ static bool is_cancelled(uint64_t seq)
 	return found;
 }
 
+/* As the first process of its namespace the session reaches all of them, and not itself. */
+static void end_children(void)
+{
+	if (getpid() == 1) {
+		(void)kill(-1, SIGKILL);
+	}
+}
+
 static int execute(const struct ipc_message *m)
 {
 	struct ipc_execute x;
@@ -179,6 +187,10 @@ static int execute(const struct ipc_message *m)
 	repair_standard_fds();
 	struct python_result result = {.result.status = IPC_STATUS_INTERRUPTED};
 	uint64_t start_us = clock_mono_us();
+	if (x.end_children != 0) {
+		end_children();
+		python_between_cells();
+	}
 	if (!is_cancelled(m->ref)) {
 		host_begin();
 		python_execute(&x, &result);
@@ -186,10 +198,9 @@ static int execute(const struct ipc_message *m)
 	}
 	(void)fflush(NULL); /* what C libraries printed */
 	result.result.duration_us = clock_mono_us() - start_us;
-	/* At the process limit nothing could be started any more: what fills it is ended. As the
-	 * first process of its namespace the session reaches all of them, and not itself. */
-	if (result.result.limit == IPC_LIMIT_PROCESSES && getpid() == 1) {
-		(void)kill(-1, SIGKILL);
+	/* At the process limit nothing could be started any more: what fills it is ended. */
+	if (result.result.limit == IPC_LIMIT_PROCESSES) {
+		end_children();
 	}
 	int r = answer(m->ref, &result.result);
 	python_result_fini(&result);

@@ -30,6 +30,7 @@ struct world {
 	struct worker *mounting; /* of the last one asked for */
 	char mounts[MOUNTS_KEPT][ENGINE_PACKAGES_NAME_BYTES];
 	unsigned mount_count;
+	int usage_asked;
 };
 
 static void op_spawn(void *ctx, struct worker *w)
@@ -73,8 +74,14 @@ static void op_mount(void *ctx, struct worker *w, const char *name)
 	    "%s", name);
 }
 
+static void op_usage(void *ctx, struct worker *w)
+{
+	(void)w;
+	((struct world *)ctx)->usage_asked++;
+}
+
 static const struct engine_ops ops = {
-    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount};
+    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount, op_usage};
 
 static int setup(void **state)
 {
@@ -566,6 +573,79 @@ static void final_states_are_final(void **state)
 	assert_string_equal(execution_state_name(EXECUTION_CANCELED), "Canceled");
 }
 
+/* As if it had run for a tenth of a second. */
+static void run_long(struct execution *x)
+{
+	x->started_us -= 100000;
+}
+
+static void children_killed_at_the_memory_limit_are_its_verdict(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct execution *x = run(world, s, "quick");
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(x->verdict, VERDICT_SUCCEEDED);
+	assert_int_equal(world->usage_asked, 0);
+	execution_unref(x);
+	x = run(world, s, "slow");
+	run_long(x);
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(x->state, EXECUTION_RUNNING);
+	assert_int_equal(world->usage_asked, 1);
+	/* A second result meanwhile is one that nobody waits for. */
+	struct ipc_result r = {.status = IPC_STATUS_OK};
+	assert_int_equal(engine_on_result(s->worker, x->seq, &r), -1);
+	engine_on_usage(s->worker, 2);
+	assert_int_equal(x->verdict, VERDICT_MEMORY_LIMIT);
+	assert_int_equal(x->state, EXECUTION_FAILED);
+	assert_int_equal(x->oom_kills, 2);
+	execution_unref(x);
+	/* What has been counted is not counted again, whatever the result. */
+	x = run(world, s, "slow too");
+	run_long(x);
+	answer(world, IPC_STATUS_EXCEPTION);
+	engine_on_usage(s->worker, 2);
+	assert_int_equal(x->verdict, VERDICT_EXCEPTION);
+	execution_unref(x);
+}
+
+static void what_was_killed_between_executions_is_nobodys(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	execution_unref(run(world, s, "leaves something running"));
+	answer(world, IPC_STATUS_OK);
+	engine_set_now(world->engine, 1000000 + 5000);
+	struct execution *x = run(world, s, "much later");
+	assert_int_equal(world->usage_asked, 1);
+	run_long(x);
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(world->usage_asked, 2);
+	engine_on_usage(s->worker, 3); /* as it was before */
+	assert_int_equal(x->state, EXECUTION_RUNNING);
+	engine_on_usage(s->worker, 3);
+	assert_int_equal(x->verdict, VERDICT_SUCCEEDED);
+	execution_unref(x);
+}
+
+static void a_result_counts_though_its_worker_ends(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct worker *w = s->worker;
+	struct execution *x = run(world, s, "slow");
+	run_long(x);
+	answer(world, IPC_STATUS_OK);
+	engine_on_worker_broken(w, "test");
+	all_ended(world, &(struct worker_end){.wait_status = 9});
+	assert_int_equal(x->verdict, VERDICT_SUCCEEDED);
+	execution_unref(x);
+}
+
 #define PACKAGES_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define PACKAGES_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 
@@ -770,6 +850,9 @@ int main(void)
 	    TEST(deleting_ends_everything_at_once),
 	    TEST(draining_takes_no_new_work),
 	    TEST(final_states_are_final),
+	    TEST(children_killed_at_the_memory_limit_are_its_verdict),
+	    TEST(what_was_killed_between_executions_is_nobodys),
+	    TEST(a_result_counts_though_its_worker_ends),
 	    TEST(an_execution_waits_for_its_packages),
 	    TEST(packages_that_cannot_be_mounted_stop_nothing),
 	    TEST(who_waits_for_packages_is_told_once),

@@ -104,8 +104,14 @@ static void op_mount(void *ctx, struct worker *w, const char *name)
 	engine_on_mounted(w, name, NULL);
 }
 
+static void op_usage(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	engine_on_usage(w, 0);
+}
+
 static const struct engine_ops ops = {
-    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount};
+    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount, op_usage};
 
 static void add_displays(struct fake_world *w, struct worker *worker, uint64_t seq)
 {
