@@ -54,11 +54,11 @@ void fstore_index_release(struct fstore_index *x)
  */
 
 /* Python writes NaN, Infinity and lone halves of surrogate pairs, which are not JSON: they become
- * null and U+FFFD, in place, so that one of them does not cost the whole index. */
+ * 0 and U+FFFD, in place, so that one of them does not cost the whole index. */
 static void blank_word(char *at, size_t len)
 {
 	memset(at, ' ', len);
-	memcpy(at, len < 4 ? "0" : "null", len < 4 ? 1 : 4);
+	*at = '0';
 }
 
 static bool is_half(const char *at, const char *end, char low, char high)
