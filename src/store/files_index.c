@@ -53,60 +53,72 @@ void fstore_index_release(struct fstore_index *x)
 /* --- reading ------------------------------------------------------------------------------------
  */
 
-/* Python writes NaN, Infinity and lone halves of surrogate pairs, which are not JSON: they become
- * null and U+FFFD, in place, so that one of them does not cost the whole index. */
-static void blank_word(char *at, size_t len)
-{
-	memset(at, ' ', len);
-	memcpy(at, len < 4 ? "0" : "null", len < 4 ? 1 : 4);
-}
-
 static bool is_half(const char *at, const char *end, char low, char high)
 {
+	/* Digits are the same with 0x20, which is set in them. */
 	return end - at >= 6 && at[0] == '\\' && at[1] == 'u' && (at[2] | 0x20) == 'd' &&
 	       (at[3] | 0x20) >= low && (at[3] | 0x20) <= high;
 }
 
-/* At a backslash within a string: how many bytes it and what it stands for have. */
-static size_t mend_escape(char *at, const char *end)
+/* At a backslash within a string: adds what it stands for, and says how many bytes it has. */
+static size_t mend_escape(const char *at, const char *end, struct buf *out)
 {
-	/* Digits are the same with 0x20, which is set in them. */
 	bool first = is_half(at, end, '8', '9') || is_half(at, end, 'a', 'b');
+	size_t n = end - at < 2 ? 1 : 2;
 	if (first && is_half(at + 6, end, 'c', 'f')) {
-		return 12;
+		n = 12;
+	} else if (first || is_half(at, end, 'c', 'f')) {
+		(void)buf_add_str(out, "\\ufffd");
+		return 6;
 	}
-	if (first || is_half(at, end, 'c', 'f')) {
-		memcpy(at + 2, "fffd", 4);
-	}
-	return 2;
+	(void)buf_add(out, at, n);
+	return n;
 }
 
-static void mend(char *text, size_t len)
+/* Outside of strings: as mend_escape, over one byte or a word. */
+static size_t mend_word(const char *at, const char *end, struct buf *out)
 {
 	static const char *const words[] = {"-Infinity", "Infinity", "NaN"};
-	const char *end = text + len;
+	for (size_t i = 0; i < array_len(words); i++) {
+		size_t n = strlen(words[i]);
+		if ((size_t)(end - at) >= n && memcmp(at, words[i], n) == 0) {
+			(void)buf_add_str(out, "null");
+			return n;
+		}
+	}
+	(void)buf_add_char(out, *at);
+	return 1;
+}
+
+/* Python writes NaN, Infinity and lone halves of surrogate pairs, which are not JSON: they become
+ * null and U+FFFD, so that one of them does not cost the whole index. Where OUT has no room for
+ * all, it is no JSON either. */
+static void mend(const struct buf *text, struct buf *out)
+{
+	const char *at = buf_str(text);
+	const char *end = at + text->len;
 	bool quoted = false;
-	for (char *at = text; at < end; at++) {
+	while (at < end) {
 		if (quoted && *at == '\\') {
-			at += mend_escape(at, end) - 1;
+			at += mend_escape(at, end, out);
 			continue;
 		}
 		quoted = *at == '"' ? !quoted : quoted;
-		for (size_t i = 0; !quoted && i < array_len(words); i++) {
-			size_t n = strlen(words[i]);
-			if ((size_t)(end - at) >= n && memcmp(at, words[i], n) == 0) {
-				blank_word(at, n);
-			}
+		if (quoted || *at == '"') {
+			(void)buf_add_char(out, *at++);
+		} else {
+			at += mend_word(at, end, out);
 		}
 	}
 }
 
-static json_t *parse(struct buf *text)
+static json_t *parse(const struct buf *text)
 {
 	json_t *entries = json_loadb(buf_str(text), text->len, JSON_ALLOW_NUL, NULL);
 	if (entries == NULL && text->len > 0) {
-		mend(text->data, text->len);
-		entries = json_loadb(text->data, text->len, JSON_ALLOW_NUL, NULL);
+		cleanup(buf_fini) struct buf mended = BUF_INIT(FSTORE_INDEX_MAX_BYTES);
+		mend(text, &mended);
+		entries = json_loadb(buf_str(&mended), mended.len, JSON_ALLOW_NUL, NULL);
 	}
 	if (!json_is_object(entries)) {
 		json_decref(entries);

@@ -269,7 +269,8 @@ void fstore_space_release(struct fstore_space *sp);
 int fstore_space_dir(struct fstore_space *sp, enum fstore_part part, bool make);
 /* The same for a job: the caller's own descriptor, or -errno. */
 int fstore_space_dup(struct fstore_space *sp, enum fstore_part part, bool make);
-int fstore_artifacts_path(const struct store *st, const struct store_space *space, struct buf *out);
+int fstore_artifacts_path(
+    const struct store *base, const struct store_space *space, struct buf *out);
 
 /* --- the table's functions ----------------------------------------------------------------------
  */
@@ -302,14 +303,14 @@ struct store_writer *fstore_artifact_write(struct store *st, const struct store_
     const char *name, const json_t *info, uint64_t size, store_get_fn done, void *ctx);
 bool fstore_writer_add(struct store_writer *w, const char *bytes, size_t len);
 void fstore_writer_on_room(struct store_writer *w, void (*room)(void *ctx));
-void fstore_writer_abort(struct store_writer *w);
+void fstore_writer_abort(struct store_writer *base);
 
 struct store_reader *fstore_artifact_read(struct store *st, const struct store_space *space,
     const char *name, store_get_fn opened, void *ctx);
-ssize_t fstore_reader_read(struct store_reader *r, char *out, size_t max);
+ssize_t fstore_reader_read(struct store_reader *base, char *out, size_t max);
 void fstore_reader_on_more(struct store_reader *r, void (*more)(void *ctx));
-void fstore_reader_close(struct store_reader *r);
+void fstore_reader_close(struct store_reader *base);
 
-void fstore_cancel(struct store_request *r);
+void fstore_cancel(struct store_request *base);
 
 #endif

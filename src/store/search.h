@@ -47,7 +47,7 @@ struct search *search_new(void);
 void search_free(struct search *s);
 
 /* Puts a document in the place of the one of its name. 0 or -ENOMEM, and then there is none. */
-int search_put(struct search *s, const struct search_document *d);
+int search_put(struct search *s, const struct search_document *given);
 /* Whether there was one. */
 bool search_remove(struct search *s, const char *name);
 size_t search_count(const struct search *s);

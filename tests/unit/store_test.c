@@ -351,6 +351,7 @@ static void hostile_index(void **state)
 	assert_string_equal(member(ok, "type"), "bytes");
 	assert_string_equal(member(ok, "created_at"), "");
 	const json_t *y = json_object_get(json_object_get(ok, "metadata"), "y");
+	assert_true(json_is_null(json_array_get(y, 0)));
 	assert_string_equal(json_string_value(json_array_get(y, 1)), "NaN");
 	suite_drop(all);
 	/* Others' entries, odd as they are, survive a change. */
