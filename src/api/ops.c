@@ -186,8 +186,7 @@ static void add_host_calls(struct buf *b, const struct engine *en)
 					continue;
 				}
 				add_name(b, name, "", &en->pools[i]);
-				(void)buf_addf(b,
-				    ",method=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
+				(void)buf_addf(b, ",method=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
 				    metrics_host_methods[m], host_outcome_name(o), count);
 			}
 		}

@@ -34,8 +34,8 @@ struct pending {
 	struct link *link;
 	enum step step;
 	bool ok;
-	bool full;	 /* no more HOST_PUT until it is resumed */
-	bool dry;	 /* SOURCE had nothing; until it is resumed */
+	bool full; /* no more HOST_PUT until it is resumed */
+	bool dry;  /* SOURCE had nothing; until it is resumed */
 	struct buf reply;
 	struct host_source *source;
 	uint64_t begun_us;
@@ -393,7 +393,8 @@ static void on_put(struct link *l, const struct ipc_message *m)
 	p->call.put_left -= m->body.len;
 	bool more = g->host_calls->put(g->host_calls_ctx, &p->call, m->body.data, m->body.len);
 	p = find(l, m->ref);
-	if (!more && p != NULL && link_is_executing(l) && p->step == STEP_ASKED && p->call.put_left > 0) {
+	if (!more && p != NULL && link_is_executing(l) && p->step == STEP_ASKED &&
+	    p->call.put_left > 0) {
 		set_full(p, true);
 		if (l->worker->session->queue->stopping != VERDICT_NONE) {
 			host_calls_interrupt(l);

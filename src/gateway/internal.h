@@ -54,7 +54,7 @@ struct link {
 	bool err_paused;
 	struct ipc_outbox outbox;
 	struct ipc_message *partial;
-	size_t partial_bytes; /* its part of gateway.partial_bytes */
+	size_t partial_bytes;     /* its part of gateway.partial_bytes */
 	struct host_calls *calls; /* of the running execution; NULL until its first */
 	bool send_failed;         /* found out in a place where it may not be ended */
 	char failure[512];        /* why its walls did not stand */

@@ -249,8 +249,8 @@ static void receive(struct link *l)
 	if (r < 0) {
 		(void)uv_poll_stop(&l->control_poll);
 		link_broken(l, r == -ECONNRESET ? "it closed its control socket"
-			  : r == -ENOMEM   ? "it sends more than the gateway can hold"
-					   : "malformed packet");
+			       : r == -ENOMEM   ? "it sends more than the gateway can hold"
+						: "malformed packet");
 	}
 }
 

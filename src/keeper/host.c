@@ -157,8 +157,8 @@ static int on_reply(struct entry *e, struct ipc_message *m)
 
 static struct host_chunk *add_chunk(struct entry *e)
 {
-	struct host_chunk *c = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct host_chunk *c = mmap(
+	    NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (c == MAP_FAILED) {
 		return NULL;
 	}
@@ -297,8 +297,8 @@ int host_poll(void)
 	int r = 0;
 	(void)pthread_mutex_lock(&host.lock);
 	struct pollfd fd = {.fd = host.control, .events = POLLIN};
-	for (int i = 0; i < POLL_PACKETS && r >= 0 && host.running && !host.reading &&
-			poll(&fd, 1, 0) > 0;
+	for (int i = 0;
+	     i < POLL_PACKETS && r >= 0 && host.running && !host.reading && poll(&fd, 1, 0) > 0;
 	     i++) {
 		r = lead(0);
 	}

@@ -7,8 +7,9 @@
  * is there or the leader has left. Between executions only the session's main loop reads.
  *
  * Invariants: whole messages never mix, whoever sends; nothing of a call is sent before host_begin
- * or after host_end, and no thread reads the socket after host_end; at most IPC_HOST_CALLS_MAX calls
- * are open, and with the execution all of them end; a process that the session forked cannot call.
+ * or after host_end, and no thread reads the socket after host_end; at most IPC_HOST_CALLS_MAX
+ * calls are open, and with the execution all of them end; a process that the session forked cannot
+ * call.
  *
  * Numbers of calls only grow, so an answer that comes too late finds nobody and is dropped.
  *

@@ -491,9 +491,9 @@ void python_execute(const struct ipc_execute *x, struct python_result *out)
 		    x->code.data, (Py_ssize_t)x->code.len, "replace");
 		PyObject *empty = x->empty_namespace ? Py_True : Py_False;
 		PyObject *values = x->values ? Py_True : Py_False;
-		answer = code == NULL ? NULL
-				      : PyObject_CallFunctionObjArgs(
-						run_cell, code, empty, values, NULL);
+		answer = code == NULL
+			     ? NULL
+			     : PyObject_CallFunctionObjArgs(run_cell, code, empty, values, NULL);
 		Py_XDECREF(code);
 		take_cell(answer, out);
 	} else {

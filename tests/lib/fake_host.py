@@ -4,9 +4,12 @@ is displayed, and answers host calls from functions of the test instead of a ser
 import errno
 import json
 import os
+import pathlib
+import sys
 import threading
 import types
 
+PRELUDE = pathlib.Path(__file__).resolve().parents[2] / "src/keeper/prelude"
 CALLS_MAX = 64
 
 
@@ -127,3 +130,21 @@ class Host(types.ModuleType):
         with self.changed:
             self.answers.clear()
             self.changed.notify_all()
+
+
+def load_prelude():
+    """Loads the prelude into this process, with a __main__ of its own: (package, host)."""
+    host = Host()
+    sys.modules["_carrel_host"] = host
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    sources = []
+    for file in sorted(PRELUDE.glob("*.py")):
+        if file.stem != "loader":
+            name = "_carrel" if file.stem == "__init__" else "_carrel." + file.stem
+            sources.append((name, file.read_text()))
+    namespace = {"__name__": "_carrel_loader"}
+    loader = (PRELUDE / "loader.py").read_text()
+    exec(compile(loader, "<_carrel_loader>", "exec"), namespace)
+    namespace["install"](sources)
+    import _carrel
+    return _carrel, host

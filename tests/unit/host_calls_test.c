@@ -40,8 +40,8 @@ struct world {
 	struct host_call *kept[KEPT_MAX]; /* calls of "skills.list", which are not answered */
 	unsigned kept_count;
 	struct host_call *putting; /* after it said no */
-	bool stall; /* never takes more */
-	struct source *dry; /* after it said "nothing now" */
+	bool stall;                /* never takes more */
+	struct source *dry;        /* after it said "nothing now" */
 	uv_idle_t idle;
 };
 
@@ -142,7 +142,8 @@ static void begin(void *ctx, struct host_call *c)
 	if (strcmp(c->method, "artifacts.exists") == 0) {
 		reply(c, true, holds(c, "yes") ? "true" : "false");
 	} else if (strcmp(c->method, "artifacts.delete") == 0) {
-		reply(c, false, "{\"error\": \"StorageError\", \"message\": \"the store is down\"}");
+		reply(
+		    c, false, "{\"error\": \"StorageError\", \"message\": \"the store is down\"}");
 	} else if (strcmp(c->method, "artifacts.list") == 0) {
 		reply_large(c, HOST_CALL_MAX_BYTES + (holds(c, "{}") ? 1 : 0));
 	} else if (strcmp(c->method, "artifacts.path") == 0) {
@@ -151,7 +152,8 @@ static void begin(void *ctx, struct host_call *c)
 		begin_load(w, c);
 	} else if (strcmp(c->method, "artifacts.save") == 0) {
 		if (holds(c, "refused")) {
-			reply(c, false, "{\"error\": \"ValueError\", \"message\": \"no such name\"}");
+			reply(
+			    c, false, "{\"error\": \"ValueError\", \"message\": \"no such name\"}");
 			return;
 		}
 		c->put_left = size_of(c);
@@ -228,18 +230,18 @@ static void on_watch(uv_timer_t *timer)
 }
 
 /* Runs the loop until CONDITION holds. */
-#define until(w, condition)                                                       \
-	do {                                                                      \
-		uint64_t end_ms_ = clock_mono_ms() + WAIT_MS;                     \
-		while (!(condition) && (w)->failure[0] == '\0') {                 \
-			if (clock_mono_ms() > end_ms_) {                          \
-				fail_msg("in time: %s", #condition);              \
-			}                                                         \
-			(void)uv_run(&(w)->loop, UV_RUN_ONCE);                    \
-		}                                                                 \
-		if ((w)->failure[0] != '\0') {                                    \
-			fail_msg("%s", (w)->failure);                             \
-		}                                                                 \
+#define until(w, condition)                                          \
+	do {                                                         \
+		uint64_t end_ms_ = clock_mono_ms() + WAIT_MS;        \
+		while (!(condition) && (w)->failure[0] == '\0') {    \
+			if (clock_mono_ms() > end_ms_) {             \
+				fail_msg("in time: %s", #condition); \
+			}                                            \
+			(void)uv_run(&(w)->loop, UV_RUN_ONCE);       \
+		}                                                    \
+		if ((w)->failure[0] != '\0') {                       \
+			fail_msg("%s", (w)->failure);                \
+		}                                                    \
 	} while (0)
 
 /* The keeper stands beside the tests' directory. */
@@ -273,8 +275,11 @@ static int setup(void **state)
 	    .cooldown_ms = 60000,
 	    .execution_time_ms = 10000,
 	    .output_max_bytes = 1 << 20,
-	    .limits = {.memory_bytes = 1ULL << 30, .file_space_bytes = 16 << 20,
-		.cpu_millis = 1000, .pids = 64, .open_files = 256},
+	    .limits = {.memory_bytes = 1ULL << 30,
+		.file_space_bytes = 16 << 20,
+		.cpu_millis = 1000,
+		.pids = 64,
+		.open_files = 256},
 	};
 	c->engine = (struct engine_config){
 	    .pools = {pool}, .pool_count = 1, .grace_ms = 1000, .finished_keep_ms = 60000};
@@ -361,8 +366,7 @@ static void answers_and_errors(void **state)
 	    "try:\n    artifacts.delete('x')\nexcept StorageError as e:\n    found = str(e)\nfound",
 	    "\"the store is down\"");
 	check(w, "len(artifacts.path)", "8388606");
-	check(w,
-	    "try:\n    artifacts.list()\nexcept RuntimeError as e:\n    found = str(e)\nfound",
+	check(w, "try:\n    artifacts.list()\nexcept RuntimeError as e:\n    found = str(e)\nfound",
 	    "\"the answer is larger than 8 MiB\"");
 	check(w, "sum(artifacts.exists('yes') for i in range(2000))", "2000");
 }
@@ -485,10 +489,10 @@ static void calls_end_with_their_execution(void **state)
 	check(w, "t.join(5); late", "[\"the cell that this call belongs to has ended\"]");
 	/* Awaitables that nobody awaited. */
 	check(w,
-	    "import asyncio\nawait asyncio.sleep(0)\na = skills.list()\nb = artifacts.exists('yes')\n1",
+	    "import asyncio\nawait asyncio.sleep(0)\na = skills.list()\nb = "
+	    "artifacts.exists('yes')\n1",
 	    "1");
-	check(w,
-	    "try:\n    await a\nexcept RuntimeError as e:\n    f = str(e)\nf",
+	check(w, "try:\n    await a\nexcept RuntimeError as e:\n    f = str(e)\nf",
 	    "\"the cell that this call belongs to has ended\"");
 }
 
@@ -520,13 +524,13 @@ static void a_fork_cannot_call(void **state)
 }
 
 /* Speaks for the session, past the prelude. */
-#define FORGE                                                                                       \
-	"import os, socket, struct, time\n"                                                         \
-	"control = socket.socket(fileno=os.dup(1000))\n"                                            \
-	"def text(b): return struct.pack('I', len(b) + 1) + b + b'\\0'\n"                           \
-	"def send(kind, ref, body=b'', flags=0):\n"                                                 \
-	"    control.send(struct.pack('IIQ', kind, flags, ref) + body)\n"                           \
-	"def call(ref, method=b'skills.list', args=b'{}'):\n"                                       \
+#define FORGE                                                             \
+	"import os, socket, struct, time\n"                               \
+	"control = socket.socket(fileno=os.dup(1000))\n"                  \
+	"def text(b): return struct.pack('I', len(b) + 1) + b + b'\\0'\n" \
+	"def send(kind, ref, body=b'', flags=0):\n"                       \
+	"    control.send(struct.pack('IIQ', kind, flags, ref) + body)\n" \
+	"def call(ref, method=b'skills.list', args=b'{}'):\n"             \
 	"    send(53, ref, text(method) + text(args))\n"
 
 static void check_killed(struct world *w, const char *code)
@@ -595,7 +599,8 @@ static void answers_that_nobody_reads(void **state)
 static void calls_are_counted(void **state)
 {
 	struct world *w = *state;
-	check(w, FORGE "call(1, b'made.up'); call(2, b'artifacts.exists')\ntime.sleep(0.2)\n1", "1");
+	check(
+	    w, FORGE "call(1, b'made.up'); call(2, b'artifacts.exists')\ntime.sleep(0.2)\n1", "1");
 	const struct pool_metrics *m = &engine_pool(gateway_engine(w->gateway), NULL)->metrics;
 	assert_int_equal(m->host_calls[METRICS_HOST_METHODS - 1][HOST_OUTCOME_CANCELED], 1);
 	assert_int_equal(m->host_call.count, 2);

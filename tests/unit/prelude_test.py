@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import types
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -28,32 +27,11 @@ import fake_host  # noqa: E402
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[_name] = "1"
 
-PRELUDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/keeper/prelude")
 LIBRARIES = ["numpy", "pandas", "matplotlib", "scipy", "sklearn", "IPython"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 Answer = collections.namedtuple(
     "Answer", "status kind json text name value traceback limit exit_code displays out err")
-
-
-def load_prelude():
-    """Loads the prelude into this process, with a __main__ of its own."""
-    host = fake_host.Host()
-    sys.modules["_carrel_host"] = host
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    sources = []
-    for file in sorted(os.listdir(PRELUDE)):
-        name, extension = os.path.splitext(file)
-        if extension == ".py" and name != "loader":
-            with open(os.path.join(PRELUDE, file)) as source:
-                full = "_carrel" if name == "__init__" else "_carrel." + name
-                sources.append((full, source.read()))
-    with open(os.path.join(PRELUDE, "loader.py")) as source:
-        namespace = {"__name__": "_carrel_loader"}
-        exec(compile(source.read(), "<_carrel_loader>", "exec"), namespace)
-    namespace["install"](sources)
-    import _carrel
-    return _carrel, host
 
 
 class Session:
@@ -167,7 +145,7 @@ def setUpModule():
     os.environ["HOME"] = Image.home = tempfile.mkdtemp()
     Image.descriptors = descriptors()
     start = time.perf_counter()
-    carrel, _ = load_prelude()
+    carrel, _ = fake_host.load_prelude()
     Image.import_ms = (time.perf_counter() - start) * 1e3
     Image.heavy = [name for name in ("IPython", "numpy", "asyncio", "subprocess", "matplotlib")
                    if name in sys.modules]
