@@ -230,8 +230,7 @@ static void add_histograms(struct buf *b, const struct engine *en)
 	}
 }
 
-static void add_codemode_count(
-    void *ctx, const char *method, const char *outcome, uint64_t count)
+static void add_codemode_count(void *ctx, const char *method, const char *outcome, uint64_t count)
 {
 	if (count > 0) {
 		(void)buf_addf(ctx,

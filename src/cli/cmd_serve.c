@@ -130,8 +130,8 @@ static int prepare_dir(
 static int prepare_dirs(struct server *s, struct err *e)
 {
 	const struct store_config *st = &s->config.code_mode.store;
-	const char *const dirs[] = {st->dir, st->skills_dir, st->artifacts_dir, st->deps_dir,
-	    st->workspaces_dir};
+	const char *const dirs[] = {
+	    st->dir, st->skills_dir, st->artifacts_dir, st->deps_dir, st->workspaces_dir};
 	if (prepare_dir(s, s->config.data_dir, "the data directory", true, e) < 0) {
 		return -1;
 	}
@@ -452,8 +452,7 @@ static int start(struct server *s, struct err *e)
 	}
 	raise_descriptor_limit();
 	if (prepare_dirs(s, e) < 0 || prepare_packages_dir(s, e) < 0 || make_auth(s, e) < 0 ||
-	    make_dialects(s, e) < 0 ||
-	    make_http(s, e) < 0 || make_gateway(s, e) < 0) {
+	    make_dialects(s, e) < 0 || make_http(s, e) < 0 || make_gateway(s, e) < 0) {
 		return -1;
 	}
 	watch_signals(s);

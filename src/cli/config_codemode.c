@@ -178,11 +178,11 @@ static int read_secret(struct config *c, const char *name, const json_t *map, st
 		return -1;
 	}
 	if ((file == NULL) == (variable == NULL)) {
-		return config_bad(e, (struct config_place){buf_str(&prefix), "file"},
-		    "give either file or env");
+		return config_bad(
+		    e, (struct config_place){buf_str(&prefix), "file"}, "give either file or env");
 	}
-	const char *text =
-	    file != NULL ? read_secret_file(c, file, e) : keep(c, "%s", env(variable) ?: "");
+	const char *text = file != NULL ? read_secret_file(c, file, e)
+					: keep(c, "%s", env(variable) ?: "");
 	if (text == NULL) {
 		return -1;
 	}
@@ -292,11 +292,11 @@ static int read_installer(struct config *c, const json_t *map, struct err *e)
 			    c->code_mode.installer, names[i], json_string(text));
 		}
 	}
-	const char *installer =
-	    json_string_value(json_object_get(c->code_mode.installer, "installer"));
+	const char *installer = json_string_value(
+	    json_object_get(c->code_mode.installer, "installer"));
 	if (installer != NULL && strcmp(installer, "pip") != 0 && strcmp(installer, "uv") != 0) {
-		return config_bad(e, (struct config_place){"code_mode.deps.", "installer"},
-		    "must be pip or uv");
+		return config_bad(
+		    e, (struct config_place){"code_mode.deps.", "installer"}, "must be pip or uv");
 	}
 	bool build = false;
 	uint32_t timeout_ms = 120000;
@@ -430,8 +430,7 @@ static void redis_environment(struct config *c)
 	bool plain = env("REDIS_URL") != NULL && s->prefix == NULL;
 	over(&s->redis_url, "REDIS_URL");
 	if (env("REDIS_URL") != NULL) {
-		(void)json_array_append_new(
-		    c->code_mode.wiped_variables, json_string("REDIS_URL"));
+		(void)json_array_append_new(c->code_mode.wiped_variables, json_string("REDIS_URL"));
 		s->redis_url = keep(c, "%s", s->redis_url);
 	}
 	if (plain) {
@@ -477,8 +476,8 @@ int config_code_mode_environment(struct config *c, struct err *e)
 	struct config_code_mode *m = &c->code_mode;
 	const char *allow = env("ALLOW_RUNTIME_DEPS");
 	if (allow != NULL) {
-		m->allow_runtime_deps = strcasecmp(allow, "true") == 0 ||
-					strcmp(allow, "1") == 0 || strcasecmp(allow, "yes") == 0;
+		m->allow_runtime_deps = strcasecmp(allow, "true") == 0 || strcmp(allow, "1") == 0 ||
+					strcasecmp(allow, "yes") == 0;
 	}
 	const char *packages = env("CONTAINER_DEPS");
 	if (packages != NULL) {
@@ -488,8 +487,8 @@ int config_code_mode_environment(struct config *c, struct err *e)
 	redis_environment(c);
 	const char *backend = env("ARTIFACT_BACKEND");
 	if (backend != NULL && strcmp(backend, "file") != 0 && strcmp(backend, "redis") != 0) {
-		return err_set(e, ERR_INVALID, "ARTIFACT_BACKEND must be file or redis, not '%s'",
-		    backend);
+		return err_set(
+		    e, ERR_INVALID, "ARTIFACT_BACKEND must be file or redis, not '%s'", backend);
 	}
 	return 0;
 }

@@ -326,8 +326,8 @@ static void begin(struct method_call *c, const char *method, const struct store_
 		/* Never cut: a shorter name is another's space. */
 		call_fail(c, "ValueError", "The name of the workspace is too long");
 	} else if (c->codemode->call_count > CODEMODE_CALLS_MAX) {
-		call_fail(c, "TooManyCalls", "The server answers %d calls already",
-		    CODEMODE_CALLS_MAX);
+		call_fail(
+		    c, "TooManyCalls", "The server answers %d calls already", CODEMODE_CALLS_MAX);
 	} else if (arguments_check(c->method, c->arguments, &error, &e) < 0) {
 		call_fail(c, error, "%s", e.text);
 	} else {
@@ -351,8 +351,8 @@ struct method_call *call_begin(struct codemode *m, const struct store_space *spa
 					 : json_object();
 	c->system = system;
 	c->session = session;
-	c->data_dir_fd =
-	    session != NULL && session->worker != NULL ? session->worker->data_dir_fd : -1;
+	c->data_dir_fd = session != NULL && session->worker != NULL ? session->worker->data_dir_fd
+								    : -1;
 	c->answer = answer;
 	c->ctx = ctx;
 	DL_APPEND(m->calls, c);

@@ -62,8 +62,8 @@ struct codemode_config {
 };
 
 struct codemode *codemode_new(uv_loop_t *loop, const struct codemode_config *c, struct err *e);
-/* Lets go of what it holds of the engine; to be called before the gateway is freed, which cancels the
- * calls of its sessions. NULL is allowed. */
+/* Lets go of what it holds of the engine; to be called before the gateway is freed, which cancels
+ * the calls of its sessions. NULL is allowed. */
 void codemode_stop(struct codemode *m);
 /* After the gateway; before the store and the runner. The loop must run once more. NULL is allowed.
  */

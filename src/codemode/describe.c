@@ -69,8 +69,8 @@ struct describer {
 
 static void hash_of(const json_t *source, unsigned char hash[SHA256_DIGEST_LENGTH])
 {
-	(void)SHA256((const unsigned char *)json_string_value(source), json_string_length(source),
-	    hash);
+	(void)SHA256(
+	    (const unsigned char *)json_string_value(source), json_string_length(source), hash);
 }
 
 static json_t *cached(struct describer *d, const unsigned char hash[SHA256_DIGEST_LENGTH])

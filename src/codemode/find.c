@@ -71,8 +71,8 @@ static void put_tool(struct search *s, const json_t *tool)
 	const json_t *callables = json_object_get(tool, "callables");
 	for (size_t i = 0; i < json_array_size(callables); i++) {
 		const json_t *callable = json_array_get(callables, i);
-		(void)buf_addf(&words, "%s %s ", text_of(callable, "name"),
-		    text_of(callable, "description"));
+		(void)buf_addf(
+		    &words, "%s %s ", text_of(callable, "name"), text_of(callable, "description"));
 		add_parameters(&words, json_object_get(callable, "parameters"));
 	}
 	const json_t *list = json_object_get(tool, "tags");

@@ -8,8 +8,8 @@
 struct hosted {
 	struct host_call *call;
 	struct method_call *running; /* NULL: it has ended */
-	bool paused;                   /* host_call_resume is owed */
-	unsigned busy;                 /* inside begin or put: the reply waits for its end */
+	bool paused;                 /* host_call_resume is owed */
+	unsigned busy;               /* inside begin or put: the reply waits for its end */
 	/* The answer. */
 	bool answered;
 	bool ok;
@@ -43,8 +43,7 @@ static void source_more(void *ctx)
 	host_call_resume(r->call);
 }
 
-static struct host_source *source_new(
-    struct host_call *call, struct loading *bytes, uint64_t size)
+static struct host_source *source_new(struct host_call *call, struct loading *bytes, uint64_t size)
 {
 	struct read_source *r = calloc(1, sizeof(*r));
 	if (r == NULL) {
@@ -126,8 +125,7 @@ static uint64_t bytes_to_come(const char *method, const json_t *arguments)
 {
 	const json_t *size = json_object_get(arguments, "size");
 	if (strcmp(method, "artifacts.save") != 0 || !json_is_integer(size) ||
-	    json_integer_value(size) < 0 ||
-	    (uint64_t)json_integer_value(size) > HOST_BYTES_MAX) {
+	    json_integer_value(size) < 0 || (uint64_t)json_integer_value(size) > HOST_BYTES_MAX) {
 		return 0;
 	}
 	return (uint64_t)json_integer_value(size);
@@ -146,8 +144,8 @@ static void begin(struct codemode *m, struct hosted *h, struct session *s)
 {
 	struct host_call *call = h->call;
 	json_error_t at;
-	json_t *arguments =
-	    json_loadb(call->arguments, call->arguments_len, JSON_REJECT_DUPLICATES, &at);
+	json_t *arguments = json_loadb(
+	    call->arguments, call->arguments_len, JSON_REJECT_DUPLICATES, &at);
 	if (arguments == NULL) {
 		cleanup(buf_fini) struct buf text = BUF_INIT(512);
 		(void)buf_addf(&text, "The arguments cannot be carried: %s", at.text);

@@ -70,7 +70,7 @@ struct method_call {
 	char workspace[CODEMODE_SPACE_NAME_MAX + 1];
 	struct store_space space; /* points to the two above */
 	bool system;
-	int data_dir_fd;        /* the session's; borrowed; -1 */
+	int data_dir_fd;         /* the session's; borrowed; -1 */
 	struct session *session; /* that asks; NULL for a route; good until the call is cancelled */
 	const struct call_answer *answer;
 	void *ctx; /* of ANSWER */
@@ -90,7 +90,7 @@ struct method_call {
 
 	json_t *kept;   /* the method's own between two steps */
 	json_t *result; /* likewise */
-	size_t count; /* likewise */
+	size_t count;   /* likewise */
 	unsigned holds;
 	bool over;
 	struct method_call *prev, *next; /* codemode.calls */
@@ -119,14 +119,14 @@ void call_hold(struct method_call *c);
 void call_settle(struct method_call *c);
 
 /* c->MEMBER = EXPRESSION, unless its callback has been called already. */
-#define call_wait(c, member, expression)                         \
-	do {                                                     \
-		call_hold(c);                                    \
-		__typeof__((c)->member) waits_ = (expression);   \
-		if (waits_ != NULL && !(c)->over) {              \
-			(c)->member = waits_;                    \
-		}                                                \
-		call_settle(c);                                  \
+#define call_wait(c, member, expression)                       \
+	do {                                                   \
+		call_hold(c);                                  \
+		__typeof__((c)->member) waits_ = (expression); \
+		if (waits_ != NULL && !(c)->over) {            \
+			(c)->member = waits_;                  \
+		}                                              \
+		call_settle(c);                                \
 	} while (0)
 
 /* Bytes for a call that has asked for them (artifacts.save). False: wait for answer->room. */
@@ -191,8 +191,8 @@ void tool_table_set(struct tool_table *t, const json_t *tools);
 typedef void (*tools_fn)(void *ctx, const json_t *tools, const struct err *e);
 /* LISTED: the runner is waited for, a moment, when it was just told of other definitions; what is
  * asked of it afterwards finds them in any case. NULL when FN was called. */
-struct tools_wait *tool_table_get(struct tool_table *t, const struct store_space *space,
-    bool listed, tools_fn fn, void *ctx);
+struct tools_wait *tool_table_get(
+    struct tool_table *t, const struct store_space *space, bool listed, tools_fn fn, void *ctx);
 void tool_table_cancel(struct tools_wait *w);
 
 /* --- skill_view.c: the skills of each space, described and indexed --- */
@@ -202,8 +202,8 @@ void skill_views_free(struct skill_views *v);
 
 /* The skills of a space at one revision. */
 struct skill_view {
-	json_t *list;   /* {name, description, parameters}, sorted by name */
-	json_t *skills; /* name -> the same with "source" */
+	json_t *list;         /* {name, description, parameters}, sorted by name */
+	json_t *skills;       /* name -> the same with "source" */
 	struct search *index; /* complete only for who asked for it */
 };
 

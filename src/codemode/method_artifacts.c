@@ -36,8 +36,8 @@ static void on_get(void *ctx, json_t *record, const struct err *e)
 static void artifacts_get(struct method_call *c)
 {
 	call_wait(c, request,
-	    store_artifact_get(c->codemode->config.store, &c->space, argument_text(c, "name"),
-		on_get, c));
+	    store_artifact_get(
+		c->codemode->config.store, &c->space, argument_text(c, "name"), on_get, c));
 }
 
 static void on_exists(void *ctx, json_t *record, const struct err *e)
@@ -54,8 +54,8 @@ static void on_exists(void *ctx, json_t *record, const struct err *e)
 static void artifacts_exists(struct method_call *c)
 {
 	call_wait(c, request,
-	    store_artifact_get(c->codemode->config.store, &c->space, argument_text(c, "name"),
-		on_exists, c));
+	    store_artifact_get(
+		c->codemode->config.store, &c->space, argument_text(c, "name"), on_exists, c));
 }
 
 /* {description, metadata, type}. */
@@ -65,8 +65,8 @@ static json_t *info_of(struct method_call *c)
 	const json_t *metadata = argument_object(c, "metadata");
 	json_t *info = json_pack("{s:s}", "description", description != NULL ? description : "");
 	if (info != NULL) {
-		(void)json_object_set_new(info, "metadata",
-		    metadata != NULL ? json_deep_copy(metadata) : json_object());
+		(void)json_object_set_new(
+		    info, "metadata", metadata != NULL ? json_deep_copy(metadata) : json_object());
 		if (argument_text(c, "type") != NULL) {
 			(void)json_object_set_new(
 			    info, "type", json_string(argument_text(c, "type")));
@@ -237,8 +237,8 @@ static void artifacts_register(struct method_call *c)
 {
 	json_t *info = info_of(c);
 	call_wait(c, request,
-	    store_artifact_register(c->codemode->config.store, &c->space,
-		argument_text(c, "name"), info, on_get, c));
+	    store_artifact_register(
+		c->codemode->config.store, &c->space, argument_text(c, "name"), info, on_get, c));
 	json_decref(info);
 }
 
@@ -256,8 +256,8 @@ static void on_deleted(void *ctx, bool changed, const struct err *e)
 static void artifacts_delete(struct method_call *c)
 {
 	call_wait(c, request,
-	    store_artifact_delete(c->codemode->config.store, &c->space, argument_text(c, "name"),
-		on_deleted, c));
+	    store_artifact_delete(
+		c->codemode->config.store, &c->space, argument_text(c, "name"), on_deleted, c));
 }
 
 static void artifacts_path(struct method_call *c)

@@ -125,8 +125,8 @@ static void sort_in(
 
 static json_t *empty_result(void)
 {
-	return json_pack("{s:[], s:[], s:[], s:{}}", "installed", "already_present", "failed",
-	    "reasons");
+	return json_pack(
+	    "{s:[], s:[], s:[], s:{}}", "installed", "already_present", "failed", "reasons");
 }
 
 static json_t *result_of(struct method_call *c, const json_t *said)
@@ -139,8 +139,8 @@ static json_t *result_of(struct method_call *c, const json_t *said)
 		sort_in(result, requirement_normalise(asked, package), said, before);
 	} else {
 		for (size_t i = 0; i < json_array_size(c->kept); i++) {
-			sort_in(result, json_string_value(json_array_get(c->kept, i)), said,
-			    before);
+			sort_in(
+			    result, json_string_value(json_array_get(c->kept, i)), said, before);
 		}
 	}
 	json_t *directory = json_object_get(said, "directory");
@@ -291,8 +291,8 @@ static struct store_request *put(struct codemode *m, const struct store_space *s
 	char line[REQUIREMENT_MAX + 1];
 	char name[REQUIREMENT_MAX + 1];
 	json_t *record = json_string(requirement_normalise(package, line));
-	struct store_request *r = store_put(m->config.store, space, STORE_DEPS,
-	    requirement_name(package, name), record, fn, ctx);
+	struct store_request *r = store_put(
+	    m->config.store, space, STORE_DEPS, requirement_name(package, name), record, fn, ctx);
 	json_decref(record);
 	return r;
 }
@@ -353,8 +353,8 @@ static void on_list(void *ctx, json_t *records, uint64_t revision, const struct 
 
 static void deps_list(struct method_call *c)
 {
-	call_wait(c, request,
-	    store_list(c->codemode->config.store, &c->space, STORE_DEPS, on_list, c));
+	call_wait(
+	    c, request, store_list(c->codemode->config.store, &c->space, STORE_DEPS, on_list, c));
 }
 
 static void on_configured(void *ctx, bool changed, const struct err *e)

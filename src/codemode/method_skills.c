@@ -55,9 +55,9 @@ static json_t *texts_of(const struct skill_view *view, const json_t *skills)
 		const json_t *brief = json_array_get(skills, i);
 		const json_t *skill = json_object_get(
 		    view->skills, json_string_value(json_object_get(brief, "name")));
-		(void)json_array_append_new(texts,
-		    json_pack("[O, O]", json_object_get(skill, "description"),
-			json_object_get(skill, "source")));
+		(void)json_array_append_new(
+		    texts, json_pack("[O, O]", json_object_get(skill, "description"),
+			       json_object_get(skill, "source")));
 	}
 	return texts;
 }
@@ -135,8 +135,8 @@ static void on_got(void *ctx, json_t *record, const struct err *e)
 static void skills_get(struct method_call *c)
 {
 	call_wait(c, request,
-	    store_get(c->codemode->config.store, &c->space, STORE_SKILLS,
-		argument_text(c, "name"), on_got, c));
+	    store_get(c->codemode->config.store, &c->space, STORE_SKILLS, argument_text(c, "name"),
+		on_got, c));
 }
 
 /* --- create, delete ------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ static void on_described_to_create(void *ctx, const json_t *results, const struc
 	}
 	c->kept = skill_of(c->arguments, said);
 	call_wait(c, request,
-	    store_put(c->codemode->config.store, &c->space, STORE_SKILLS,
-		argument_text(c, "name"), c->kept, on_created, c));
+	    store_put(c->codemode->config.store, &c->space, STORE_SKILLS, argument_text(c, "name"),
+		c->kept, on_created, c));
 }
 
 static void skills_create(struct method_call *c)

@@ -31,8 +31,7 @@ static void on_list(void *ctx, const json_t *tools, const struct err *e)
 
 static void tools_list(struct method_call *c)
 {
-	call_wait(c, tools_wait,
-	    tool_table_get(c->codemode->tools, &c->space, true, on_list, c));
+	call_wait(c, tools_wait, tool_table_get(c->codemode->tools, &c->space, true, on_list, c));
 }
 
 /* --- tools.search --------------------------------------------------------------------------------
@@ -52,8 +51,7 @@ static void on_search(void *ctx, const json_t *tools, const struct err *e)
 
 static void tools_search(struct method_call *c)
 {
-	call_wait(c, tools_wait,
-	    tool_table_get(c->codemode->tools, &c->space, true, on_search, c));
+	call_wait(c, tools_wait, tool_table_get(c->codemode->tools, &c->space, true, on_search, c));
 }
 
 /* --- tools.call ----------------------------------------------------------------------------------

@@ -20,13 +20,12 @@
 #define DESCRIPTION_WEIGHT 0.7
 #define SOURCE_WEIGHT 0.3
 
-static const char query_prefix[] =
-    "Represent this sentence for searching relevant passages: ";
+static const char query_prefix[] = "Represent this sentence for searching relevant passages: ";
 
 struct vector {
 	unsigned char hash[SHA256_DIGEST_LENGTH];
 	size_t dimensions;
-	float *values; /* of length 1 */
+	float *values;     /* of length 1 */
 	UT_hash_handle hh; /* oldest first */
 };
 
@@ -57,7 +56,8 @@ static struct vector *find(struct ranker *r, const json_t *text)
 {
 	unsigned char hash[SHA256_DIGEST_LENGTH];
 	struct vector *v = NULL;
-	(void)SHA256((const unsigned char *)json_string_value(text), json_string_length(text), hash);
+	(void)SHA256(
+	    (const unsigned char *)json_string_value(text), json_string_length(text), hash);
 	HASH_FIND(hh, r->vectors, hash, sizeof(hash), v);
 	return v;
 }
@@ -238,8 +238,8 @@ struct ranking *rank(
 		tell(g);
 		return NULL;
 	}
-	struct runner_call *running =
-	    runner_embed(r->codemode->config.runner, g->asked, on_embedded, g);
+	struct runner_call *running = runner_embed(
+	    r->codemode->config.runner, g->asked, on_embedded, g);
 	if (running != NULL) {
 		g->running = running;
 		return g;

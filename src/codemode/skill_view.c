@@ -41,8 +41,8 @@ struct skill_views {
 struct view_build {
 	struct method_call *call;
 	skill_view_fn fn;
-	bool indexed;  /* is wanted */
-	bool in_list;  /* skill_views.indexing */
+	bool indexed; /* is wanted */
+	bool in_list; /* skill_views.indexing */
 	struct view_build *prev, *next;
 	json_t *records;
 	uint64_t revision;
@@ -94,8 +94,8 @@ void skill_views_free(struct skill_views *v)
 /* Neither part of a space's name has a '/'. */
 static void key_of(const struct method_call *c, char key[sizeof(((struct kept_view *)NULL)->key)])
 {
-	(void)snprintf(key, sizeof(((struct kept_view *)NULL)->key), "%s/%s", c->prefix,
-	    c->workspace);
+	(void)snprintf(
+	    key, sizeof(((struct kept_view *)NULL)->key), "%s/%s", c->prefix, c->workspace);
 }
 
 static struct kept_view *find(struct skill_views *v, const struct method_call *c)
@@ -130,7 +130,8 @@ json_t *skill_of(const json_t *record, const json_t *said)
 {
 	const json_t *from = said != NULL ? said : record;
 	json_t *own = json_object_get(record, "description");
-	json_t *description = json_string_length(own) > 0 ? own : json_object_get(from, "description");
+	json_t *description = json_string_length(own) > 0 ? own
+							  : json_object_get(from, "description");
 	json_t *parameters = json_object_get(from, "parameters");
 	if (description == NULL || parameters == NULL || json_object_get(from, "error") != NULL) {
 		return NULL;
@@ -206,8 +207,8 @@ static void take_index(struct kept_view *k, struct kept_view *old)
 	json_t *skill;
 	k->unindexed = json_array();
 	k->view.index = old != NULL ? steal(&old->view.index) : search_new();
-	for (size_t i = old != NULL ? old->indexed : 0; old != NULL && i < json_array_size(old->unindexed);
-	     i++) {
+	for (size_t i = old != NULL ? old->indexed : 0;
+	     old != NULL && i < json_array_size(old->unindexed); i++) {
 		const json_t *one = json_array_get(old->unindexed, i);
 		(void)json_object_set_new(
 		    pending, json_string_value(json_object_get(one, "name")), json_true());
@@ -332,7 +333,8 @@ static json_t *known_of(const struct kept_view *old, const json_t *record)
 		return json_null();
 	}
 	const char *name = json_string_value(json_object_get(record, "name"));
-	json_t *before = old != NULL && name != NULL ? json_object_get(old->view.skills, name) : NULL;
+	json_t *before = old != NULL && name != NULL ? json_object_get(old->view.skills, name)
+						     : NULL;
 	bool same = before != NULL && json_equal(json_object_get(before, "source"),
 					  json_object_get(record, "source"));
 	return same ? json_incref(json_object_get(old->said, name)) : NULL;
@@ -385,8 +387,7 @@ static void on_records(void *ctx, json_t *records, uint64_t revision, const stru
 		finish(b);
 		return;
 	}
-	call_wait(c, describing,
-	    describe(c->codemode->describer, b->sources, on_described, c));
+	call_wait(c, describing, describe(c->codemode->describer, b->sources, on_described, c));
 }
 
 void skill_view_get(struct method_call *c, bool indexed, skill_view_fn fn)

@@ -157,8 +157,8 @@ static void on_definitions(void *ctx, json_t *records, uint64_t revision, const 
 	tell(w, NULL);
 }
 
-struct tools_wait *tool_table_get(struct tool_table *t, const struct store_space *space,
-    bool listed, tools_fn fn, void *ctx)
+struct tools_wait *tool_table_get(
+    struct tool_table *t, const struct store_space *space, bool listed, tools_fn fn, void *ctx)
 {
 	static const struct err no_memory = {.code = ERR_INTERNAL, .text = "out of memory"};
 	const struct codemode_config *config = &t->codemode->config;
@@ -180,8 +180,7 @@ struct tools_wait *tool_table_get(struct tool_table *t, const struct store_space
 		return NULL;
 	}
 	t->starting = w;
-	struct store_request *r =
-	    store_list(config->store, space, STORE_TOOLS, on_definitions, w);
+	struct store_request *r = store_list(config->store, space, STORE_TOOLS, on_definitions, w);
 	/* When it has been told, it is gone. */
 	w = steal(&t->starting);
 	if (w != NULL && r != NULL) {

@@ -118,8 +118,8 @@ void pool_refill(struct pool *p)
 		return;
 	}
 	uint32_t clients = p->session_count - p->own_count;
-	uint32_t free_places =
-	    p->config.max_sessions > clients ? p->config.max_sessions - clients : 0;
+	uint32_t free_places = p->config.max_sessions > clients ? p->config.max_sessions - clients
+								: 0;
 	uint32_t spare = p->config.ready_sessions < free_places ? p->config.ready_sessions
 								: free_places;
 	uint32_t want = p->pending_count + spare;

@@ -147,9 +147,8 @@ static void parse(struct world *world)
 		struct worker_end end = {.wait_status = 11};
 		engine_on_worker_ended(w, &end);
 	} else {
-		struct ipc_result r = {.status = IPC_STATUS_OK,
-		    .kind = IPC_KIND_STR,
-		    .text = {text, strlen(text)}};
+		struct ipc_result r = {
+		    .status = IPC_STATUS_OK, .kind = IPC_KIND_STR, .text = {text, strlen(text)}};
 		assert_int_equal(engine_on_result(w, world->seq, &r), 0);
 	}
 	free(text);
@@ -262,8 +261,9 @@ static int setup(void **state)
 	world->bytes = BUF_INIT(64U << 20);
 	struct store_config stored = {.dir = world->dir};
 	world->store = store_new(&world->loop, &stored, &e);
-	struct codemode_config config = {
-	    .engine = world->engine, .store = world->store, .runner = &world->runner,
+	struct codemode_config config = {.engine = world->engine,
+	    .store = world->store,
+	    .runner = &world->runner,
 	    .allow_runtime_deps = true};
 	world->codemode = codemode_new(&world->loop, &config, &e);
 	*state = world;
@@ -311,8 +311,7 @@ static void arguments_are_checked_as_python_words_it(void **state)
 		const char *error;
 		const char *message;
 	} cases[] = {
-	    {"skills.get", "{}", "TypeError",
-		"skills.get() missing 1 required argument: 'name'"},
+	    {"skills.get", "{}", "TypeError", "skills.get() missing 1 required argument: 'name'"},
 	    {"skills.get", "{\"name\": 1}", "TypeError",
 		"skills.get() argument 'name' must be str, not int"},
 	    {"skills.get", "{\"name\": null}", "TypeError",
@@ -336,8 +335,7 @@ static void arguments_are_checked_as_python_words_it(void **state)
 		assert_string_equal(message(world), cases[i].message);
 	}
 	/* An optional one may be null as well as absent. */
-	assert_int_equal(
-	    ask(world, "tools.search", json_pack("{s:s, s:n}", "query", "a", "limit")),
+	assert_int_equal(ask(world, "tools.search", json_pack("{s:s, s:n}", "query", "a", "limit")),
 	    CODEMODE_OK);
 	assert_result(world, "[]");
 }
@@ -479,8 +477,8 @@ static void artifacts_are_streamed_and_found(void **state)
 	    ask(world, "artifacts.load", json_pack("{s:s}", "name", "empty")), CODEMODE_OK);
 	assert_int_equal(world->bytes.len, 0);
 
-	assert_int_equal(ask(world, "artifacts.delete", json_pack("{s:s}", "name", "empty")),
-	    CODEMODE_OK);
+	assert_int_equal(
+	    ask(world, "artifacts.delete", json_pack("{s:s}", "name", "empty")), CODEMODE_OK);
 	assert_int_equal(
 	    ask(world, "artifacts.load", json_pack("{s:s}", "name", "empty")), CODEMODE_NOT_FOUND);
 	assert_string_equal(error(world), "ArtifactNotFoundError");
@@ -528,8 +526,8 @@ static const char tools_json[] =
 static void call_tool(struct world *world, const char *tool)
 {
 	assert_non_null(begin(world, &own, "tools.call",
-	    json_pack("{s:s, s:s, s:{s:s}}", "tool", tool, "callable", "get", "arguments", "url",
-		"x"),
+	    json_pack(
+		"{s:s, s:s, s:{s:s}}", "tool", tool, "callable", "get", "arguments", "url", "x"),
 	    NULL, false));
 }
 
@@ -579,8 +577,8 @@ static void tools_are_found(void **state)
 	static const struct {
 		const char *query;
 		const char *first;
-	} cases[] = {{"nmap", "nmap"}, {"network port scanning", "nmap"}, {"web", "curl"},
-	    {"url", "curl"}};
+	} cases[] = {
+	    {"nmap", "nmap"}, {"network port scanning", "nmap"}, {"web", "curl"}, {"url", "curl"}};
 	for (size_t i = 0; i < array_len(cases); i++) {
 		assert_int_equal(
 		    ask(world, "tools.search", json_pack("{s:s}", "query", cases[i].query)),
@@ -720,7 +718,8 @@ void host_call_resume(struct host_call *c)
 
 static struct host_call host_call(struct worker *w, const char *method, const char *arguments)
 {
-	struct host_call c = {.worker = w, .arguments = arguments, .arguments_len = strlen(arguments)};
+	struct host_call c = {
+	    .worker = w, .arguments = arguments, .arguments_len = strlen(arguments)};
 	(void)snprintf(c.method, sizeof(c.method), "%s", method);
 	return c;
 }
@@ -738,8 +737,7 @@ static void sessions_call_in_their_own_space(void **state)
 {
 	struct world *world = *state;
 	struct err e;
-	struct session *s =
-	    engine_session_open(&world->engine->pools[0], "tenant-a", "client", &e);
+	struct session *s = engine_session_open(&world->engine->pools[0], "tenant-a", "client", &e);
 	assert_non_null(s->worker);
 	int before = replies;
 	struct host_call c = host_call(
@@ -785,8 +783,8 @@ static void the_parsing_session_may_ask_for_nothing(void **state)
 {
 	struct world *world = *state;
 	struct err e;
-	struct session *s =
-	    engine_session_open(&world->engine->pools[0], ENGINE_TENANT_OWN, "skill-parser", &e);
+	struct session *s = engine_session_open(
+	    &world->engine->pools[0], ENGINE_TENANT_OWN, "skill-parser", &e);
 	int before = replies;
 	struct host_call c = host_call(s->worker, "skills.list", "{}");
 	codemode_host_calls.begin(world->codemode, &c);
