@@ -68,6 +68,7 @@ static enum aca_fault fault_of(const struct err *e)
 		return ACA_FORBIDDEN;
 	case ERR_GONE:
 		return ACA_GONE;
+	case ERR_TIMEOUT:
 	case ERR_UNAVAILABLE:
 		return ACA_UNAVAILABLE;
 	case ERR_NONE:
@@ -129,9 +130,4 @@ void aca_on_error(struct call *c, int status, const struct err *e)
 	}
 	enum aca_fault f = fault_of_status(status);
 	answer(c, status, faults[f].code, e->text, NULL, faults[f].retry_after_s);
-}
-
-void api_on_error(struct call *c, int status, const struct err *e)
-{
-	aca_on_error(c, status, e);
 }

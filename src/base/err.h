@@ -21,6 +21,7 @@ enum err_code {
 	ERR_BUSY,        /* past a limit on number; may succeed later */
 	ERR_UNSUPPORTED, /* understood, but not offered here */
 	ERR_DENIED,      /* the caller may not do this */
+	ERR_TIMEOUT,     /* it took longer than it may */
 	ERR_GONE,        /* the session ended under the request */
 	ERR_UNAVAILABLE, /* the server is stopping, or a part of it is not there */
 	ERR_INTERNAL,    /* ours */

@@ -28,7 +28,7 @@ enum ipc_type {
 #undef MESSAGE
 };
 
-enum ipc_party { IPC_GATEWAY, IPC_KEEPER, IPC_SESSION };
+enum ipc_party { IPC_GATEWAY, IPC_KEEPER, IPC_SESSION, IPC_RUNNER };
 
 /* The name of a message type, "?" when there is none. */
 const char *ipc_type_name(uint32_t type);
