@@ -62,6 +62,13 @@ def pyflakes():
     return [line.replace(f"{tree.ROOT}/", "") for line in lines_unless_ok(done)]
 
 
+def mypy():
+    """The Python package, for the oldest Python it is for."""
+    done = run(["mypy", "--config-file", tree.ROOT / "python/pyproject.toml", "--cache-dir",
+                BUILD / "mypy", tree.ROOT / "python/carrel"])
+    return [line.replace(f"{tree.ROOT}/", "") for line in lines_unless_ok(done)]
+
+
 @functools.cache
 def headers_digest():
     digest = hashlib.sha256()
@@ -116,4 +123,4 @@ def clang_tidy():
     return sorted(set(problems))
 
 
-CHECKS = [clang_format, clang_tidy, shellcheck, pyflakes]
+CHECKS = [clang_format, clang_tidy, shellcheck, pyflakes, mypy]
