@@ -78,22 +78,15 @@ class _Connection:
     async def exchange(self, head: bytes, body: bytes, bodiless: bool, body_max: int) -> Response:
         self.answered = False
         self.keep = False
-        trouble: ConnectionError | None = None
-        try:
-            self.writer.write(head)
-            if body:
-                self.writer.write(body)
-            await self.writer.drain()
-        except ConnectionError as error:
-            # A server that refuses a body may close before it has read all of it; its answer may
-            # be there all the same.
-            trouble = error
-        try:
-            return await self._answer(bodiless, body_max)
-        except (OSError, EOFError):
-            if trouble is not None:
-                raise trouble from None
-            raise
+        # Nothing is gained by waiting until a body is sent that is in memory anyway; and a server
+        # that refuses it answers, and may close, before it has read all of it.
+        self.writer.write(head)
+        if body:
+            self.writer.write(body)
+        response = await self._answer(bodiless, body_max)
+        if self.writer.transport.get_write_buffer_size() > 0:
+            self.keep = False
+        return response
 
     async def _answer(self, bodiless: bool, body_max: int) -> Response:
         for _ in range(INTERIM_MAX):

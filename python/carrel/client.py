@@ -185,11 +185,8 @@ class SessionClient:
         InvalidRequest for a name that leads out of the store.
         """
         body: dict[str, Any] = {
-            "name": name, "data": data, "description": description,
+            "name": name, **_encoded(data), "description": description,
             "metadata": None if metadata is None else dict(metadata)}
-        if isinstance(data, (bytes, bytearray, memoryview)):
-            body["data"] = base64.b64encode(data).decode("ascii")
-            body["encoding"] = "base64"
         answer: dict[str, Any] = await self._json("POST", "/api/artifacts", body)
         return answer
 
@@ -274,6 +271,20 @@ def _segment(name: str) -> str:
     if not name:
         raise ValueError("a name cannot be empty")
     return urllib.parse.quote(name, safe="")
+
+
+def _encoded(data: Any) -> dict[str, str] | dict[str, Any]:
+    """The data's fields of a request: as it is, or in base64 what strict JSON cannot carry."""
+    kind, raw = "bytes", data
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        if not isinstance(data, (dict, list)):
+            return {"data": data}
+        try:
+            json.dumps(data, allow_nan=False, ensure_ascii=False).encode("utf-8")
+            return {"data": data}
+        except (UnicodeEncodeError, ValueError):  # a lone surrogate; NaN, an infinity, a cycle
+            kind, raw = "json", json.dumps(data).encode("ascii")
+    return {"data": base64.b64encode(raw).decode("ascii"), "encoding": "base64", "type": kind}
 
 
 def _need(answer: Any, *names: str) -> None:

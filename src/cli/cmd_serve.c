@@ -334,7 +334,8 @@ static int watch_stdin(struct server *s, struct err *e)
 	}
 	int r = uv_poll_init(&s->loop, &s->on_stdin, STDIN_FILENO);
 	if (r < 0) {
-		return err_set(e, ERR_INVALID, "--stop-at-eof: stdin is no pipe, socket or terminal");
+		return err_set(
+		    e, ERR_INVALID, "--stop-at-eof: stdin is no pipe, socket or terminal");
 	}
 	s->on_stdin.data = s;
 	(void)uv_poll_start(&s->on_stdin, UV_READABLE | UV_DISCONNECT, on_stdin);
