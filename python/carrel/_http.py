@@ -26,6 +26,8 @@ HEAD_BYTES_MAX = 65536
 HEADERS_MAX = 200
 BODY_BYTES_MAX = 256 << 20
 INTERIM_MAX = 8
+# A body that is sent in one piece with the head.
+JOINED_BYTES_MAX = 65536
 # Well below the time after which the server closes an idle connection (75 s): a request must not
 # meet a connection that is just being closed.
 IDLE_SECONDS_MAX = 30.0
@@ -80,8 +82,10 @@ class _Connection:
         self.keep = False
         # Nothing is gained by waiting until a body is sent that is in memory anyway; and a server
         # that refuses it answers, and may close, before it has read all of it.
-        self.writer.write(head)
-        if body:
+        if len(body) <= JOINED_BYTES_MAX:
+            self.writer.write(head + body)
+        else:
+            self.writer.write(head)
             self.writer.write(body)
         response = await self._answer(bodiless, body_max)
         if self.writer.transport.get_write_buffer_size() > 0:

@@ -24,6 +24,7 @@ TOOL = {"name": "echo", "description": "Say it again", "tags": ["text"], "callab
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one piece
 
     def log_message(self, *_):
         pass
