@@ -2,18 +2,25 @@
 #include <stdio.h>
 
 #include "api/aca.h"
+#include "base/clock.h"
 
+#define HEALTH_MAX_BYTES 256
 #define METRICS_MAX_BYTES (8U << 20) /* above what IPC_POOLS_MAX pools print */
 
-/* Azure's own container answers /health with the message; a server that is stopping says so, so
- * that a load balancer sends nobody new. */
+/* Azure's own container answers /health with the message, py-code-mode's with status and uptime; a
+ * server that is stopping says so, so that a load balancer sends nobody new. How many sessions
+ * there are is nobody's business who has no token. */
 void ops_health(struct call *c)
 {
 	const struct api *api = c->app;
 	bool draining = api->engine->draining;
 	const char *word = draining ? "draining" : "healthy";
-	call_reply_json(
-	    c, draining ? 503 : 200, json_pack("{s:s, s:s}", "message", word, "status", word));
+	double up_s = (double)((clock_mono_us() - api->started_us) / 1000) / 1000;
+	struct buf body = BUF_INIT(HEALTH_MAX_BYTES);
+	(void)buf_addf(&body, "{\"message\":\"%s\",\"status\":\"%s\",\"uptime_seconds\":%.3f}",
+	    word, word, up_s);
+	call_reply(c, draining ? 503 : 200, "application/json; charset=utf-8", &body);
+	buf_fini(&body);
 }
 
 /* --- Prometheus text, version 0.0.4 -------------------------------------------------------------

@@ -133,8 +133,9 @@ static int make_auth(struct server *s, struct err *e)
 	}
 	for (uint32_t i = 0; i < s->config.token_count; i++) {
 		const struct config_token *t = &s->config.tokens[i];
-		if (auth_add(s->auth, t->token, t->name, t->role, t->pool, t->expires_wall_us, e) <
-		    0) {
+		const struct principal who = {
+		    .name = t->name, .role = t->role, .pool = t->pool, .prefix = t->prefix};
+		if (auth_add(s->auth, t->token, &who, t->expires_wall_us, e) < 0) {
 			return -1;
 		}
 	}
@@ -145,6 +146,12 @@ static int make_auth(struct server *s, struct err *e)
 	}
 	config_forget_tokens(&s->config);
 	return 0;
+}
+
+static int make_dialects(struct server *s, struct err *e)
+{
+	s->api.pcm = pcm_new(&s->config.pcm);
+	return s->api.pcm != NULL ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
 }
 
 static int make_http(struct server *s, struct err *e)
@@ -163,9 +170,11 @@ static int make_http(struct server *s, struct err *e)
 		return -1;
 	}
 	size_t count;
-	const struct route *routes = api_routes(&count);
-	if (http_add_routes(s->http, routes, count, &s->api) < 0) {
-		return err_set(e, ERR_INTERNAL, "the routes do not fit");
+	const struct route *routes;
+	for (size_t i = 0; (routes = api_routes(i, &count)) != NULL; i++) {
+		if (http_add_routes(s->http, routes, count, &s->api) < 0) {
+			return err_set(e, ERR_INTERNAL, "the routes do not fit");
+		}
 	}
 	http_set_default_error(s->http, api_on_error);
 	return 0;
@@ -223,6 +232,7 @@ static int make_gateway(struct server *s, struct err *e)
 	s->api.results_as_strings = s->config.results_as_strings;
 	s->api.python_version = "";
 	s->api.started_wall_us = clock_wall_us();
+	s->api.started_us = clock_mono_us();
 	return 0;
 }
 
@@ -366,8 +376,8 @@ static int start(struct server *s, struct err *e)
 		s->gid = getegid();
 	}
 	raise_descriptor_limit();
-	if (prepare_data_dir(s, e) < 0 || make_auth(s, e) < 0 || make_http(s, e) < 0 ||
-	    make_gateway(s, e) < 0) {
+	if (prepare_data_dir(s, e) < 0 || make_auth(s, e) < 0 || make_dialects(s, e) < 0 ||
+	    make_http(s, e) < 0 || make_gateway(s, e) < 0) {
 		return -1;
 	}
 	watch_signals(s);
@@ -400,6 +410,7 @@ static void release(struct server *s)
 	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&s->loop);
 	auth_free(s->auth);
+	pcm_free(s->api.pcm);
 	for (size_t i = 0; i < s->api.package_count; i++) {
 		free((void *)(uintptr_t)s->packages[i].name);
 		free((void *)(uintptr_t)s->packages[i].version);

@@ -217,6 +217,7 @@ static int defaults(struct config *c, struct err *e)
 	    .drain_ms = 10000,
 	    .connections_max = 4096,
 	    .engine = {.grace_ms = 2000, .finished_keep_ms = 3600 * 1000},
+	    .pcm = {.timeout_ms = 30000, .timeout_max_ms = 300000},
 	};
 	memcpy(c->preload, preload, sizeof(preload));
 	c->preload_count = array_len(preload);
@@ -237,6 +238,41 @@ static const char *env(const char *name)
 	return value != NULL && value[strspn(value, " \t\r\n")] != '\0' ? value : NULL;
 }
 
+/* Seconds, whole or not, of an environment variable, as milliseconds; absent leaves *OUT. */
+static int env_seconds(const char *name, uint32_t *out_ms, struct err *e)
+{
+	const char *text = env(name);
+	if (text == NULL) {
+		return 0;
+	}
+	char *end = NULL;
+	double seconds = strtod(text, &end);
+	if (end == text || end[strspn(end, " \t\r\n")] != '\0' || !(seconds >= 0.001) ||
+	    !(seconds <= 86400)) {
+		return err_set(
+		    e, ERR_INVALID, "%s must be 0.001 to 86400 seconds, not '%s'", name, text);
+	}
+	*out_ms = (uint32_t)(seconds * 1000);
+	return 0;
+}
+
+/* The reference's names for what can be set of its wire. */
+static int pcm_environment_read(struct config *c, struct err *e)
+{
+	if (env_seconds("DEFAULT_TIMEOUT", &c->pcm.timeout_ms, e) < 0 ||
+	    env_seconds("MAX_EXECUTION_TIME", &c->pcm.timeout_max_ms, e) < 0) {
+		return -1;
+	}
+	const char *strict = env("CARREL_STRICT_SESSIONS");
+	if (strict != NULL) {
+		c->pcm.strict_sessions = strcasecmp(strict, "true") == 0;
+	}
+	if (c->pcm.timeout_ms > c->pcm.timeout_max_ms) {
+		c->pcm.timeout_ms = c->pcm.timeout_max_ms;
+	}
+	return 0;
+}
+
 static int environment_read(struct config *c, struct err *e)
 {
 	const char *token = env("CONTAINER_AUTH_TOKEN");
@@ -251,7 +287,8 @@ static int environment_read(struct config *c, struct err *e)
 	    set_text(&c->tls_key_file, env("CARREL_TLS_KEY"), e) < 0 ||
 	    set_log_level(env("CARREL_LOG_LEVEL"), e) < 0 ||
 	    (token != NULL && config_token_add(c, t, token, e) < 0) ||
-	    (token_file != NULL && config_token_add_file(c, t, token_file, e) < 0)) {
+	    (token_file != NULL && config_token_add_file(c, t, token_file, e) < 0) ||
+	    pcm_environment_read(c, e) < 0) {
 		return -1;
 	}
 	if (disabled != NULL && strcasecmp(disabled, "true") == 0) {

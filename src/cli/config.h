@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "api/api.h"
 #include "api/call.h"
 #include "base/err.h"
 #include "engine/engine.h"
@@ -24,6 +25,7 @@ struct config_token {
 	char *token; /* overwritten by config_forget_tokens */
 	enum role role;
 	const char *pool;        /* NULL: every pool */
+	const char *prefix;      /* its tenant; NULL: the server's own */
 	int64_t expires_wall_us; /* 0: never */
 };
 
@@ -46,6 +48,7 @@ struct config {
 	uint32_t connections_max;
 	bool results_as_strings; /* see struct api */
 	struct engine_config engine;
+	struct pcm_config pcm;
 	json_t *tree; /* what the borrowed strings above live in */
 };
 

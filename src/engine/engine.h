@@ -8,7 +8,8 @@
  *   worker   a process made by the keeper:  STARTING -> READY -> ATTACHED -> ENDING -> gone
  *            (and STARTING | READY -> ENDING). Never attached twice.
  *   session  what an identifier names:      PENDING -> ACTIVE -> gone. PENDING waits for a worker;
- *            ACTIVE has exactly one.
+ *            ACTIVE has exactly one. An identifier is a tenant's: the same one under two tenants
+ *            names two sessions, and no call finds the other's.
  *
  * Invariants: at most pool.max_sessions sessions in a pool; at most one execution of a session is
  * RUNNING, and executions run in the order they were queued; a session's place is free at once when
@@ -30,6 +31,8 @@
 
 #define ENGINE_IDENTIFIER_MIN 4
 #define ENGINE_IDENTIFIER_MAX 128
+#define ENGINE_TENANT_MAX 64
+#define ENGINE_WORKSPACE_MAX 128
 #define ENGINE_QUEUE_MAX 32                  /* executions waiting in a session */
 #define ENGINE_FINISHED_MAX 64               /* final executions kept by a session */
 #define ENGINE_FINISHED_BYTES_MAX (8U << 20) /* and their output together */
@@ -79,7 +82,12 @@ struct session_waiter {
 };
 
 struct session {
+	char key[ENGINE_TENANT_MAX + 1 + ENGINE_IDENTIFIER_MAX + 1]; /* of pool.sessions */
 	char identifier[ENGINE_IDENTIFIER_MAX + 1];
+	char tenant[ENGINE_TENANT_MAX + 1]; /* "" none: the server's own */
+	/* Which skills and artifacts it sees; "" none. Set by the one who makes the session, before
+	 * its first execution; kept when the session is lost and made anew. */
+	char workspace[ENGINE_WORKSPACE_MAX + 1];
 	char guid[TEXT_GUID_BYTES];
 	enum session_state state;
 	struct pool *pool;
@@ -99,7 +107,7 @@ struct session {
 	unsigned finished_len;
 	size_t finished_bytes;
 	struct session_waiter *waiters;
-	UT_hash_handle by_identifier;
+	UT_hash_handle by_key;
 	struct session *prev, *next; /* pool.pending, exactly while PENDING */
 };
 
@@ -107,7 +115,7 @@ struct pool {
 	struct pool_config config;
 	uint32_t index;
 	struct engine *engine;
-	struct session *sessions; /* hash by identifier */
+	struct session *sessions; /* hash by tenant and identifier */
 	struct session *pending;  /* oldest first */
 	struct worker *ready;     /* oldest first */
 	uint32_t session_count;
@@ -170,12 +178,18 @@ struct pool *engine_pool(struct engine *en, const char *name);
 /* 0, or -1 with ERR_INVALID and a text that names the rule (4 to 128 of the wire's characters). */
 int engine_identifier_check(const char *identifier, struct err *e);
 
+/* TENANT is 1 to 64 letters, digits, '_', '-' and '.', and begins with a letter or a digit. */
+bool engine_tenant_is_valid(const char *tenant);
+
+/* TENANT, here and below: whose session; NULL and "" stand for the server's own. */
+
 /* The session of that identifier, or NULL. Does not count as an access. Borrowed. */
-struct session *engine_session_find(struct pool *p, const char *identifier);
+struct session *engine_session_find(struct pool *p, const char *tenant, const char *identifier);
 
 /* Finds or makes the session and counts an access. NULL with ERR_INVALID, ERR_BUSY (pool full) or
  * ERR_UNAVAILABLE (draining). Borrowed: valid until the loop runs again. */
-struct session *engine_session_open(struct pool *p, const char *identifier, struct err *e);
+struct session *engine_session_open(
+    struct pool *p, const char *tenant, const char *identifier, struct err *e);
 
 /* Calls W->ready once: now when the session is ACTIVE, else when it is or when it ends. */
 void engine_session_wait(struct session *s, struct session_waiter *w);
@@ -184,7 +198,8 @@ void engine_session_unwait(struct session *s, struct session_waiter *w);
 /* A request that is using the session (an upload, a download): the cooldown waits for it. */
 void engine_session_hold(struct session *s);
 /* By identifier, because the session may have ended in between. */
-void engine_session_unhold(struct pool *p, const char *guid, const char *identifier);
+void engine_session_unhold(
+    struct pool *p, const char *guid, const char *tenant, const char *identifier);
 
 /* Ends the session now; what it runs becomes CANCELED, SESSION_KILLED. Its place is free at once.
  */

@@ -86,6 +86,7 @@ struct execution_request {
 	struct ipc_bytes code;
 	struct ipc_bytes standard_input;
 	bool empty_namespace;
+	bool values;               /* the value is wanted as JSON, whatever its type */
 	bool asynchronous;         /* goes on when nobody waits for it */
 	uint32_t timeout_ms;       /* 0: the pool's; never above the pool's */
 	uint32_t output_max_bytes; /* a stream; 0: the pool's; never above the pool's */

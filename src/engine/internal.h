@@ -25,7 +25,7 @@ size_t execution_kept_bytes(const struct execution *x);
 
 /* --- session.c --- */
 
-struct session *session_new(struct pool *p, const char *identifier);
+struct session *session_new(struct pool *p, const char *tenant, const char *identifier);
 /* Gives a PENDING session its worker. */
 void session_attach(struct session *s, struct worker *w);
 /* Starts the next execution when it may. */
@@ -49,8 +49,9 @@ void pool_refill(struct pool *p);
 void pool_place(struct pool *p, struct session *s);
 /* Ends a worker, whatever its state; engine_on_worker_ended follows. */
 void worker_end(struct worker *w);
-/* Identifiers whose session was lost: remembered within a bound, told once. */
-void pool_remember_loss(struct pool *p, const char *identifier);
-bool pool_forget_loss(struct pool *p, const char *identifier);
+/* Sessions that were lost: remembered within a bound, told once. */
+void pool_remember_loss(struct pool *p, const struct session *s);
+/* When the one before S was lost: S gets its workspace and is to tell. */
+void pool_forget_loss(struct pool *p, struct session *s);
 
 #endif

@@ -17,7 +17,8 @@
 #define BACKOFF_MAX_MS 10000
 
 struct lost {
-	char identifier[ENGINE_IDENTIFIER_MAX + 1];
+	char key[sizeof(((struct session *)NULL)->key)];
+	char workspace[ENGINE_WORKSPACE_MAX + 1];
 	UT_hash_handle hh;
 };
 
@@ -40,10 +41,10 @@ void pool_fini(struct pool *p)
 	}
 }
 
-void pool_remember_loss(struct pool *p, const char *identifier)
+void pool_remember_loss(struct pool *p, const struct session *s)
 {
 	struct lost *l = NULL;
-	HASH_FIND_STR(p->lost, identifier, l);
+	HASH_FIND_STR(p->lost, s->key, l);
 	if (l != NULL) {
 		return;
 	}
@@ -54,21 +55,22 @@ void pool_remember_loss(struct pool *p, const char *identifier)
 		l = calloc(1, sizeof(*l));
 	}
 	if (l != NULL) {
-		(void)memccpy(l->identifier, identifier, '\0', sizeof(l->identifier) - 1);
-		HASH_ADD_STR(p->lost, identifier, l);
+		memcpy(l->key, s->key, sizeof(l->key));
+		memcpy(l->workspace, s->workspace, sizeof(l->workspace));
+		HASH_ADD_STR(p->lost, key, l);
 	}
 }
 
-bool pool_forget_loss(struct pool *p, const char *identifier)
+void pool_forget_loss(struct pool *p, struct session *s)
 {
 	struct lost *l = NULL;
-	HASH_FIND_STR(p->lost, identifier, l);
-	if (l == NULL) {
-		return false;
+	HASH_FIND_STR(p->lost, s->key, l);
+	if (l != NULL) {
+		s->after_loss = true;
+		memcpy(s->workspace, l->workspace, sizeof(s->workspace));
+		HASH_DEL(p->lost, l);
+		free(l);
 	}
-	HASH_DEL(p->lost, l);
-	free(l);
-	return true;
 }
 
 static struct worker *worker_new(struct pool *p)

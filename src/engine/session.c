@@ -31,6 +31,23 @@ int engine_identifier_check(const char *identifier, struct err *e)
 	return 0;
 }
 
+bool engine_tenant_is_valid(const char *tenant)
+{
+	static const char allowed[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.";
+	size_t len = strlen(tenant);
+	return len >= 1 && len <= ENGINE_TENANT_MAX && tenant[strspn(tenant, allowed)] == '\0' &&
+	       strchr("_-.", tenant[0]) == NULL;
+}
+
+/* An identifier has no control character, so the two parts cannot run into each other. */
+static void key_of(
+    char key[sizeof(((struct session *)NULL)->key)], const char *tenant, const char *identifier)
+{
+	(void)snprintf(key, sizeof(((struct session *)NULL)->key), "%.*s\x1f%.*s",
+	    ENGINE_TENANT_MAX, tenant == NULL ? "" : tenant, ENGINE_IDENTIFIER_MAX, identifier);
+}
+
 static void stamp(struct session *s)
 {
 	(void)text_guid(s->guid);
@@ -44,36 +61,48 @@ static void touch(struct session *s)
 	s->accessed_ms = s->pool->engine->now_ms;
 }
 
-struct session *session_new(struct pool *p, const char *identifier)
+struct session *session_new(struct pool *p, const char *tenant, const char *identifier)
 {
 	struct session *s = calloc(1, sizeof(*s));
 	if (s == NULL) {
 		return NULL;
 	}
+	key_of(s->key, tenant, identifier);
 	(void)memccpy(s->identifier, identifier, '\0', sizeof(s->identifier) - 1);
+	(void)memccpy(s->tenant, tenant == NULL ? "" : tenant, '\0', sizeof(s->tenant) - 1);
 	s->pool = p;
 	s->state = SESSION_PENDING;
 	stamp(s);
 	touch(s);
-	HASH_ADD_KEYPTR(by_identifier, p->sessions, s->identifier, strlen(s->identifier), s);
+	HASH_ADD_KEYPTR(by_key, p->sessions, s->key, strlen(s->key), s);
 	p->session_count++;
 	p->metrics.sessions_created++;
 	return s;
 }
 
-struct session *engine_session_find(struct pool *p, const char *identifier)
+struct session *engine_session_find(struct pool *p, const char *tenant, const char *identifier)
 {
+	char key[sizeof(((struct session *)NULL)->key)];
 	struct session *s = NULL;
-	HASH_FIND(by_identifier, p->sessions, identifier, strlen(identifier), s);
+	if (strlen(identifier) > ENGINE_IDENTIFIER_MAX) {
+		return NULL;
+	}
+	key_of(key, tenant, identifier);
+	HASH_FIND(by_key, p->sessions, key, strlen(key), s);
 	return s;
 }
 
-struct session *engine_session_open(struct pool *p, const char *identifier, struct err *e)
+struct session *engine_session_open(
+    struct pool *p, const char *tenant, const char *identifier, struct err *e)
 {
+	if (tenant != NULL && *tenant != '\0' && !engine_tenant_is_valid(tenant)) {
+		(void)err_set(e, ERR_INVALID, "the tenant's name is not valid");
+		return NULL;
+	}
 	if (engine_identifier_check(identifier, e) < 0) {
 		return NULL;
 	}
-	struct session *s = engine_session_find(p, identifier);
+	struct session *s = engine_session_find(p, tenant, identifier);
 	if (s != NULL) {
 		touch(s);
 		return s;
@@ -91,12 +120,12 @@ struct session *engine_session_open(struct pool *p, const char *identifier, stru
 		    p->config.name, p->config.max_sessions);
 		return NULL;
 	}
-	s = session_new(p, identifier);
+	s = session_new(p, tenant, identifier);
 	if (s == NULL) {
 		(void)err_set(e, ERR_BUSY, "out of memory");
 		return NULL;
 	}
-	s->after_loss = pool_forget_loss(p, identifier);
+	pool_forget_loss(p, s);
 	pool_place(p, s);
 	return s;
 }
@@ -120,9 +149,10 @@ void engine_session_hold(struct session *s)
 	s->holds++;
 }
 
-void engine_session_unhold(struct pool *p, const char *guid, const char *identifier)
+void engine_session_unhold(
+    struct pool *p, const char *guid, const char *tenant, const char *identifier)
 {
-	struct session *s = engine_session_find(p, identifier);
+	struct session *s = engine_session_find(p, tenant, identifier);
 	if (s != NULL && strcmp(s->guid, guid) == 0 && s->holds > 0) {
 		s->holds--;
 		touch(s);
@@ -450,7 +480,7 @@ void session_lose(struct session *s, enum verdict verdict, const char *reason)
 		drop_oldest_finished(s);
 	}
 	if (s->queue == NULL) {
-		pool_remember_loss(p, s->identifier);
+		pool_remember_loss(p, s);
 		session_end(s, verdict, NULL);
 		return;
 	}
@@ -471,7 +501,7 @@ void session_end(struct session *s, enum verdict verdict, const struct err *e)
 {
 	struct pool *p = s->pool;
 	struct worker *w = s->worker;
-	HASH_DELETE(by_identifier, p->sessions, s);
+	HASH_DELETE(by_key, p->sessions, s);
 	p->session_count--;
 	if (s->state == SESSION_PENDING) {
 		DL_DELETE(p->pending, s);

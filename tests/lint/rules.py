@@ -19,9 +19,11 @@ ROOMS = {
     "store": {"base", "ipc", "engine", "store"},
     "tools": {"base", "ipc", "engine", "tools"},
     "gateway": {"base", "ipc", "engine", "gateway"},
-    "api": {"base", "ipc", "engine", "store", "tools", "api"},
+    "codemode": {"base", "ipc", "engine", "store", "tools", "codemode"},
+    "api": {"base", "ipc", "engine", "store", "tools", "codemode", "api"},
     "http": {"base", "http"},
-    "cli": {"base", "ipc", "sandbox", "engine", "store", "tools", "gateway", "api", "http", "cli"},
+    "cli": {"base", "ipc", "sandbox", "engine", "store", "tools", "codemode", "gateway", "api",
+            "http", "cli"},
 }
 ALSO = {("http", "api/call.h")}
 # Headers that only their own room includes.

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/compiler.h"
 #include "engine/engine.h"
 
 #define WORKERS_MAX 64
@@ -117,7 +118,7 @@ static struct pool *pool_of(struct world *world)
 static struct session *open_session(struct world *world, const char *identifier)
 {
 	struct err e = {0};
-	struct session *s = engine_session_open(pool_of(world), identifier, &e);
+	struct session *s = engine_session_open(pool_of(world), NULL, identifier, &e);
 	if (s == NULL) {
 		print_message("%s\n", e.text);
 	}
@@ -167,7 +168,7 @@ static void a_full_pool_refuses_until_a_place_is_free(void **state)
 	struct session *first = open_session(world, "alpha");
 	(void)open_session(world, "beta");
 	(void)open_session(world, "gamma");
-	assert_null(engine_session_open(pool_of(world), "delta", &e));
+	assert_null(engine_session_open(pool_of(world), NULL, "delta", &e));
 	assert_int_equal(e.code, ERR_BUSY);
 	engine_session_delete(first);
 	(void)open_session(world, "delta");
@@ -320,6 +321,58 @@ static void cancel_takes_a_queued_one_out(void **state)
 	execution_unref(two);
 }
 
+static void tenants_do_not_meet(void **state)
+{
+	struct world *world = *state;
+	struct pool *p = pool_of(world);
+	struct session *own = open_session(world, "alpha");
+	struct session *acme = engine_session_open(p, "acme", "alpha", NULL);
+	struct session *other = engine_session_open(p, "acm", "ealpha", NULL);
+	assert_non_null(acme);
+	assert_ptr_not_equal(own, acme);
+	assert_ptr_not_equal(acme, other);
+	assert_ptr_equal(engine_session_open(p, "acme", "alpha", NULL), acme);
+	assert_ptr_equal(engine_session_find(p, "", "alpha"), own);
+	assert_null(engine_session_find(p, "beta", "alpha"));
+	assert_null(engine_session_find(p, "acm", "alpha"));
+	assert_null(engine_session_find(p, NULL, "ealpha"));
+	engine_session_delete(acme);
+	assert_null(engine_session_find(p, "acme", "alpha"));
+	assert_ptr_equal(engine_session_find(p, NULL, "alpha"), own);
+}
+
+static void tenants_names_are_checked(void **state)
+{
+	struct world *world = *state;
+	static const char *const bad[] = {"a/b", "..", ".a", "-a", "_a", "a b", "a:b", "a\x1fx",
+	    "\xc3\xa4", "12345678901234567890123456789012345678901234567890123456789012345"};
+	for (size_t i = 0; i < array_len(bad); i++) {
+		struct err e = {0};
+		assert_false(engine_tenant_is_valid(bad[i]));
+		assert_null(engine_session_open(pool_of(world), bad[i], "alpha", &e));
+		assert_int_equal(e.code, ERR_INVALID);
+	}
+	assert_false(engine_tenant_is_valid(""));
+	assert_true(engine_tenant_is_valid("tenant-acme_1.x"));
+}
+
+/* One tenant's loss is not told to another, and a workspace outlives the session's process. */
+static void a_loss_is_a_tenants(void **state)
+{
+	struct world *world = *state;
+	struct pool *p = pool_of(world);
+	struct session *s = engine_session_open(p, "acme", "alpha", NULL);
+	(void)snprintf(s->workspace, sizeof(s->workspace), "desk");
+	all_ready(world);
+	engine_on_worker_broken(s->worker, "test");
+	all_ended(world, &(struct worker_end){.wait_status = 9});
+	assert_null(engine_session_find(p, "acme", "alpha"));
+	assert_false(open_session(world, "alpha")->after_loss);
+	s = engine_session_open(p, "acme", "alpha", NULL);
+	assert_true(s->after_loss);
+	assert_string_equal(s->workspace, "desk");
+}
+
 static void a_lost_worker_takes_only_what_ran(void **state)
 {
 	struct world *world = *state;
@@ -414,15 +467,16 @@ static void idle_sessions_cool_down(void **state)
 	all_ready(world);
 	engine_session_hold(s);
 	engine_tick(world->engine, 1000000 + 20000);
-	assert_ptr_equal(engine_session_find(pool_of(world), "alpha"), s);
-	engine_session_unhold(pool_of(world), "another guid", "alpha"); /* not this session's */
+	assert_ptr_equal(engine_session_find(pool_of(world), NULL, "alpha"), s);
+	engine_session_unhold(
+	    pool_of(world), "another guid", NULL, "alpha"); /* not this session's */
 	engine_tick(world->engine, 1000000 + 30000);
-	assert_ptr_equal(engine_session_find(pool_of(world), "alpha"), s);
-	engine_session_unhold(pool_of(world), s->guid, "alpha");
+	assert_ptr_equal(engine_session_find(pool_of(world), NULL, "alpha"), s);
+	engine_session_unhold(pool_of(world), s->guid, NULL, "alpha");
 	engine_tick(world->engine, 1000000 + 39999);
-	assert_non_null(engine_session_find(pool_of(world), "alpha"));
+	assert_non_null(engine_session_find(pool_of(world), NULL, "alpha"));
 	engine_tick(world->engine, 1000000 + 40000);
-	assert_null(engine_session_find(pool_of(world), "alpha"));
+	assert_null(engine_session_find(pool_of(world), NULL, "alpha"));
 	assert_int_equal(world->killed_count, 1);
 }
 
@@ -473,7 +527,7 @@ static void draining_takes_no_new_work(void **state)
 	struct execution *x = run(world, s, "x");
 	all_ready(world);
 	engine_drain(world->engine);
-	assert_null(engine_session_open(pool_of(world), "beta", &e));
+	assert_null(engine_session_open(pool_of(world), NULL, "beta", &e));
 	assert_int_equal(e.code, ERR_UNAVAILABLE);
 	struct execution_request r = {.code = {"y", 1}};
 	assert_null(engine_execute(s, &r, &e));
@@ -529,6 +583,9 @@ int main(void)
 	    TEST(a_swallowed_interrupt_is_still_the_time_limit),
 	    TEST(nothing_starts_while_a_signal_is_on_its_way),
 	    TEST(cancel_takes_a_queued_one_out),
+	    TEST(tenants_do_not_meet),
+	    TEST(tenants_names_are_checked),
+	    TEST(a_loss_is_a_tenants),
 	    TEST(a_lost_worker_takes_only_what_ran),
 	    TEST(the_memory_limit_has_its_own_verdict),
 	    TEST(limits_that_the_session_tells_become_verdicts),
