@@ -305,7 +305,12 @@ def _refusal(response: Response, path: str) -> errors.ServerError:
         body = response.json()
     except errors.ProtocolError:
         body = response.body.decode("utf-8", "replace")[:500]
-    detail = body.get("detail", body) if isinstance(body, dict) else body
+    detail = body
+    if isinstance(body, dict):
+        # The second is the server's other dialect: a path that this one does not have.
+        error = body.get("error")
+        other = error.get("message") if isinstance(error, dict) else None
+        detail = body.get("detail") or other or body
     if response.status in (400, 422):
         return errors.InvalidRequest(response.status, detail)
     if response.status in (401, 403):

@@ -368,12 +368,12 @@ class NamesTest(PackageCase):
 class RemoteTest(harness.ServerCase):
     """A server that runs already."""
 
-    def config(self, **options):
+    def remote(self, **options):
         return ContainerConfig(remote_url=self.server.url, auth_token=self.server.token, **options)
 
     def test_a_conversation(self):
         async def conversation():
-            async with carrel.Session(executor=ContainerExecutor(self.config())) as session:
+            async with carrel.Session(executor=ContainerExecutor(self.remote())) as session:
                 await session.run("x = 20")
                 return (await session.run("x + 22")).value
         self.assertEqual(asyncio.run(conversation()), 42)
@@ -388,7 +388,7 @@ class RemoteTest(harness.ServerCase):
 
     def test_a_session_goes_on(self):
         def cell(code):
-            with carrel.blocking.Session(executor=ContainerExecutor(self.config()),
+            with carrel.blocking.Session(executor=ContainerExecutor(self.remote()),
                                          session_id=self.session) as session:
                 return session.run(code)
         cell("x = 7")
