@@ -8,6 +8,15 @@
 
 #include "base/text.h"
 
+/* Back to LEN bytes, after a failure. */
+static void cut(struct buf *out, size_t len)
+{
+	out->len = len;
+	if (out->data != NULL) {
+		out->data[len] = '\0';
+	}
+}
+
 /* --- strings ------------------------------------------------------------------------------------
  */
 
@@ -61,7 +70,7 @@ int json_text_add_string(struct buf *out, const char *bytes, size_t len)
 		r = r < 0 ? r : add_quoted(out, buf_str(&mended), mended.len);
 	}
 	if (r < 0) {
-		out->len = before;
+		cut(out, before);
 	}
 	return r;
 }
@@ -141,7 +150,7 @@ int json_text_add_tree(struct buf *out, const json_t *j)
 	size_t flags = JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits_in(j));
 	size_t before = out->len;
 	if (json_dump_callback(j, add_bytes, out, flags) < 0) {
-		out->len = before;
+		cut(out, before);
 		return -EMSGSIZE;
 	}
 	return 0;
@@ -388,7 +397,7 @@ int json_text_add_checked(struct buf *out, const char *bytes, size_t len)
 		r = buf_add(out, c.from, (size_t)(c.end - c.from));
 	}
 	if (r < 0) {
-		out->len = before;
+		cut(out, before);
 	}
 	return r;
 }

@@ -67,8 +67,10 @@ static void parse(struct pcm_form *f)
 	json_t *j = json_loadb(buf_str(body), body->len,
 	    JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
 	if (j == NULL) {
+		json_t *nothing = json_object();
 		wrong(f, json_pack("[s, i]", "body", error.position), "json_invalid",
-		    "JSON decode error", NULL);
+		    "JSON decode error", nothing);
+		json_decref(nothing);
 		json_t *problem = json_array_get(f->problems, 0);
 		json_t *why = json_string(error.text);
 		(void)json_object_set_new(problem, "ctx",

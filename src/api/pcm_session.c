@@ -140,10 +140,14 @@ static struct session *session_of(const struct issued *i)
 	return engine_session_find(i->pool, i->tenant, i->id);
 }
 
+static bool is_past_cooldown(const struct issued *i)
+{
+	return i->pool->engine->now_ms >= i->used_ms + i->pool->config.cooldown_ms;
+}
+
 static bool has_run_out(const struct issued *i)
 {
-	uint64_t now_ms = i->pool->engine->now_ms;
-	return now_ms >= i->used_ms + i->pool->config.cooldown_ms && session_of(i) == NULL;
+	return is_past_cooldown(i) && session_of(i) == NULL;
 }
 
 /* To the end of the order. */
@@ -154,11 +158,17 @@ static void touch(struct pcm *p, struct issued *i)
 	HASH_ADD(by_id, p->issued, id, strlen(i->id), i);
 }
 
-/* Makes room for one more. False when all are in use. */
+/* Makes room for one more. False when all are in use. Each turn frees the oldest, or finds that its
+ * session lives on and makes it the youngest. */
 static bool make_room(struct pcm *p)
 {
-	while (p->issued != NULL && has_run_out(p->issued)) {
-		issued_free(p, p->issued);
+	struct issued *i;
+	while ((i = p->issued) != NULL && is_past_cooldown(i)) {
+		if (session_of(i) != NULL) {
+			touch(p, i);
+		} else {
+			issued_free(p, i);
+		}
 	}
 	return p->issued_count < PCM_ISSUED_MAX;
 }
@@ -243,10 +253,15 @@ static struct pool *find_pool(struct call *c)
 	return pool;
 }
 
-/* Whether an id that is no issued one may be used. */
-static bool may_be_used(const struct call *c, const struct pcm_where *w)
+/* Whether an id that is no issued one may be used. One that the server gave cannot have a session
+ * any more, so whoever has one chose its id itself. */
+static bool may_be_used(const struct call *c, struct pcm_where *w)
 {
-	return !w->given && (!pcm_config(c)->strict_sessions || pcm_session_find(c, w) != NULL);
+	if (pcm_session_find(c, w) != NULL) {
+		return true;
+	}
+	w->given = has_given_form(w->id);
+	return !w->given && !pcm_config(c)->strict_sessions;
 }
 
 bool pcm_where(struct call *c, struct pcm_where *w, bool check)
@@ -270,8 +285,7 @@ bool pcm_where(struct call *c, struct pcm_where *w, bool check)
 		w->space.workspace = w->issued->workspace[0] != '\0' ? w->issued->workspace : NULL;
 		return true;
 	}
-	w->given = has_given_form(w->id);
-	if (check && !may_be_used(c, w)) {
+	if (!may_be_used(c, w) && check) {
 		pcm_fail(c, 400, "Invalid session ID");
 		return false;
 	}

@@ -55,6 +55,7 @@ static int op_execute(void *ctx, struct worker *w, struct execution *x)
 	    world->stdin_text, sizeof(world->stdin_text), "%s", buf_str(&x->standard_input));
 	world->kind = x->kind;
 	world->empty_namespace = x->empty_namespace;
+	world->timeout_ms = x->timeout_ms;
 	world->running = w;
 	world->running_seq = x->seq;
 	return 0;
@@ -194,6 +195,8 @@ void fake_world_init(struct fake_world *w)
 	    .package_count = array_len(packages),
 	    .started_wall_us = 1714634467992261};
 	engine_set_now(w->engine, 1000);
+	static const struct pcm_config pcm = {.timeout_ms = 30000, .timeout_max_ms = 300000};
+	w->api.pcm = pcm_new(&pcm);
 	size_t count;
 	const struct route *routes;
 	w->router = router_new();
@@ -206,6 +209,7 @@ void fake_world_init(struct fake_world *w)
 
 void fake_world_fini(struct fake_world *w)
 {
+	pcm_free(w->api.pcm);
 	engine_free(w->engine);
 	router_free(w->router);
 }
@@ -259,7 +263,7 @@ void call_reply(struct call *c, int status, const char *content_type, struct buf
 	body->data = NULL;
 	buf_fini(body);
 	if (content_type != NULL && text_has_prefix(content_type, "application/json")) {
-		size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+		size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
 		f->json = json_loadb(f->body.data, f->body.len, flags, NULL);
 		assert(f->json != NULL);
 	}
@@ -341,7 +345,8 @@ static bool open_call(
 {
 	memset(f, 0, sizeof(*f));
 	f->world = w;
-	f->principal = (struct principal){.name = "tester", .role = ROLE_ADMIN};
+	f->principal = (struct principal){
+	    .name = "tester", .role = ROLE_ADMIN, .prefix = w->prefix};
 	(void)snprintf(f->target, sizeof(f->target), "%s", target);
 	f->query = strchr(f->target, '?');
 	if (f->query != NULL) {

@@ -42,7 +42,9 @@ struct fake_world {
 	char stdin_text[256];
 	enum ipc_execute_kind kind;
 	bool empty_namespace;
+	uint32_t timeout_ms;
 	unsigned interrupts;
+	const char *prefix; /* of the token that calls from now on */
 };
 
 /* Pools: "default" (Python, 3 sessions) and "sh" (shell). */
