@@ -13,6 +13,7 @@
 #include "api/json_text.h"
 #include "base/fd.h"
 #include "base/text.h"
+#include "engine/packages.h"
 
 /* --- workers ------------------------------------------------------------------------------------
  */
@@ -98,7 +99,14 @@ static void op_release(void *ctx, struct worker *w)
 	}
 }
 
-static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release};
+static void op_mount(void *ctx, struct worker *w, const char *name)
+{
+	(void)ctx;
+	engine_on_mounted(w, name, NULL);
+}
+
+static const struct engine_ops ops = {
+    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount};
 
 static void add_displays(struct fake_world *w, struct worker *worker, uint64_t seq)
 {
