@@ -59,7 +59,8 @@ struct display {
  * not known to be UTF-8. Zero where nothing came. */
 struct execution_value {
 	enum ipc_kind kind;
-	struct buf json; /* JSON text for bool, int, float; checked to be JSON by the reader */
+	struct buf json; /* JSON text for bool, int, float, and with request.values of any kind;
+			    checked to be JSON by the reader */
 	struct buf text; /* text/plain */
 	struct buf error_name;
 	struct buf error_value;
@@ -115,6 +116,7 @@ struct execution {
 	struct buf code; /* freed when it has been sent */
 	struct buf standard_input;
 	bool empty_namespace;
+	bool values;
 
 	struct buf out;         /* stdout, at most output_max_bytes */
 	struct buf err;         /* stderr, at most output_max_bytes */

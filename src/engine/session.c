@@ -40,6 +40,18 @@ bool engine_tenant_is_valid(const char *tenant)
 	       strchr("_-.", tenant[0]) == NULL;
 }
 
+bool engine_session_is_own(const struct session *s)
+{
+	return strcmp(s->tenant, ENGINE_TENANT_OWN) == 0;
+}
+
+/* Whether P has no place for one more of clients' sessions, or of the server's OWN. */
+static bool is_full(const struct pool *p, bool own)
+{
+	return own ? p->own_count >= ENGINE_OWN_SESSIONS_MAX
+		   : p->session_count - p->own_count >= p->config.max_sessions;
+}
+
 /* An identifier has no control character, so the two parts cannot run into each other. */
 static void key_of(
     char key[sizeof(((struct session *)NULL)->key)], const char *tenant, const char *identifier)
@@ -76,6 +88,7 @@ struct session *session_new(struct pool *p, const char *tenant, const char *iden
 	touch(s);
 	HASH_ADD_KEYPTR(by_key, p->sessions, s->key, strlen(s->key), s);
 	p->session_count++;
+	p->own_count += engine_session_is_own(s);
 	p->metrics.sessions_created++;
 	return s;
 }
@@ -95,7 +108,8 @@ struct session *engine_session_find(struct pool *p, const char *tenant, const ch
 struct session *engine_session_open(
     struct pool *p, const char *tenant, const char *identifier, struct err *e)
 {
-	if (tenant != NULL && *tenant != '\0' && !engine_tenant_is_valid(tenant)) {
+	bool own = tenant != NULL && strcmp(tenant, ENGINE_TENANT_OWN) == 0;
+	if (tenant != NULL && *tenant != '\0' && !own && !engine_tenant_is_valid(tenant)) {
 		(void)err_set(e, ERR_INVALID, "the tenant's name is not valid");
 		return NULL;
 	}
@@ -111,7 +125,7 @@ struct session *engine_session_open(
 		(void)err_set(e, ERR_UNAVAILABLE, "the server is stopping");
 		return NULL;
 	}
-	if (p->session_count >= p->config.max_sessions) {
+	if (is_full(p, own)) {
 		p->metrics.sessions_refused++;
 		(void)err_set(e, ERR_BUSY,
 		    "pool '%s' has reached its %u concurrent sessions; delete one, or wait for one "
@@ -306,7 +320,7 @@ void session_pump(struct session *s)
 	bool may = s->state == SESSION_ACTIVE && s->worker != NULL &&
 		   s->worker->state == WORKER_ATTACHED && !s->interrupt_pending && x != NULL &&
 		   x->state == EXECUTION_QUEUED;
-	if (!may) {
+	if (!may || !packages_ready(s->worker)) {
 		return;
 	}
 	struct engine *en = s->pool->engine;
@@ -503,6 +517,7 @@ void session_end(struct session *s, enum verdict verdict, const struct err *e)
 	struct worker *w = s->worker;
 	HASH_DELETE(by_key, p->sessions, s);
 	p->session_count--;
+	p->own_count -= engine_session_is_own(s);
 	if (s->state == SESSION_PENDING) {
 		DL_DELETE(p->pending, s);
 		p->pending_count--;

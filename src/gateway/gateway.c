@@ -18,6 +18,9 @@ static void op_spawn(void *ctx, struct worker *w)
 
 static void op_kill(void *ctx, struct worker *w)
 {
+	if (w->link != NULL) {
+		host_calls_end(w->link);
+	}
 	keeper_link_send(ctx, IPC_KILL, w->id, &BUF_INIT(0));
 }
 
@@ -26,6 +29,7 @@ static void op_interrupt(void *ctx, struct worker *w)
 	/* The signal may arrive before the session has read its code, and is then lost. */
 	if (w->session != NULL && w->session->queue != NULL) {
 		link_cancel(w->link, w->session->queue->seq);
+		host_calls_interrupt(w->link);
 	}
 	keeper_link_send(ctx, IPC_INTERRUPT, w->id, &BUF_INIT(0));
 }
@@ -44,12 +48,20 @@ static void op_release(void *ctx, struct worker *w)
 	w->data_dir_fd = -1;
 }
 
+static void op_mount(void *ctx, struct worker *w, const char *name)
+{
+	cleanup(buf_fini) struct buf body = BUF_INIT(256);
+	(void)ipc_text_encode(name, &body);
+	keeper_link_send(ctx, IPC_MOUNT, w->id, &body);
+}
+
 static const struct engine_ops ops = {
     .spawn = op_spawn,
     .kill = op_kill,
     .interrupt = op_interrupt,
     .execute = op_execute,
     .release = op_release,
+    .mount = op_mount,
 };
 
 /* --- life ----------------------------------------------------------------------------------------
@@ -95,6 +107,12 @@ struct gateway *gateway_new(uv_loop_t *loop, const struct gateway_config *config
 struct engine *gateway_engine(struct gateway *g)
 {
 	return g->engine;
+}
+
+void gateway_set_host_calls(struct gateway *g, const struct host_call_handler *h, void *ctx)
+{
+	g->host_calls = h;
+	g->host_calls_ctx = ctx;
 }
 
 void gateway_free(struct gateway *g)

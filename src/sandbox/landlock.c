@@ -204,6 +204,10 @@ static int allow_host(
 			return -1;
 		}
 	}
+	if (config->packages_dir != NULL &&
+	    allow_at(rules, AT_FDCWD, config->packages_dir, FS_READ, e) < 0) {
+		return -1;
+	}
 	if (allow_pythons(rules, HOST_LOCAL_LIB, e) < 0 || allow_etc(rules, e) < 0) {
 		return -1;
 	}

@@ -23,6 +23,7 @@
 #define SESSION_HOSTNAME "carrel"
 #define SESSION_DATA "/mnt/data"
 #define SESSION_TMP "/tmp"
+#define SESSION_PACKAGES "/mnt/packages"
 /* Passed to the walls for a child that only proves they stand. Not for callers of sandbox_fork. */
 #define SESSION_ID_TRIAL UINT64_MAX
 
@@ -55,6 +56,19 @@ int root_enter(const struct sandbox_config *config, struct err *e);
 
 /* Fills ETC_DIR_FD with the files every session sees in /etc, from the host's HOST_ETC_FD. */
 int etc_build(int host_etc_fd, int etc_dir_fd, struct err *e);
+
+/* ---- packages.c: directories of packages in sessions that run ---- */
+
+/* Before the keeper drops its capabilities, on the new root with all packages mounted in it: keeps
+ * a namespace that has them, and takes them out of the caller's own. */
+int packages_hold(struct sandbox *sb, struct err *e);
+
+/* Mounts the directory NAME into CHILD, as sandbox_child_mount. */
+int packages_mount(
+    struct sandbox *sb, struct sandbox_child *child, const char *name, struct err *e);
+
+/* SANDBOX_LANDLOCK: whether there is a directory NAME, which every session can read anyway. */
+int packages_find(const struct sandbox *sb, const char *name, struct err *e);
 
 /* ---- mountinfo.c ---- */
 
@@ -220,13 +234,17 @@ void workdir_remove(int work_fd, uint64_t id);
 /* ---- sandbox.c ---- */
 
 struct sandbox {
-	struct sandbox_config config; /* its strings are copies of our own */
-	char *strings[SANDBOX_PATHS_MAX + 1];
+	struct sandbox_config config;         /* its strings are copies of our own */
+	char *strings[SANDBOX_PATHS_MAX + 1]; /* the last: packages_dir */
 	struct cgroups cgroups;
 	struct seccomp_program program;
 	int landlock_abi;
 	int work_fd;    /* SANDBOX_LANDLOCK, else -1 */
 	int session_fd; /* in the child at SANDBOX_LANDLOCK: its directory, else -1 */
+	/* SANDBOX_NAMESPACES with a packages_dir, in the keeper: the namespaces of packages.c, else
+	 * -1 */
+	int packages_user_fd;
+	int packages_mnt_fd;
 	enum proc_kind proc_kind;
 	bool pids_by_cgroup;
 	struct sandbox_limits session_limits; /* in the child, from sandbox_enter on */

@@ -10,8 +10,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "api/json_text.h"
 #include "base/fd.h"
 #include "base/text.h"
+#include "engine/packages.h"
 
 /* --- workers ------------------------------------------------------------------------------------
  */
@@ -97,7 +99,14 @@ static void op_release(void *ctx, struct worker *w)
 	}
 }
 
-static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release};
+static void op_mount(void *ctx, struct worker *w, const char *name)
+{
+	(void)ctx;
+	engine_on_mounted(w, name, NULL);
+}
+
+static const struct engine_ops ops = {
+    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount};
 
 static void add_displays(struct fake_world *w, struct worker *worker, uint64_t seq)
 {
@@ -255,6 +264,16 @@ static void answered(struct fake_call *f, int status)
 	f->status = status;
 }
 
+static bool is_json(const struct buf *body)
+{
+	struct buf copy = BUF_INIT(body->len);
+	bool is = json_text_add_checked(&copy, body->data, body->len) == 0;
+	/* Nothing of an answer may have to be mended. */
+	is = is && copy.len == body->len && memcmp(copy.data, body->data, copy.len) == 0;
+	buf_fini(&copy);
+	return is;
+}
+
 void call_reply(struct call *c, int status, const char *content_type, struct buf *body)
 {
 	struct fake_call *f = fake_of(c);
@@ -265,7 +284,7 @@ void call_reply(struct call *c, int status, const char *content_type, struct buf
 	if (content_type != NULL && text_has_prefix(content_type, "application/json")) {
 		size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
 		f->json = json_loadb(f->body.data, f->body.len, flags, NULL);
-		assert(f->json != NULL);
+		assert(f->json != NULL || (f->world->loose && is_json(&f->body)));
 	}
 }
 

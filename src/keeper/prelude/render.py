@@ -8,7 +8,7 @@ agree, so that most cells never load IPython. Never longer than TEXT_BYTES_MAX.
 import math
 import re
 
-from _carrel import bundle, shell_magics
+from _carrel import bundle, shell_magics, values
 from _carrel.failure import encodable
 
 TEXT_BYTES_MAX = 1024 * 1024
@@ -55,6 +55,25 @@ def answer(value):
     if text is None:
         text = text_of(value)
     return (0, "other", "", text, "", "", "", "", 0)
+
+
+def value_answer(value):
+    """Returns run_cell()'s answer for a caller that wants the value as JSON, whatever its type.
+
+    The text is left out where the JSON says the same.
+    """
+    kind, text = "other", ""
+    for own, name in _KINDS:
+        if type(value) is own:
+            kind = name
+            break
+    else:
+        if short_text(value) is None:
+            text = bundle.display_value(value) or ""
+    return (0, kind, values.to_json(value), text, "", "", "", "", 0)
+
+
+_KINDS = ((type(None), "null"), (bool, "bool"), (int, "int"), (float, "float"), (str, "str"))
 
 
 def _int(value):
