@@ -5,6 +5,7 @@
 #include "api/json_text.h"
 #include "api/pcm_ask.h"
 #include "api/pcm_form.h"
+#include "base/base64.h"
 
 void pcm_artifacts_list(struct call *c)
 {
@@ -121,19 +122,58 @@ static int add_str(struct buf *out, const json_t *data)
 	}
 }
 
-/* DATA as bytes; the type they are kept as, or NULL when they do not fit. */
-static const char *bytes_of(const json_t *data, struct buf *out)
+/* DATA as bytes; the type they are kept as, or NULL having answered. */
+static const char *plain_bytes_of(struct call *c, const json_t *data, struct buf *out)
 {
 	bool json = json_is_object(data) || json_is_array(data);
 	int r = json ? json_text_add_tree(out, data)
 		: json_is_string(data)
 		    ? buf_add(out, json_string_value(data), json_string_length(data))
 		    : add_str(out, data);
-	return r < 0 ? NULL : json ? "json" : "text";
+	if (r < 0) {
+		pcm_fail(c, 500, "Internal Server Error");
+		return NULL;
+	}
+	return json ? "json" : "text";
 }
 
-static void save(
-    struct call *c, const char *name, const json_t *data, const char *description, json_t *metadata)
+/* What POST says of an artifact; borrowed from its form. */
+struct saving {
+	const char *name;
+	const json_t *data;
+	const char *description;
+	json_t *metadata;
+	const char *encoding; /* NULL or "base64": of DATA */
+	const char *type;     /* of what is encoded */
+};
+
+static bool one_of(const char *word, const char *const *words)
+{
+	while (*words != NULL && strcmp(word, *words) != 0) {
+		words++;
+	}
+	return *words != NULL;
+}
+
+/* An addition to the reference's wire: bytes, and JSON or text that strict JSON cannot carry (NaN,
+ * lone surrogates), as base64. The type they are kept as, or NULL having answered. */
+static const char *encoded_bytes_of(struct call *c, const struct saving *s, struct buf *out)
+{
+	static const char *const types[] = {"bytes", "json", "text", NULL};
+	const char *text = json_string_value(s->data);
+	if (strcmp(s->encoding, "base64") != 0) {
+		pcm_fail(c, 400, "encoding: only base64 is known");
+	} else if (!one_of(s->type, types)) {
+		pcm_fail(c, 400, "type: bytes, json or text");
+	} else if (text == NULL || base64_decode(text, json_string_length(s->data), out) < 0) {
+		pcm_fail(c, 400, "data: not base64");
+	} else {
+		return s->type;
+	}
+	return NULL;
+}
+
+static void save(struct call *c, const struct saving *s)
 {
 	struct pcm_where w;
 	if (!pcm_where(c, &w, false)) {
@@ -142,16 +182,16 @@ static void save(
 	struct pcm_question q = {.method = "artifacts.save",
 	    .bytes = BUF_INIT(JSON_TEXT_MAX_BYTES),
 	    .answer = pcm_answer_result};
-	const char *type = bytes_of(data, &q.bytes);
+	const char *type = s->encoding != NULL ? encoded_bytes_of(c, s, &q.bytes)
+					       : plain_bytes_of(c, s->data, &q.bytes);
 	if (type == NULL) {
 		buf_fini(&q.bytes);
-		pcm_fail(c, 500, "Internal Server Error");
 		return;
 	}
-	q.arguments = json_pack("{s:s, s:s, s:I, s:s}", "name", name, "type", type, "size",
-	    (json_int_t)q.bytes.len, "description", description);
-	if (metadata != NULL) {
-		(void)json_object_set(q.arguments, "metadata", metadata);
+	q.arguments = json_pack("{s:s, s:s, s:I, s:s}", "name", s->name, "type", type, "size",
+	    (json_int_t)q.bytes.len, "description", s->description);
+	if (s->metadata != NULL) {
+		(void)json_object_set(q.arguments, "metadata", s->metadata);
 	}
 	pcm_ask(c, &w.space, &q);
 }
@@ -160,12 +200,16 @@ void pcm_artifacts_save(struct call *c)
 {
 	struct pcm_form f;
 	if (pcm_form_open(&f, c, PCM_BODY)) {
-		const char *name = pcm_form_text(&f, "name", NULL);
-		const json_t *data = pcm_form_any(&f, "data", true);
-		const char *description = pcm_form_text(&f, "description", "");
-		json_t *metadata = pcm_form_object(&f, "metadata");
+		struct saving s = {
+		    .name = pcm_form_text(&f, "name", NULL),
+		    .data = pcm_form_any(&f, "data", true),
+		    .description = pcm_form_text(&f, "description", ""),
+		    .metadata = pcm_form_object(&f, "metadata"),
+		    .encoding = pcm_form_optional_text(&f, "encoding"),
+		    .type = pcm_form_text(&f, "type", "bytes"),
+		};
 		if (pcm_form_close(&f)) {
-			save(c, name, data, description, metadata);
+			save(c, &s);
 		}
 	}
 	pcm_form_fini(&f);

@@ -43,9 +43,11 @@ struct server {
 
 	uv_signal_t on_term;
 	uv_signal_t on_int;
+	uv_poll_t on_stdin; /* only with --stop-at-eof */
 	uv_timer_t drain_timer;
 	uint64_t drain_until_ms; /* 0: not draining */
 	uint64_t started_ms;
+	bool stop_at_eof;
 	int exit_status;
 };
 
@@ -61,6 +63,7 @@ static int parse_flags(int argc, char **argv, struct config_flags *f)
 	    {"isolation", required_argument, NULL, 'i'},
 	    {"tls-cert", required_argument, NULL, 'C'},
 	    {"tls-key", required_argument, NULL, 'K'},
+	    {"stop-at-eof", no_argument, NULL, 'E'},
 	    {NULL, 0, NULL, 0},
 	};
 	optind = 1;
@@ -83,6 +86,9 @@ static int parse_flags(int argc, char **argv, struct config_flags *f)
 			break;
 		case 'K':
 			f->tls_key = optarg;
+			break;
+		case 'E':
+			f->stop_at_eof = true;
 			break;
 		default:
 			return -1;
@@ -411,6 +417,17 @@ static void on_drain_timer(uv_timer_t *timer)
 	}
 }
 
+/* SIGNAL_NUMBER: 0 for the end of stdin. */
+static void drain(struct server *s, int signal_number)
+{
+	log_event(LOG_LEVEL_INFO, "draining", LOG_INT("signal", signal_number),
+	    LOG_INT("executions", engine_active_executions(s->api.engine)));
+	s->drain_until_ms = clock_mono_ms() + s->config.drain_ms;
+	engine_drain(s->api.engine);
+	http_stop_listening(s->http);
+	(void)uv_timer_start(&s->drain_timer, on_drain_timer, 0, DRAIN_CHECK_MS);
+}
+
 /* The first signal drains, a second one stops at once. */
 static void on_signal(uv_signal_t *handle, int signal_number)
 {
@@ -419,12 +436,41 @@ static void on_signal(uv_signal_t *handle, int signal_number)
 		stop(s, CLI_EXIT_OK);
 		return;
 	}
-	log_event(LOG_LEVEL_INFO, "draining", LOG_INT("signal", signal_number),
-	    LOG_INT("executions", engine_active_executions(s->api.engine)));
-	s->drain_until_ms = clock_mono_ms() + s->config.drain_ms;
-	engine_drain(s->api.engine);
-	http_stop_listening(s->http);
-	(void)uv_timer_start(&s->drain_timer, on_drain_timer, 0, DRAIN_CHECK_MS);
+	drain(s, signal_number);
+}
+
+/* What comes on stdin is of no interest, only its end: whoever held the other end is gone. */
+static void on_stdin(uv_poll_t *handle, int status, int events)
+{
+	(void)status;
+	(void)events;
+	struct server *s = handle->data;
+	char ignored[256];
+	ssize_t n = read(STDIN_FILENO, ignored, sizeof(ignored));
+	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR))) {
+		return;
+	}
+	(void)uv_poll_stop(handle);
+	if (s->drain_until_ms == 0) {
+		drain(s, 0);
+	}
+}
+
+/* A child that its starter's death must end. PR_SET_PDEATHSIG would not do: the kernel forgets it
+ * when the user is changed, and it tells of the starter's thread, not of its process. */
+static int watch_stdin(struct server *s, struct err *e)
+{
+	if (!s->stop_at_eof) {
+		return 0;
+	}
+	int r = uv_poll_init(&s->loop, &s->on_stdin, STDIN_FILENO);
+	if (r < 0) {
+		return err_set(
+		    e, ERR_INVALID, "--stop-at-eof: stdin is no pipe, socket or terminal");
+	}
+	s->on_stdin.data = s;
+	(void)uv_poll_start(&s->on_stdin, UV_READABLE | UV_DISCONNECT, on_stdin);
+	return 0;
 }
 
 static void watch_signals(struct server *s)
@@ -456,6 +502,9 @@ static int start(struct server *s, struct err *e)
 		return -1;
 	}
 	watch_signals(s);
+	if (watch_stdin(s, e) < 0) {
+		return -1;
+	}
 	/* drop */
 	if (seal_drop_privileges(s->uid, s->gid, e) < 0) {
 		return -1;
@@ -474,6 +523,9 @@ static void release(struct server *s)
 		uv_close((uv_handle_t *)&s->on_term, NULL);
 		uv_close((uv_handle_t *)&s->on_int, NULL);
 		uv_close((uv_handle_t *)&s->drain_timer, NULL);
+		if (s->on_stdin.data != NULL) {
+			uv_close((uv_handle_t *)&s->on_stdin, NULL);
+		}
 	}
 	codemode_stop(s->codemode);
 	gateway_free(s->gateway);
@@ -505,6 +557,7 @@ int cmd_serve(int argc, char **argv)
 		return CLI_EXIT_USAGE;
 	}
 	s.started_ms = clock_mono_ms();
+	s.stop_at_eof = flags.stop_at_eof;
 	if (config_load(&s.config, &flags, &e) < 0) {
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
 		return CLI_EXIT_USAGE;

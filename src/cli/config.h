@@ -80,6 +80,7 @@ struct config_flags {
 	const char *isolation;
 	const char *tls_cert;
 	const char *tls_key;
+	bool stop_at_eof; /* of serve alone */
 };
 
 /* Fills C. On failure C is empty. */

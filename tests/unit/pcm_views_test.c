@@ -294,6 +294,48 @@ static void saving_is_checked(void **state)
 	    "Path traversal attempt detected: '../x'");
 }
 
+/* What JSON cannot carry: an addition to the reference's wire. */
+static void saving_takes_base64(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *members;
+		const char *type;
+		const char *bytes;
+		size_t len;
+	} cases[] = {
+	    {"\"data\":\"AP8B\",\"encoding\":\"base64\"", "bytes", "\x00\xff\x01", 3},
+	    {"\"data\":\"\",\"encoding\":\"base64\"", "bytes", "", 0},
+	    {"\"data\":\"W05hTl0=\",\"encoding\":\"base64\",\"type\":\"json\"", "json", "[NaN]", 5},
+	    {"\"data\":\"AP8B\",\"encoding\":null", "text", "AP8B", 4},
+	};
+	answers("artifacts.save", "{\"name\":\"r\"}");
+	for (size_t i = 0; i < array_len(cases); i++) {
+		char body[200];
+		char asked[200];
+		(void)snprintf(body, sizeof(body), "{\"name\":\"r\",%s}", cases[i].members);
+		(void)snprintf(asked, sizeof(asked),
+		    "{\"description\":\"\",\"name\":\"r\",\"size\":%zu,\"type\":\"%s\"}",
+		    cases[i].len, cases[i].type);
+		pcm_expect_json("POST", "/api/artifacts", NULL, body, 200, "{\"name\":\"r\"}");
+		expect_asked("artifacts.save", asked);
+		assert_memory_equal(fake_codemode_last(&mode)->bytes, cases[i].bytes, cases[i].len);
+	}
+	uint32_t asked_count = (uint32_t)mode.asked_count;
+	static const char *const bad[][2] = {
+	    {"\"data\":\"AP8\",\"encoding\":\"base64\"", "data: not base64"},
+	    {"\"data\":[1],\"encoding\":\"base64\"", "data: not base64"},
+	    {"\"data\":\"\",\"encoding\":\"gzip\"", "encoding: only base64 is known"},
+	    {"\"data\":\"\",\"encoding\":\"base64\",\"type\":\"x\"", "type: bytes, json or text"},
+	};
+	for (size_t i = 0; i < array_len(bad); i++) {
+		char body[200];
+		(void)snprintf(body, sizeof(body), "{\"name\":\"r\",%s}", bad[i][0]);
+		pcm_expect("POST", "/api/artifacts", NULL, body, 400, bad[i][1]);
+	}
+	assert_int_equal(mode.asked_count, asked_count);
+}
+
 /* --- dependencies -------------------------------------------------------------------------------
  */
 
@@ -556,6 +598,7 @@ int main(void)
 	    PCM_TEST(an_artifact_that_is_not_there_is_404),
 	    PCM_TEST(saving_keeps_the_type_of_the_data),
 	    PCM_TEST(saving_is_checked),
+	    PCM_TEST(saving_takes_base64),
 	    PCM_TEST(dependencies_of_agents),
 	    PCM_TEST(a_removal_is_told_as_each_generation_reads_it),
 	    PCM_TEST(packages_are_installed_one_by_one),
