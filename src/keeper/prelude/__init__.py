@@ -30,8 +30,13 @@ The modules behind it, one subject each:
     values        the value of a cell as JSON
 """
 
-from _carrel import (
-    cell, children, failure, packages as package_dirs, shell, skill_source, streams, warm)
+from _carrel import cell, children, failure, shell, streams, warm
+# After all that every cell uses, so that these lie together in the image: a session that uses them
+# writes to their pages, and the others do not.
+from _carrel import deps, names, skill_source
+from _carrel import packages as package_dirs
+
+cell.offer(names.public())
 
 # The values of the first field of run_cell()'s answer.
 OK, EXCEPTION, INTERRUPTED, EXIT = range(4)
