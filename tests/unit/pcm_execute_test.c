@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-#include "aca_fixture.h"
 #include "pcm_fixture.h"
 
 #define ONE "{\"code\":\"1\"}"
@@ -317,15 +316,14 @@ static void limits_are_told_with_their_status(void **state)
 {
 	(void)state;
 	struct fake_call f;
-	size_t len = (4U << 20) + 16;
-	char *body = malloc(len + 1);
-	assert_non_null(body);
-	memset(body, 'x', len);
-	memcpy(body, "{\"code\":\"", 9);
-	memcpy(body + len - 2, "\"}", 3);
-	pcm_expect(
-	    "POST", "/execute", "agent-1", body, 413, "The code is larger than 4194304 bytes");
-	free(body);
+	cleanup(buf_fini) struct buf body = BUF_INIT(8U << 20);
+	(void)buf_add_str(&body, "{\"code\":\"");
+	while (body.len < (4U << 20) + 32) {
+		(void)buf_add_str(&body, "0123456789abcdef");
+	}
+	(void)buf_add_str(&body, "\"}");
+	pcm_expect("POST", "/execute", "agent-1", buf_str(&body), 413,
+	    "The code is larger than 4194304 bytes");
 	/* The pool has three sessions. */
 	static const char *const ids[] = {"one-1", "two-2", "three-3"};
 	for (size_t i = 0; i < array_len(ids); i++) {
