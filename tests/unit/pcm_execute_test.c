@@ -312,6 +312,18 @@ static void a_body_of_another_type_is_refused(void **state)
 	}
 }
 
+/* A page of somebody else's can send a body without a type to a server on the same machine. */
+static void a_web_page_must_say_json(void **state)
+{
+	(void)state;
+	struct fake_call f;
+	fake_start(
+	    &f, &world, "POST", "/execute", "Origin", "http://evil.example", ONE, strlen(ONE));
+	assert_int_equal(f.status, 422);
+	assert_int_equal(world.engine->pools[0].session_count, 0);
+	fake_call_fini(&f);
+}
+
 static void limits_are_told_with_their_status(void **state)
 {
 	(void)state;
@@ -404,6 +416,7 @@ int main(void)
 	    PCM_TEST(everything_that_is_wrong_is_told_at_once),
 	    PCM_TEST(a_large_input_is_not_told_back),
 	    PCM_TEST(a_body_of_another_type_is_refused),
+	    PCM_TEST(a_web_page_must_say_json),
 	    PCM_TEST(limits_are_told_with_their_status),
 	    PCM_TEST(pools_are_named_as_on_the_other_wire),
 	    PCM_TEST(paths_and_methods_there_are_not),
