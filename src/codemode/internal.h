@@ -238,7 +238,7 @@ typedef void (*rank_fn)(void *ctx, const size_t *order, size_t count);
 /* TEXTS: array of [description, source]; borrowed. NULL when FN was called. */
 struct ranking *rank(
     struct ranker *r, const char *query, const json_t *texts, rank_fn fn, void *ctx);
-void ranking_cancel(struct ranking *r);
+void ranking_cancel(struct ranking *g);
 
 /* --- method_deps.c --- */
 
