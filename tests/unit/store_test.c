@@ -1,5 +1,9 @@
 /* The store over files: the suite, and what only files can do to it. */
-#include "store_suite.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +20,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "gateway/seal.h"
+#include "store_suite.h"
 
 static char base[64];
 static int outside = -1; /* the directory around the store's */
