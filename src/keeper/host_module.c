@@ -1,3 +1,6 @@
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
 #include "keeper/host_module.h"
 
 #include <errno.h>

@@ -5,13 +5,12 @@
 #ifndef KEEPER_HOST_MODULE_H
 #define KEEPER_HOST_MODULE_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
 #include <sys/types.h>
 
+struct _object; /* Python's PyObject */
+
 /* For PyImport_AppendInittab. */
-PyObject *host_module_init(void);
+struct _object *host_module_init(void);
 
 /* Whoever runs cells: the keeper while it warms up, then the session. */
 void host_module_set_pid(pid_t pid);

@@ -30,8 +30,12 @@ The modules behind it, one subject each:
     values        the value of a cell as JSON
 """
 
-from _carrel import (
-    cell, children, failure, packages as package_dirs, shell, skill_source, streams, warm)
+from _carrel import cell, children, failure, packages as package_dirs, shell, streams, warm
+# After all that every cell uses, so that these lie together in the image: a session that uses them
+# writes to their pages, and the others do not.
+from _carrel import names, skill_source, values
+
+cell.offer(names.public())
 
 # The values of the first field of run_cell()'s answer.
 OK, EXCEPTION, INTERRUPTED, EXIT = range(4)

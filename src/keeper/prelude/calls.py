@@ -13,6 +13,7 @@ import sys
 
 import _carrel_host
 
+from _carrel.awaiting import waiting_loops as _loops
 from _carrel.errors import TooManyCalls, make
 
 _call, _wait, _take = _carrel_host.call, _carrel_host.wait, _carrel_host.take
@@ -263,10 +264,6 @@ class _Loop:
                 waiting.future.set_exception(exc)
 
 
-# The loops that wait for something, by id.
-_loops = {}
-
-
 def start(call, loop):
     """Sends a call and returns its Answer."""
     number = _send(call)
@@ -287,6 +284,5 @@ def wake():
 
 def end_cell():
     """Ends what the cell left pending: its answers become errors."""
-    if _loops:
-        _carrel_host.end()
-        wake()
+    _carrel_host.end()
+    wake()

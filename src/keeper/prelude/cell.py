@@ -19,7 +19,7 @@ import types
 import _carrel_host
 
 from _carrel import (
-    awaiting, calls, failure, figures, names, render, reserve, shell_magics, sources, streams)
+    awaiting, failure, figures, render, reserve, shell_magics, sources, streams)
 
 NOTHING = render.NOTHING
 NO_VALUE = (0, "none", "", "", "", "", "", "", 0)
@@ -38,6 +38,7 @@ _main = sys.modules.get("__main__") or types.ModuleType("__main__")
 _modules = sys.modules
 _future_flags = 0
 _last_shown = NOTHING
+_names = {}
 _user_recursion_limit = None
 _user_trace = None
 _user_profile = None
@@ -66,7 +67,8 @@ def run(source, empty_namespace, values=False):
     try:
         answer = _run_in(module, source, name, not empty_namespace, values)
     finally:
-        calls.end_cell()
+        if awaiting.waiting_loops:
+            _end_calls()
         if empty_namespace:
             # Its namespace lives on for as long as a thread or a callback of the cell needs it.
             _set_main(_main)
@@ -76,8 +78,13 @@ def run(source, empty_namespace, values=False):
 
 def _empty_module():
     module = types.ModuleType("__main__")
-    module.__dict__.update(names.public())
+    module.__dict__.update(_names)
     return module
+
+
+def _end_calls():
+    from _carrel import calls
+    calls.end_cell()
 
 
 def _set_main(module):
@@ -160,7 +167,8 @@ async def _await_both(body, last, namespace, values):
     value = eval(last, namespace)
     if last.co_flags & _CO_COROUTINE:
         value = await value
-    if type(value) is calls.Answer or (values and type(value) is types.CoroutineType):
+    if type(value).__module__ == "_carrel.calls" or (
+            values and type(value) is types.CoroutineType):
         value = await value
     return value
 
@@ -286,7 +294,11 @@ def _fail_child(exc):
         _leave_child(code)
 
 
-_main.__dict__.update(names.public())
+def offer(names):
+    """Sets the names that every namespace begins with."""
+    global _names
+    _names = names
+    _main.__dict__.update(names)
 
 
 def forget():

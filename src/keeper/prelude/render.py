@@ -8,7 +8,7 @@ agree, so that most cells never load IPython. Never longer than TEXT_BYTES_MAX.
 import math
 import re
 
-from _carrel import bundle, shell_magics, values
+from _carrel import bundle, shell_magics
 from _carrel.failure import encodable
 
 TEXT_BYTES_MAX = 1024 * 1024
@@ -62,6 +62,8 @@ def value_answer(value):
 
     The text is left out where the JSON says the same.
     """
+    from _carrel import values
+
     kind, text = "other", ""
     for own, name in _KINDS:
         if type(value) is own:
