@@ -10,8 +10,7 @@
 /* Room for what the files backend puts around a name. */
 #define RECORD_NAME_MAX (STORE_NAME_MAX - 15)
 
-static const char alphanumeric[] =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+static const char alphanumeric[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 static bool is_made_of(const char *text, const char *others)
 {
@@ -123,8 +122,7 @@ int store_check_name(enum store_kind kind, const char *name, struct err *e)
 static int check_segment(const char *name, const char *segment, size_t len, struct err *e)
 {
 	if ((len == 1 && *segment == '.') || (len == 2 && memcmp(segment, "..", 2) == 0)) {
-		return err_set(
-		    e, ERR_INVALID, "Path traversal attempt detected: '%.200s'", name);
+		return err_set(e, ERR_INVALID, "Path traversal attempt detected: '%.200s'", name);
 	}
 	if (len == 0) {
 		return err_set(e, ERR_INVALID, "an artifact's name must not have empty parts");
@@ -145,8 +143,7 @@ int store_check_artifact_name(const char *name, struct err *e)
 		    STORE_ARTIFACT_NAME_MAX);
 	}
 	if (*name == '/') {
-		return err_set(
-		    e, ERR_INVALID, "Path traversal attempt detected: '%.200s'", name);
+		return err_set(e, ERR_INVALID, "Path traversal attempt detected: '%.200s'", name);
 	}
 	for (const char *at = name;; at++) {
 		size_t n = strcspn(at, "/");

@@ -21,7 +21,8 @@ int requirement_check(const char *line, struct err *e);
  * and extras stay. Returns OUT; what is longer than REQUIREMENT_MAX is cut. */
 char *requirement_normalise(const char *line, char out[REQUIREMENT_MAX + 1]);
 
-/* Writes the normalised name alone: what an addition replaces and a removal matches. Returns OUT. */
+/* Writes the normalised name alone: what an addition replaces and a removal matches. Returns OUT.
+ */
 char *requirement_name(const char *line, char out[REQUIREMENT_MAX + 1]);
 
 #endif

@@ -9,7 +9,8 @@
 struct store *store_new(uv_loop_t *loop, const struct store_config *c, struct err *e)
 {
 	if (c->redis_url != NULL) {
-		/* THE LINE THAT THE REDIS BACKEND TAKES THE PLACE OF: return redis_backend_new(...) */
+		/* THE LINE THAT THE REDIS BACKEND TAKES THE PLACE OF: return redis_backend_new(...)
+		 */
 		(void)err_set(e, ERR_UNSUPPORTED, "this server was built without Redis");
 		return NULL;
 	}
@@ -35,8 +36,7 @@ const char *store_describe(const struct store *st)
 int store_artifacts_path(const struct store *st, const struct store_space *space, struct buf *out)
 {
 	struct err e;
-	return store_check_space(space, &e) < 0 ? -EINVAL
-						: st->ops->artifacts_path(st, space, out);
+	return store_check_space(space, &e) < 0 ? -EINVAL : st->ops->artifacts_path(st, space, out);
 }
 
 /* --- records ------------------------------------------------------------------------------------
@@ -157,8 +157,8 @@ static int check_info(const json_t *info, bool type_needed, struct err *e)
 		return err_set(e, ERR_INVALID, "an artifact's description must be text");
 	}
 	const char *t = json_string_value(type);
-	bool good = t != NULL && (strcmp(t, "text") == 0 || strcmp(t, "json") == 0 ||
-				     strcmp(t, "bytes") == 0);
+	bool good = t != NULL &&
+		    (strcmp(t, "text") == 0 || strcmp(t, "json") == 0 || strcmp(t, "bytes") == 0);
 	if (!good && (type_needed || type != NULL)) {
 		return err_set(
 		    e, ERR_INVALID, "an artifact's type must be \"text\", \"json\" or \"bytes\"");
@@ -182,8 +182,8 @@ struct store_request *store_artifact_list(
 	return st->ops->artifact_list(st, space, fn, ctx);
 }
 
-struct store_request *store_artifact_get(struct store *st, const struct store_space *space,
-    const char *name, store_get_fn fn, void *ctx)
+struct store_request *store_artifact_get(
+    struct store *st, const struct store_space *space, const char *name, store_get_fn fn, void *ctx)
 {
 	struct err e;
 	if (check_artifact(space, name, &e) < 0) {

@@ -12,7 +12,7 @@
  *               type}; type is "text", "json" or "bytes"
  *
  * Sources of the formats: py-code-mode's FileStorage and RedisStorage (files beneath
- * skills/, artifacts/ with .artifacts.json, tools/*.yaml, deps/requirements.txt; keys
+ * skills/, artifacts/ with .artifacts.json, tools/NAME.yaml, deps/requirements.txt; keys
  * PREFIX:tools:__tools__, PREFIX:skills:__skills__, PREFIX:artifacts:NAME and :__index__,
  * PREFIX:deps), so that either side reads what the other wrote.
  *
