@@ -63,8 +63,9 @@ const char *store_type_guess(const char *name, const char *head, size_t len)
 	if (text_has_suffix(name, ".json")) {
 		return "json";
 	}
-	/* The head may end within a character. */
-	for (size_t cut = 0; cut <= 3 && cut <= len; cut++) {
+	/* A head that is not all may end within a character. */
+	size_t most = len < STORE_HEAD_BYTES ? 0 : 3;
+	for (size_t cut = 0; cut <= most; cut++) {
 		if (text_is_utf8(head, len - cut)) {
 			return "text";
 		}

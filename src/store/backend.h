@@ -105,8 +105,10 @@ json_t *store_entry_new(const json_t *info);
  * reference; NULL when memory is out. */
 json_t *store_entry_record(
     const json_t *entry, const char *name, const char *path, const char *type, uint64_t size);
-/* What bytes nobody described are: "json" by the suffix, "text" when HEAD (their first LEN bytes)
- * is UTF-8 as far as it goes, else "bytes". Source: py-code-mode's load. */
+/* What bytes nobody described are: "json" by the suffix, "text" when HEAD is UTF-8 as far as it
+ * goes, else "bytes". HEAD: their first LEN bytes; all of them when they are fewer than
+ * STORE_HEAD_BYTES. Source: py-code-mode's load. */
+#define STORE_HEAD_BYTES 65536
 const char *store_type_guess(const char *name, const char *head, size_t len);
 
 #endif

@@ -343,7 +343,7 @@ json_t *files_artifact_record(const struct files_index *x, const char *path_pref
 	const json_t *entry = json_object_get(x->entries, name);
 	const char *type = "bytes";
 	if (!json_is_string(json_object_get(json_object_get(entry, "metadata"), STORE_TYPE_KEY))) {
-		char head[FILES_HEAD_BYTES];
+		char head[STORE_HEAD_BYTES];
 		ssize_t n = text_has_suffix(name, ".json") ? 0 : pread(fd, head, sizeof(head), 0);
 		type = store_type_guess(name, head, n > 0 ? (size_t)n : 0);
 	}

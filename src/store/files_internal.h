@@ -44,7 +44,6 @@
 #define FILES_RESCAN_MS 1000 /* in-place edits are seen after this long */
 #define FILES_RACY_MS 50     /* a time stamp this fresh may be given to another change too */
 #define FILES_LOCK_WAIT_MS 10000
-#define FILES_HEAD_BYTES 65536 /* looked at to guess a type */
 
 /* The first three are enum store_kind's. */
 enum files_part { FILES_TOOLS, FILES_SKILLS, FILES_DEPS, FILES_ARTIFACTS, FILES_PARTS };
