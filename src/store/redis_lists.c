@@ -40,6 +40,7 @@ struct list {
 	bool valid;    /* RECORDS hold, as far as was told */
 
 	bool loading; /* what follows is of the reading that goes on */
+	bool tracked; /* from its beginning */
 	bool dirty;   /* changed since it began */
 	bool second;  /* it is at the second key */
 	char cursor[24];
@@ -225,7 +226,7 @@ static void keep(struct list *list, json_t *records)
 		list->records = records;
 		list->revision = ++l->revisions;
 	}
-	list->valid = l->tracking && !list->dirty;
+	list->valid = list->tracked && !list->dirty;
 	list->used = ++l->clock;
 	while (l->bytes > KEPT_MAX_BYTES && oldest(l) != NULL) {
 		drop_oldest(l);
@@ -298,7 +299,7 @@ static int send_page(struct list *list, struct err *e)
 	struct redis_conn *data = list->all->store->data;
 	const char *key = list->second ? list->keys.second : list->keys.first;
 	char count[24];
-	if (list->all->tracking && strcmp(list->cursor, "0") == 0) {
+	if (list->tracked && strcmp(list->cursor, "0") == 0) {
 		const struct redis_arg words[] = {
 		    REDIS_TEXT("CLIENT"), REDIS_TEXT("CACHING"), REDIS_TEXT("YES")};
 		if (redis_conn_send(data, words, array_len(words), ignore, NULL, e) < 0) {
@@ -329,6 +330,7 @@ static int request_page(struct list *list)
 static int load_begin(struct list *list, struct redis_request *r)
 {
 	list->loading = true;
+	list->tracked = list->all->tracking;
 	list->dirty = false;
 	list->second = false;
 	list->found = json_object();
