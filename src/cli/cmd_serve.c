@@ -333,7 +333,7 @@ static int start(struct server *s, struct err *e)
 	if (http_start(s->http, e) < 0) {
 		return -1;
 	}
-	return seal_system_calls(e);
+	return seal_system_calls(false, e);
 }
 
 static void release(struct server *s)
