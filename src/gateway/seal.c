@@ -118,6 +118,7 @@ static const int allowed[] = {
     SCMP_SYS(fsync),
     SCMP_SYS(fdatasync),
     SCMP_SYS(fadvise64),
+    SCMP_SYS(flock), /* of a store that other processes write too */
     SCMP_SYS(fcntl),
     SCMP_SYS(ioctl),
     SCMP_SYS(dup),

@@ -10,16 +10,16 @@
 #include "base/text.h"
 #include "store/files_internal.h"
 
-static const char *const part_names[FILES_PARTS] = {"tools", "skills", "deps", "artifacts"};
+static const char *const part_names[FSTORE_PARTS] = {"tools", "skills", "deps", "artifacts"};
 
 /* --- requests and jobs --------------------------------------------------------------------------
  */
 
-static void store_release(struct files_store *st);
+static void store_release(struct fstore *st);
 
-struct files_request *files_request_new(struct files_store *st, void *ctx)
+struct fstore_request *fstore_request_new(struct fstore *st, void *ctx)
 {
-	struct files_request *r = calloc(1, sizeof(*r));
+	struct fstore_request *r = calloc(1, sizeof(*r));
 	if (r != NULL) {
 		r->base.ops = st->base.ops;
 		r->store = st;
@@ -28,7 +28,7 @@ struct files_request *files_request_new(struct files_store *st, void *ctx)
 	return r;
 }
 
-void files_request_answer(struct files_request *r, json_t *records, uint64_t revision)
+void fstore_request_answer(struct fstore_request *r, json_t *records, uint64_t revision)
 {
 	const struct err *e = r->failed ? &r->e : NULL;
 	if (!r->internal && (r->cancelled || r->store->closed)) {
@@ -44,28 +44,28 @@ void files_request_answer(struct files_request *r, json_t *records, uint64_t rev
 	free(r);
 }
 
-void files_cancel(struct store_request *base)
+void fstore_cancel(struct store_request *base)
 {
-	((struct files_request *)(void *)base)->cancelled = true;
+	((struct fstore_request *)(void *)base)->cancelled = true;
 }
 
 static void run_job(uv_work_t *work)
 {
-	struct files_job *j = container_of(work, struct files_job, work);
+	struct fstore_job *j = container_of(work, struct fstore_job, work);
 	j->run(j);
 }
 
 static void end_job(uv_work_t *work, int status)
 {
 	(void)status; /* jobs are never cancelled: what was begun is brought to its end */
-	struct files_job *j = container_of(work, struct files_job, work);
-	struct files_store *st = j->store;
+	struct fstore_job *j = container_of(work, struct fstore_job, work);
+	struct fstore *st = j->store;
 	j->done(j);
 	store_release(st);
 }
 
-void files_job_start(struct files_job *j, struct files_store *st, void (*run)(struct files_job *j),
-    void (*done)(struct files_job *j))
+void fstore_job_start(struct fstore_job *j, struct fstore *st, void (*run)(struct fstore_job *j),
+    void (*done)(struct fstore_job *j))
 {
 	j->store = st;
 	j->run = run;
@@ -82,16 +82,16 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-static void snapshot_release(struct files_snapshot *s)
+static void snapshot_release(struct fstore_snapshot *s)
 {
 	if (s != NULL && --s->holders == 0) {
-		files_snapshot_free(s);
+		fstore_snapshot_free(s);
 	}
 }
 
-static void space_free(struct files_space *sp)
+static void space_free(struct fstore_space *sp)
 {
-	struct files_store *st = sp->store;
+	struct fstore *st = sp->store;
 	if (sp->prev != NULL) {
 		sp->prev->next = sp->next;
 	} else {
@@ -101,15 +101,15 @@ static void space_free(struct files_space *sp)
 		sp->next->prev = sp->prev;
 	}
 	st->space_count--;
-	for (int i = 0; i < FILES_PARTS; i++) {
+	for (int i = 0; i < FSTORE_PARTS; i++) {
 		fd_close(&sp->fds[i]);
 	}
-	for (int i = 0; i < FILES_ARTIFACTS; i++) {
+	for (int i = 0; i < FSTORE_ARTIFACTS; i++) {
 		snapshot_release(sp->records[i].snapshot);
 	}
 	json_decref(sp->artifacts.records);
-	files_index_release(sp->artifacts.index);
-	files_index_release(sp->artifacts.records_of);
+	fstore_index_release(sp->artifacts.index);
+	fstore_index_release(sp->artifacts.records_of);
 	free(sp->prefix);
 	free(sp->workspace);
 	free(sp);
@@ -117,13 +117,13 @@ static void space_free(struct files_space *sp)
 
 /* Forgets the space unused longest when there are too many; one in use is not forgotten, so there
  * may be more for a while. */
-static void make_room(struct files_store *st)
+static void make_room(struct fstore *st)
 {
-	if (st->space_count < FILES_SPACES_MAX) {
+	if (st->space_count < FSTORE_SPACES_MAX) {
 		return;
 	}
-	struct files_space *oldest = NULL;
-	for (struct files_space *sp = st->spaces; sp != NULL; sp = sp->next) {
+	struct fstore_space *oldest = NULL;
+	for (struct fstore_space *sp = st->spaces; sp != NULL; sp = sp->next) {
 		if (sp->holders == 0 && (oldest == NULL || sp->used < oldest->used)) {
 			oldest = sp;
 		}
@@ -133,18 +133,17 @@ static void make_room(struct files_store *st)
 	}
 }
 
-static struct files_space *space_new(
-    struct files_store *st, const char *prefix, const char *workspace)
+static struct fstore_space *space_new(struct fstore *st, const char *prefix, const char *workspace)
 {
 	make_room(st);
-	struct files_space *sp = calloc(1, sizeof(*sp));
+	struct fstore_space *sp = calloc(1, sizeof(*sp));
 	if (sp == NULL) {
 		return NULL;
 	}
 	sp->store = st;
 	sp->prefix = prefix != NULL ? strdup(prefix) : NULL;
 	sp->workspace = workspace != NULL ? strdup(workspace) : NULL;
-	for (int i = 0; i < FILES_PARTS; i++) {
+	for (int i = 0; i < FSTORE_PARTS; i++) {
 		sp->fds[i] = -1;
 	}
 	sp->artifacts.changes_end = &sp->artifacts.changes;
@@ -157,12 +156,12 @@ static struct files_space *space_new(
 	return sp;
 }
 
-struct files_space *files_space_find(
-    struct files_store *st, const struct store_space *space, enum files_part part)
+struct fstore_space *fstore_space_find(
+    struct fstore *st, const struct store_space *space, enum fstore_part part)
 {
-	bool shared = part == FILES_TOOLS || part == FILES_DEPS;
+	bool shared = part == FSTORE_TOOLS || part == FSTORE_DEPS;
 	const char *workspace = shared ? NULL : space->workspace;
-	struct files_space *sp = st->spaces;
+	struct fstore_space *sp = st->spaces;
 	while (sp != NULL &&
 	       (!same_text(sp->prefix, space->prefix) || !same_text(sp->workspace, workspace))) {
 		sp = sp->next;
@@ -174,15 +173,15 @@ struct files_space *files_space_find(
 	return sp;
 }
 
-void files_space_hold(struct files_space *sp)
+void fstore_space_hold(struct fstore_space *sp)
 {
 	sp->holders++;
 	sp->store->holders++;
 }
 
-void files_space_release(struct files_space *sp)
+void fstore_space_release(struct fstore_space *sp)
 {
-	struct files_store *st = sp->store;
+	struct fstore *st = sp->store;
 	sp->holders--;
 	store_release(st);
 }
@@ -191,9 +190,9 @@ void files_space_release(struct files_space *sp)
  */
 
 /* Where the part of a space lies: beneath which descriptor, and by which path. */
-static int place_of(const struct files_space *sp, enum files_part part, char *path, size_t max)
+static int place_of(const struct fstore_space *sp, enum fstore_part part, char *path, size_t max)
 {
-	const struct files_store *st = sp->store;
+	const struct fstore *st = sp->store;
 	const char *name = part_names[part];
 	if (sp->prefix == NULL && sp->workspace == NULL) {
 		path[0] = '\0';
@@ -211,7 +210,7 @@ static int place_of(const struct files_space *sp, enum files_part part, char *pa
 	return st->dir_fd;
 }
 
-int files_space_dir(struct files_space *sp, enum files_part part, bool make)
+int fstore_space_dir(struct fstore_space *sp, enum fstore_part part, bool make)
 {
 	struct stat st;
 	char path[512];
@@ -223,25 +222,26 @@ int files_space_dir(struct files_space *sp, enum files_part part, bool make)
 		return sp->fds[part];
 	}
 	fd_close(&sp->fds[part]);
-	sp->fds[part] = make ? files_make_directories(at, path, strlen(path))
+	sp->fds[part] = make ? fstore_make_directories(at, path, strlen(path))
 			     : fd_open_beneath(at, path, O_RDONLY | O_DIRECTORY, 0);
 	int fd = sp->fds[part];
 	sp->fds[part] = fd < 0 ? -1 : fd;
 	return fd;
 }
 
-int files_space_dup(struct files_space *sp, enum files_part part, bool make)
+int fstore_space_dup(struct fstore_space *sp, enum fstore_part part, bool make)
 {
-	int fd = files_space_dir(sp, part, make);
+	int fd = fstore_space_dir(sp, part, make);
 	int copy = fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	return copy < 0 && fd >= 0 ? -errno : copy;
 }
 
-int files_artifacts_path(const struct store *base, const struct store_space *space, struct buf *out)
+int fstore_artifacts_path(
+    const struct store *base, const struct store_space *space, struct buf *out)
 {
-	const struct files_store *st = (const struct files_store *)(const void *)base;
+	const struct fstore *st = (const struct fstore *)(const void *)base;
 	if (space->prefix == NULL && space->workspace == NULL) {
-		return buf_add_str(out, st->paths[FILES_ARTIFACTS]);
+		return buf_add_str(out, st->paths[FSTORE_ARTIFACTS]);
 	}
 	if (space->prefix == NULL) {
 		return buf_addf(out, "%s/%s/artifacts", st->workspaces, space->workspace);
@@ -256,7 +256,7 @@ int files_artifacts_path(const struct store *base, const struct store_space *spa
 /* --- the store ----------------------------------------------------------------------------------
  */
 
-static void store_release(struct files_store *st)
+static void store_release(struct fstore *st)
 {
 	if (--st->holders > 0) {
 		return;
@@ -264,7 +264,7 @@ static void store_release(struct files_store *st)
 	while (st->spaces != NULL) {
 		space_free(st->spaces);
 	}
-	for (int i = 0; i < FILES_PARTS; i++) {
+	for (int i = 0; i < FSTORE_PARTS; i++) {
 		fd_close(&st->part_fds[i]);
 		free(st->paths[i]);
 	}
@@ -277,37 +277,37 @@ static void store_release(struct files_store *st)
 
 static void free_store(struct store *base)
 {
-	struct files_store *st = (struct files_store *)(void *)base;
+	struct fstore *st = (struct fstore *)(void *)base;
 	st->closed = true;
 	store_release(st);
 }
 
 static const char *describe(const struct store *base)
 {
-	return ((const struct files_store *)(const void *)base)->dir;
+	return ((const struct fstore *)(const void *)base)->dir;
 }
 
 static const struct store_backend files_ops = {
     .free = free_store,
     .describe = describe,
-    .artifacts_path = files_artifacts_path,
-    .list = files_list,
-    .get = files_get,
-    .put = files_put,
-    .remove = files_remove,
-    .artifact_list = files_artifact_list,
-    .artifact_get = files_artifact_get,
-    .artifact_delete = files_artifact_delete,
-    .artifact_register = files_artifact_register,
-    .artifact_write = files_artifact_write,
-    .writer_add = files_writer_add,
-    .writer_on_room = files_writer_on_room,
-    .writer_abort = files_writer_abort,
-    .artifact_read = files_artifact_read,
-    .reader_read = files_reader_read,
-    .reader_on_more = files_reader_on_more,
-    .reader_close = files_reader_close,
-    .cancel = files_cancel,
+    .artifacts_path = fstore_artifacts_path,
+    .list = fstore_list,
+    .get = fstore_get,
+    .put = fstore_put,
+    .remove = fstore_remove,
+    .artifact_list = fstore_artifact_list,
+    .artifact_get = fstore_artifact_get,
+    .artifact_delete = fstore_artifact_delete,
+    .artifact_register = fstore_artifact_register,
+    .artifact_write = fstore_artifact_write,
+    .writer_add = fstore_writer_add,
+    .writer_on_room = fstore_writer_on_room,
+    .writer_abort = fstore_writer_abort,
+    .artifact_read = fstore_artifact_read,
+    .reader_read = fstore_reader_read,
+    .reader_on_more = fstore_reader_on_more,
+    .reader_close = fstore_reader_close,
+    .cancel = fstore_cancel,
 };
 
 /* Opens the operator's PATH, making it and what leads to it; links in it are the operator's. *REAL
@@ -343,15 +343,15 @@ static bool is_within(const char *path, const char *dir)
 
 /* Artifacts have names with '/', so what lies beneath their directory could be read and written by
  * the server's own space. */
-static int check_artifacts_apart(const struct files_store *st, struct err *e)
+static int check_artifacts_apart(const struct fstore *st, struct err *e)
 {
-	const char *others[] = {st->dir, st->workspaces, st->paths[FILES_TOOLS],
-	    st->paths[FILES_SKILLS], st->paths[FILES_DEPS]};
+	const char *others[] = {st->dir, st->workspaces, st->paths[FSTORE_TOOLS],
+	    st->paths[FSTORE_SKILLS], st->paths[FSTORE_DEPS]};
 	for (size_t i = 0; i < array_len(others); i++) {
-		if (is_within(others[i], st->paths[FILES_ARTIFACTS])) {
+		if (is_within(others[i], st->paths[FSTORE_ARTIFACTS])) {
 			return err_set(e, ERR_INVALID,
 			    "the artifacts directory %s must not hold the store's directory %s",
-			    st->paths[FILES_ARTIFACTS], others[i]);
+			    st->paths[FSTORE_ARTIFACTS], others[i]);
 		}
 	}
 	return 0;
@@ -359,7 +359,7 @@ static int check_artifacts_apart(const struct files_store *st, struct err *e)
 
 /* GIVEN, or NAME beneath the store's directory. */
 static int open_part(
-    const struct files_store *st, const char *given, const char *name, char **real, struct err *e)
+    const struct fstore *st, const char *given, const char *name, char **real, struct err *e)
 {
 	if (given != NULL) {
 		return open_configured(given, real, e);
@@ -371,15 +371,15 @@ static int open_part(
 	return open_configured(buf_str(&path), real, e);
 }
 
-static int open_all(struct files_store *st, const struct store_config *c, struct err *e)
+static int open_all(struct fstore *st, const struct store_config *c, struct err *e)
 {
-	const char *given[FILES_PARTS] = {
+	const char *given[FSTORE_PARTS] = {
 	    c->tools_dir, c->skills_dir, c->deps_dir, c->artifacts_dir};
 	st->dir_fd = open_configured(c->dir, &st->dir, e);
 	if (st->dir_fd < 0) {
 		return -1;
 	}
-	for (int i = 0; i < FILES_PARTS; i++) {
+	for (int i = 0; i < FSTORE_PARTS; i++) {
 		st->part_fds[i] = open_part(st, given[i], part_names[i], &st->paths[i], e);
 		if (st->part_fds[i] < 0) {
 			return -1;
@@ -391,7 +391,7 @@ static int open_all(struct files_store *st, const struct store_config *c, struct
 
 struct store *files_backend_new(uv_loop_t *loop, const struct store_config *c, struct err *e)
 {
-	struct files_store *st = calloc(1, sizeof(*st));
+	struct fstore *st = calloc(1, sizeof(*st));
 	if (st == NULL) {
 		(void)err_set(e, ERR_INTERNAL, "out of memory");
 		return NULL;
@@ -401,15 +401,15 @@ struct store *files_backend_new(uv_loop_t *loop, const struct store_config *c, s
 	st->holders = 1;
 	st->dir_fd = -1;
 	st->workspaces_fd = -1;
-	for (int i = 0; i < FILES_PARTS; i++) {
+	for (int i = 0; i < FSTORE_PARTS; i++) {
 		st->part_fds[i] = -1;
 	}
 	if (open_all(st, c, e) < 0) {
 		store_release(st);
 		return NULL;
 	}
-	for (int i = 0; i < FILES_PARTS; i++) {
-		files_temp_sweep(st->part_fds[i]);
+	for (int i = 0; i < FSTORE_PARTS; i++) {
+		fstore_temp_sweep(st->part_fds[i]);
 	}
 	return &st->base;
 }

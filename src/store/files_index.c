@@ -20,21 +20,21 @@
 #define PATIENCE_NS 30000000
 #define DEPTH_MAX 64
 
-bool files_index_is_current(const struct files_index *x, int dir_fd)
+bool fstore_index_is_current(const struct fstore_index *x, int dir_fd)
 {
 	struct stat st;
-	if (fstatat(dir_fd, FILES_INDEX_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+	if (fstatat(dir_fd, FSTORE_INDEX_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		return x->fd < 0 && errno == ENOENT;
 	}
-	struct files_signature now = files_signature_of(&st);
-	if (x->fd < 0 || !files_signature_equal(&now, &x->signature)) {
+	struct fstore_signature now = fstore_signature_of(&st);
+	if (x->fd < 0 || !fstore_signature_equal(&now, &x->signature)) {
 		return false;
 	}
 	/* Written in place and fresh when it was read: it may have changed without a trace. */
-	return !x->racy || clock_mono_ms() - x->loaded_ms < FILES_RACY_MS;
+	return !x->racy || clock_mono_ms() - x->loaded_ms < FSTORE_RACY_MS;
 }
 
-void files_index_free(struct files_index *x)
+void fstore_index_free(struct fstore_index *x)
 {
 	if (x != NULL) {
 		json_decref(x->entries);
@@ -43,70 +43,82 @@ void files_index_free(struct files_index *x)
 	}
 }
 
-void files_index_release(struct files_index *x)
+void fstore_index_release(struct fstore_index *x)
 {
 	if (x != NULL && --x->holders == 0) {
-		files_index_free(x);
+		fstore_index_free(x);
 	}
 }
 
 /* --- reading ------------------------------------------------------------------------------------
  */
 
-/* Python writes NaN, Infinity and lone halves of surrogate pairs, which are not JSON: they become
- * null and U+FFFD, in place, so that one of them does not cost the whole index. */
-static void blank_word(char *at, size_t len)
-{
-	memset(at, ' ', len);
-	memcpy(at, len < 4 ? "0" : "null", len < 4 ? 1 : 4);
-}
-
 static bool is_half(const char *at, const char *end, char low, char high)
 {
+	/* Digits are the same with 0x20, which is set in them. */
 	return end - at >= 6 && at[0] == '\\' && at[1] == 'u' && (at[2] | 0x20) == 'd' &&
 	       (at[3] | 0x20) >= low && (at[3] | 0x20) <= high;
 }
 
-/* At a backslash within a string: how many bytes it and what it stands for have. */
-static size_t mend_escape(char *at, const char *end)
+/* At a backslash within a string: adds what it stands for, and says how many bytes it has. */
+static size_t mend_escape(const char *at, const char *end, struct buf *out)
 {
-	/* Digits are the same with 0x20, which is set in them. */
 	bool first = is_half(at, end, '8', '9') || is_half(at, end, 'a', 'b');
+	size_t n = end - at < 2 ? 1 : 2;
 	if (first && is_half(at + 6, end, 'c', 'f')) {
-		return 12;
+		n = 12;
+	} else if (first || is_half(at, end, 'c', 'f')) {
+		(void)buf_add_str(out, "\\ufffd");
+		return 6;
 	}
-	if (first || is_half(at, end, 'c', 'f')) {
-		memcpy(at + 2, "fffd", 4);
-	}
-	return 2;
+	(void)buf_add(out, at, n);
+	return n;
 }
 
-static void mend(char *text, size_t len)
+/* Outside of strings: as mend_escape, over one byte or a word. */
+static size_t mend_word(const char *at, const char *end, struct buf *out)
 {
 	static const char *const words[] = {"-Infinity", "Infinity", "NaN"};
-	const char *end = text + len;
+	for (size_t i = 0; i < array_len(words); i++) {
+		size_t n = strlen(words[i]);
+		if ((size_t)(end - at) >= n && memcmp(at, words[i], n) == 0) {
+			(void)buf_add_str(out, "null");
+			return n;
+		}
+	}
+	(void)buf_add_char(out, *at);
+	return 1;
+}
+
+/* Python writes NaN, Infinity and lone halves of surrogate pairs, which are not JSON: they become
+ * null and U+FFFD, so that one of them does not cost the whole index. Where OUT has no room for
+ * all, it is no JSON either. */
+static void mend(const struct buf *text, struct buf *out)
+{
+	const char *at = buf_str(text);
+	const char *end = at + text->len;
 	bool quoted = false;
-	for (char *at = text; at < end; at++) {
+	while (at < end) {
 		if (quoted && *at == '\\') {
-			at += mend_escape(at, end) - 1;
+			at += mend_escape(at, end, out);
 			continue;
 		}
 		quoted = *at == '"' ? !quoted : quoted;
-		for (size_t i = 0; !quoted && i < array_len(words); i++) {
-			size_t n = strlen(words[i]);
-			if ((size_t)(end - at) >= n && memcmp(at, words[i], n) == 0) {
-				blank_word(at, n);
-			}
+		if (quoted || *at == '"') {
+			(void)buf_add_char(out, *at++);
+		} else {
+			at += mend_word(at, end, out);
 		}
 	}
 }
 
-static json_t *parse(struct buf *text)
+static json_t *parse(const struct buf *text)
 {
 	json_t *entries = json_loadb(buf_str(text), text->len, JSON_ALLOW_NUL, NULL);
 	if (entries == NULL && text->len > 0) {
-		mend(text->data, text->len);
-		entries = json_loadb(text->data, text->len, JSON_ALLOW_NUL, NULL);
+		cleanup(buf_fini) struct buf mended = BUF_INIT(FSTORE_INDEX_MAX_BYTES);
+		mend(text, &mended);
+		entries = json_loadb(buf_str(&mended), mended.len, JSON_ALLOW_NUL, NULL);
 	}
 	if (!json_is_object(entries)) {
 		json_decref(entries);
@@ -116,7 +128,7 @@ static json_t *parse(struct buf *text)
 }
 
 /* 0 with X filled, or -errno. */
-static int load_once(int dir_fd, struct files_index *x)
+static int load_once(int dir_fd, struct fstore_index *x)
 {
 	int64_t now_us = clock_wall_us();
 	x->loaded_ms = clock_mono_ms();
@@ -125,7 +137,7 @@ static int load_once(int dir_fd, struct files_index *x)
 	x->entries = json_object();
 	x->damaged = false;
 	cleanup(fd_close) int fd = fd_open_beneath(
-	    dir_fd, FILES_INDEX_NAME, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+	    dir_fd, FSTORE_INDEX_NAME, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
 	if (fd == -ENOENT) {
 		return 0;
 	}
@@ -133,7 +145,7 @@ static int load_once(int dir_fd, struct files_index *x)
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		return fd < 0 ? fd : -errno;
 	}
-	cleanup(buf_fini) struct buf text = BUF_INIT(FILES_INDEX_MAX_BYTES);
+	cleanup(buf_fini) struct buf text = BUF_INIT(FSTORE_INDEX_MAX_BYTES);
 	int r = S_ISREG(st.st_mode) ? fd_read_all(fd, &text) : -EINVAL;
 	if (r < 0) {
 		return r;
@@ -144,15 +156,15 @@ static int load_once(int dir_fd, struct files_index *x)
 		json_decref(x->entries);
 		x->entries = entries;
 	}
-	x->signature = files_signature_of(&st);
-	x->racy = files_is_racy(&x->signature, now_us);
+	x->signature = fstore_signature_of(&st);
+	x->racy = fstore_is_racy(&x->signature, now_us);
 	x->fd = fd_take(&fd);
 	return 0;
 }
 
-static struct files_index *index_new(void)
+static struct fstore_index *index_new(void)
 {
-	struct files_index *x = calloc(1, sizeof(*x));
+	struct fstore_index *x = calloc(1, sizeof(*x));
 	if (x != NULL) {
 		x->fd = -1;
 		x->entries = json_object();
@@ -160,9 +172,9 @@ static struct files_index *index_new(void)
 	return x;
 }
 
-struct files_index *files_index_load(int dir_fd, bool patient, struct err *e)
+struct fstore_index *fstore_index_load(int dir_fd, bool patient, struct err *e)
 {
-	struct files_index *x = index_new();
+	struct fstore_index *x = index_new();
 	struct stat st;
 	int r = x == NULL                ? -ENOMEM
 		: fstat(dir_fd, &st) < 0 ? -errno
@@ -176,8 +188,8 @@ struct files_index *files_index_load(int dir_fd, bool patient, struct err *e)
 		(void)nanosleep(&(struct timespec){.tv_nsec = PATIENCE_NS}, NULL);
 	}
 	if (r < 0) {
-		(void)files_error(e, -r, "the artifacts index");
-		files_index_free(x);
+		(void)fstore_error(e, -r, "the artifacts index");
+		fstore_index_free(x);
 		return NULL;
 	}
 	return x;
@@ -186,49 +198,49 @@ struct files_index *files_index_load(int dir_fd, bool patient, struct err *e)
 /* --- writing ------------------------------------------------------------------------------------
  */
 
-int files_index_prepare(
-    int dir_fd, const json_t *entries, char temp[FILES_TEMP_BYTES], struct err *e)
+int fstore_index_prepare(
+    int dir_fd, const json_t *entries, char temp[FSTORE_TEMP_BYTES], struct err *e)
 {
 	char *text = json_dumps(entries, JSON_INDENT(2));
 	size_t len = text != NULL ? strlen(text) : 0;
 	int r = -ENOMEM;
 	if (text != NULL) {
-		r = len > FILES_INDEX_MAX_BYTES ? -EMSGSIZE
-						: files_temp_write(dir_fd, text, len, temp);
+		r = len > FSTORE_INDEX_MAX_BYTES ? -EMSGSIZE
+						 : fstore_temp_write(dir_fd, text, len, temp);
 	}
 	free(text);
-	return r < 0 ? files_error(e, -r, "the artifacts index") : 0;
+	return r < 0 ? fstore_error(e, -r, "the artifacts index") : 0;
 }
 
-struct files_index *files_index_publish(
+struct fstore_index *fstore_index_publish(
     int dir_fd, const char *temp, json_t *entries, struct err *e)
 {
-	struct files_index *x = index_new();
+	struct fstore_index *x = index_new();
 	struct stat st;
 	int r = x == NULL ? -ENOMEM : fd_open_beneath(dir_fd, temp, O_RDONLY, 0);
 	if (r >= 0) {
 		x->fd = r;
-		r = renameat(dir_fd, temp, dir_fd, FILES_INDEX_NAME) < 0 || fstat(x->fd, &st) < 0
+		r = renameat(dir_fd, temp, dir_fd, FSTORE_INDEX_NAME) < 0 || fstat(x->fd, &st) < 0
 			? -errno
 			: 0;
 	}
 	if (r < 0) {
 		(void)unlinkat(dir_fd, temp, 0);
-		(void)files_error(e, -r, "the artifacts index");
-		files_index_free(x);
+		(void)fstore_error(e, -r, "the artifacts index");
+		fstore_index_free(x);
 		return NULL;
 	}
 	json_decref(x->entries);
 	x->entries = json_incref(entries);
 	x->loaded_ms = clock_mono_ms();
-	x->signature = files_signature_of(&st);
+	x->signature = fstore_signature_of(&st);
 	return x;
 }
 
 /* --- what is on disk ----------------------------------------------------------------------------
  */
 
-int files_artifact_open(int dir_fd, const char *name, struct stat *st)
+int fstore_artifact_open(int dir_fd, const char *name, struct stat *st)
 {
 	cleanup(fd_close) int fd = fd_open_beneath(
 	    dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
@@ -315,20 +327,20 @@ static json_t *entries_on_disk(int dir_fd, struct err *e)
 	struct walk w = {.entries = json_object()};
 	int r = walk(&w, dir_fd);
 	if (r < 0) {
-		(void)files_error(e, -r, "the artifacts directory");
+		(void)fstore_error(e, -r, "the artifacts directory");
 		json_decref(w.entries);
 		return NULL;
 	}
 	return w.entries;
 }
 
-json_t *files_index_rescue(int dir_fd, struct err *e)
+json_t *fstore_index_rescue(int dir_fd, struct err *e)
 {
 	char aside[64];
 	(void)snprintf(
-	    aside, sizeof(aside), FILES_INDEX_NAME ".damaged-%lld", (long long)clock_wall_us());
-	if (renameat(dir_fd, FILES_INDEX_NAME, dir_fd, aside) < 0 && errno != ENOENT) {
-		(void)files_error(e, errno, "the damaged artifacts index");
+	    aside, sizeof(aside), FSTORE_INDEX_NAME ".damaged-%lld", (long long)clock_wall_us());
+	if (renameat(dir_fd, FSTORE_INDEX_NAME, dir_fd, aside) < 0 && errno != ENOENT) {
+		(void)fstore_error(e, errno, "the damaged artifacts index");
 		return NULL;
 	}
 	return entries_on_disk(dir_fd, e);
@@ -337,7 +349,7 @@ json_t *files_index_rescue(int dir_fd, struct err *e)
 /* --- records ------------------------------------------------------------------------------------
  */
 
-json_t *files_artifact_record(const struct files_index *x, const char *path_prefix,
+json_t *fstore_artifact_record(const struct fstore_index *x, const char *path_prefix,
     const char *name, int fd, const struct stat *st)
 {
 	const json_t *entry = json_object_get(x->entries, name);
@@ -378,23 +390,23 @@ static const char **sorted_names(json_t *entries, size_t *count)
 	return names;
 }
 
-json_t *files_artifact_records(
-    const struct files_index *x, const char *path_prefix, int dir_fd, struct err *e)
+json_t *fstore_artifact_records(
+    const struct fstore_index *x, const char *path_prefix, int dir_fd, struct err *e)
 {
 	json_t *entries = x->damaged ? entries_on_disk(dir_fd, e) : json_incref(x->entries);
 	if (entries == NULL) {
 		return NULL;
 	}
-	struct files_index shown = {.entries = entries};
+	struct fstore_index shown = {.entries = entries};
 	size_t count;
 	const char **names = sorted_names(entries, &count);
 	json_t *records = json_array();
 	for (size_t i = 0; names != NULL && i < count; i++) {
 		struct stat st;
-		cleanup(fd_close) int fd = files_artifact_open(dir_fd, names[i], &st);
+		cleanup(fd_close) int fd = fstore_artifact_open(dir_fd, names[i], &st);
 		if (fd >= 0) {
-			(void)json_array_append_new(
-			    records, files_artifact_record(&shown, path_prefix, names[i], fd, &st));
+			(void)json_array_append_new(records,
+			    fstore_artifact_record(&shown, path_prefix, names[i], fd, &st));
 		}
 	}
 	free(names);

@@ -38,79 +38,79 @@
 
 #include "store/backend.h"
 
-#define FILES_SPACES_MAX 64 /* held open at once; past it the one unused longest is forgotten */
-#define FILES_LIST_MAX_BYTES (256U << 20) /* of the files of one list */
-#define FILES_INDEX_MAX_BYTES (128U << 20)
-#define FILES_RESCAN_MS 1000 /* in-place edits are seen after this long */
-#define FILES_RACY_MS 50     /* a time stamp this fresh may be given to another change too */
-#define FILES_LOCK_WAIT_MS 10000
+#define FSTORE_SPACES_MAX 64 /* held open at once; past it the one unused longest is forgotten */
+#define FSTORE_LIST_MAX_BYTES (256U << 20) /* of the files of one list */
+#define FSTORE_INDEX_MAX_BYTES (128U << 20)
+#define FSTORE_RESCAN_MS 1000 /* in-place edits are seen after this long */
+#define FSTORE_RACY_MS 50     /* a time stamp this fresh may be given to another change too */
+#define FSTORE_LOCK_WAIT_MS 10000
 
 /* The first three are enum store_kind's. */
-enum files_part { FILES_TOOLS, FILES_SKILLS, FILES_DEPS, FILES_ARTIFACTS, FILES_PARTS };
+enum fstore_part { FSTORE_TOOLS, FSTORE_SKILLS, FSTORE_DEPS, FSTORE_ARTIFACTS, FSTORE_PARTS };
 
 /* --- files_io.c: on any thread ------------------------------------------------------------------
  */
 
 /* Tells one state of a file from another. */
-struct files_signature {
+struct fstore_signature {
 	dev_t dev;
 	ino_t ino;
 	off_t size;
 	struct timespec mtime, ctime;
 };
 
-struct files_signature files_signature_of(const struct stat *st);
-bool files_signature_equal(const struct files_signature *a, const struct files_signature *b);
+struct fstore_signature fstore_signature_of(const struct stat *st);
+bool fstore_signature_equal(const struct fstore_signature *a, const struct fstore_signature *b);
 /* Whether what was looked at when the wall clock said NOW_US may change once more without getting
  * another time stamp. */
-bool files_is_racy(const struct files_signature *s, int64_t now_us);
+bool fstore_is_racy(const struct fstore_signature *s, int64_t now_us);
 
 /* In the user's terms: ERR_TOO_LARGE with os_errno when the disk is full, ERR_UNAVAILABLE when the
  * store's directory is gone or may not be written, ERR_INVALID when a directory is in the way. -1.
  * OS_ERRNO > 0. */
-int files_error(struct err *e, int os_errno, const char *what);
+int fstore_error(struct err *e, int os_errno, const char *what);
 
-#define FILES_TEMP_BYTES 32
+#define FSTORE_TEMP_BYTES 32
 
 /* A new empty file beneath DIR_FD, and its NAME. A descriptor or -errno. */
-int files_temp_open(int dir_fd, char name[FILES_TEMP_BYTES]);
+int fstore_temp_open(int dir_fd, char name[FSTORE_TEMP_BYTES]);
 /* The same with BYTES in it, flushed and closed. 0 or -errno, and then it is gone again. */
-int files_temp_write(int dir_fd, const char *bytes, size_t len, char name[FILES_TEMP_BYTES]);
+int fstore_temp_write(int dir_fd, const char *bytes, size_t len, char name[FSTORE_TEMP_BYTES]);
 /* Removes what crashed writers left in DIR_FD an hour ago or earlier. */
-void files_temp_sweep(int dir_fd);
+void fstore_temp_sweep(int dir_fd);
 
 /* Makes the directories of PATH beneath DIR_FD as far as they are missing. A descriptor of the last
  * (of DIR_FD itself for ""), or -errno. */
-int files_make_directories(int dir_fd, const char *path, size_t len);
+int fstore_make_directories(int dir_fd, const char *path, size_t len);
 
-/* Waits up to FILES_LOCK_WAIT_MS for the lock of the directory. A descriptor, whose close unlocks,
+/* Waits up to FSTORE_LOCK_WAIT_MS for the lock of the directory. A descriptor, whose close unlocks,
  * or -errno (-ETIMEDOUT). */
-int files_lock(int dir_fd);
+int fstore_lock(int dir_fd);
 
-/* Reads a regular file of at most out->max bytes. FLAGS: FILES_LINKS follows links that stay
+/* Reads a regular file of at most out->max bytes. FLAGS: FSTORE_LINKS follows links that stay
  * beneath DIR_FD. 0 or -errno. */
-#define FILES_LINKS 1
-int files_read(int dir_fd, const char *path, int flags, struct buf *out);
+#define FSTORE_LINKS 1
+int fstore_read(int dir_fd, const char *path, int flags, struct buf *out);
 
 /* --- files_scan.c: on any thread ----------------------------------------------------------------
  */
 
-struct files_record {
+struct fstore_record {
 	char *file; /* its name in the directory */
-	struct files_signature source, side;
+	struct fstore_signature source, side;
 	bool racy;
 	json_t *record; /* NULL: not one (not UTF-8, not YAML, no name) */
 	size_t bytes;
 };
 
-struct files_snapshot {
+struct fstore_snapshot {
 	unsigned holders; /* changed on the loop only */
-	struct files_signature dir;
+	struct fstore_signature dir;
 	bool racy;
 	uint64_t scanned_ms; /* monotonic */
 	uint64_t revision;   /* given on the loop */
 	json_t *records;     /* sorted by name */
-	struct files_record *files;
+	struct fstore_record *files;
 	size_t count;
 	size_t bytes;
 	bool same; /* as the one before: keeps its revision */
@@ -118,69 +118,69 @@ struct files_snapshot {
 
 /* What DIR_FD holds; what did not change since OLD (may be NULL) is taken from there. NULL with E.
  */
-struct files_snapshot *files_scan(
-    enum files_part part, int dir_fd, const struct files_snapshot *old, struct err *e);
-void files_snapshot_free(struct files_snapshot *s);
+struct fstore_snapshot *fstore_scan(
+    enum fstore_part part, int dir_fd, const struct fstore_snapshot *old, struct err *e);
+void fstore_snapshot_free(struct fstore_snapshot *s);
 
 /* The record of one skill. 0 with *OUT a new reference or NULL when there is none; or -1. */
-int files_read_skill(int dir_fd, const char *name, json_t **out, struct err *e);
+int fstore_read_skill(int dir_fd, const char *name, json_t **out, struct err *e);
 /* The sidecar of a record with SOURCE; false when it has nothing to say. */
-bool files_side_text(const json_t *record, struct buf *out);
+bool fstore_side_text(const json_t *record, struct buf *out);
 
 /* --- files_index.c: on any thread ---------------------------------------------------------------
  */
 
-#define FILES_INDEX_NAME ".artifacts.json"
+#define FSTORE_INDEX_NAME ".artifacts.json"
 
-struct files_index {
+struct fstore_index {
 	unsigned holders; /* changed on the loop only */
 	json_t *entries;  /* an object; changed by nobody once it is shared */
 	int fd; /* of the file it was read from, so that its inode stays its own; -1: none */
-	struct files_signature signature;
+	struct fstore_signature signature;
 	bool racy;
 	uint64_t loaded_ms;
 	bool damaged; /* it could not be read: ENTRIES is empty, what is on disk counts */
 };
 
 /* Whether the file is still the one that was read. May look at the directory once. */
-bool files_index_is_current(const struct files_index *x, int dir_fd);
+bool fstore_index_is_current(const struct fstore_index *x, int dir_fd);
 /* Reads it; no file is an empty index. PATIENT: what looks damaged is read a few times again, since
  * others write it in place. NULL with E. */
-struct files_index *files_index_load(int dir_fd, bool patient, struct err *e);
-void files_index_free(struct files_index *x);
+struct fstore_index *fstore_index_load(int dir_fd, bool patient, struct err *e);
+void fstore_index_free(struct fstore_index *x);
 /* On the loop. */
-void files_index_release(struct files_index *x);
+void fstore_index_release(struct fstore_index *x);
 /* Writes ENTRIES to the file TEMP; 0 or -1 with E. Then, with the lock still held, makes it the
  * index: a new index that says what is on disk now, or NULL with E. */
-int files_index_prepare(
-    int dir_fd, const json_t *entries, char temp[FILES_TEMP_BYTES], struct err *e);
-struct files_index *files_index_publish(
+int fstore_index_prepare(
+    int dir_fd, const json_t *entries, char temp[FSTORE_TEMP_BYTES], struct err *e);
+struct fstore_index *fstore_index_publish(
     int dir_fd, const char *temp, json_t *entries, struct err *e);
 /* Puts a damaged index aside under another name and makes entries of the files that are there. A
  * new reference, NULL with E. */
-json_t *files_index_rescue(int dir_fd, struct err *e);
+json_t *fstore_index_rescue(int dir_fd, struct err *e);
 
 /* Opens the artifact: a descriptor for reading with *ST filled, or -errno (-ENOENT for whatever is
  * not a regular file, or behind a link). */
-int files_artifact_open(int dir_fd, const char *name, struct stat *st);
+int fstore_artifact_open(int dir_fd, const char *name, struct stat *st);
 /* The record of the artifact at PATH_PREFIX/NAME. FD: of its bytes. NULL when memory is out. */
-json_t *files_artifact_record(const struct files_index *x, const char *path_prefix,
+json_t *fstore_artifact_record(const struct fstore_index *x, const char *path_prefix,
     const char *name, int fd, const struct stat *st);
 /* All of them, sorted by name: those of the index that are there; all that are there when it is
  * damaged. NULL with E. */
-json_t *files_artifact_records(
-    const struct files_index *x, const char *path_prefix, int dir_fd, struct err *e);
+json_t *fstore_artifact_records(
+    const struct fstore_index *x, const char *path_prefix, int dir_fd, struct err *e);
 
 /* --- files_backend.c: on the loop ---------------------------------------------------------------
  */
 
-struct files_store;
-struct files_space;
+struct fstore;
+struct fstore_space;
 
 /* A request of any kind; its callback is the one of FN that is not NULL. */
-struct files_request {
+struct fstore_request {
 	struct store_request base;
-	struct files_store *store;
+	struct fstore *store;
 	bool cancelled;
 	bool internal; /* the backend's own: its callback is called even when the store is closed */
 	bool changed;  /* for done */
@@ -191,125 +191,126 @@ struct files_request {
 	struct err e;
 	bool failed;
 	json_t *record;                /* for get; owned */
-	struct files_request *next;    /* of those that wait for the same */
+	struct fstore_request *next;   /* of those that wait for the same */
 	char name[STORE_NAME_MAX + 1]; /* for get of a record */
 };
 
 /* NULL when memory is out. */
-struct files_request *files_request_new(struct files_store *st, void *ctx);
+struct fstore_request *fstore_request_new(struct fstore *st, void *ctx);
 /* Calls its callback unless nobody waits any more, and frees it. RECORDS and REVISION are for list.
  */
-void files_request_answer(struct files_request *r, json_t *records, uint64_t revision);
+void fstore_request_answer(struct fstore_request *r, json_t *records, uint64_t revision);
 
 /* Work on a thread: RUN there, then DONE on the loop, which frees it. */
-struct files_job {
+struct fstore_job {
 	uv_work_t work;
-	struct files_store *store;
-	void (*run)(struct files_job *j);
-	void (*done)(struct files_job *j);
+	struct fstore *store;
+	void (*run)(struct fstore_job *j);
+	void (*done)(struct fstore_job *j);
 };
 
-void files_job_start(struct files_job *j, struct files_store *st, void (*run)(struct files_job *j),
-    void (*done)(struct files_job *j));
+void fstore_job_start(struct fstore_job *j, struct fstore *st, void (*run)(struct fstore_job *j),
+    void (*done)(struct fstore_job *j));
 
 /* Records of one kind in one space. */
-struct files_records {
-	struct files_snapshot *snapshot;
-	struct files_request *waiting; /* for the next scan */
-	struct files_request *scanned; /* for the one that runs */
+struct fstore_records {
+	struct fstore_snapshot *snapshot;
+	struct fstore_request *waiting; /* for the next scan */
+	struct fstore_request *scanned; /* for the one that runs */
 	bool scanning;
 };
 
-struct files_change;
+struct fstore_change;
 
-struct files_artifacts {
-	struct files_index *index;
-	json_t *records;                /* list's; NULL: none yet */
-	struct files_index *records_of; /* the index they were made from */
+struct fstore_artifacts {
+	struct fstore_index *index;
+	json_t *records;                 /* list's; NULL: none yet */
+	struct fstore_index *records_of; /* the index they were made from */
 	uint64_t records_ms, revision;
-	struct files_request *waiting, *scanned;
+	struct fstore_request *waiting, *scanned;
 	bool scanning; /* one at a time; who asks meanwhile waits for the next */
-	struct files_change *changes, **changes_end; /* to come, in order */
+	struct fstore_change *changes, **changes_end; /* to come, in order */
 	bool changing;
 };
 
-struct files_space {
-	struct files_store *store;
-	struct files_space *prev, *next; /* files_store.spaces */
-	char *prefix, *workspace;        /* NULL: none */
-	unsigned holders;                /* jobs and streams that need it */
-	uint64_t used;                   /* files_store.uses when it was asked for last */
-	int fds[FILES_PARTS];
-	struct files_records records[FILES_ARTIFACTS];
-	struct files_artifacts artifacts;
+struct fstore_space {
+	struct fstore *store;
+	struct fstore_space *prev, *next; /* fstore.spaces */
+	char *prefix, *workspace;         /* NULL: none */
+	unsigned holders;                 /* jobs and streams that need it */
+	uint64_t used;                    /* fstore.uses when it was asked for last */
+	int fds[FSTORE_PARTS];
+	struct fstore_records records[FSTORE_ARTIFACTS];
+	struct fstore_artifacts artifacts;
 };
 
-struct files_store {
+struct fstore {
 	struct store base;
 	uv_loop_t *loop;
 	unsigned holders; /* its owner, jobs, spaces' holders */
 	bool closed;      /* by store_free: nobody is told anything any more */
 	char *dir;
-	char *paths[FILES_PARTS]; /* of the server's own space */
+	char *paths[FSTORE_PARTS]; /* of the server's own space */
 	char *workspaces;
 	int dir_fd, workspaces_fd;
-	int part_fds[FILES_PARTS];
-	struct files_space *spaces;
+	int part_fds[FSTORE_PARTS];
+	struct fstore_space *spaces;
 	unsigned space_count;
 	uint64_t uses;
 	uint64_t revisions;
 };
 
 /* NULL when memory is out. WORKSPACE is ignored for tools and dependencies. */
-struct files_space *files_space_find(
-    struct files_store *st, const struct store_space *space, enum files_part part);
-void files_space_hold(struct files_space *sp);
-void files_space_release(struct files_space *sp);
+struct fstore_space *fstore_space_find(
+    struct fstore *st, const struct store_space *space, enum fstore_part part);
+void fstore_space_hold(struct fstore_space *sp);
+void fstore_space_release(struct fstore_space *sp);
 /* The space's directory: borrowed, or -errno; -ENOENT when it is not there and not to be made. */
-int files_space_dir(struct files_space *sp, enum files_part part, bool make);
+int fstore_space_dir(struct fstore_space *sp, enum fstore_part part, bool make);
 /* The same for a job: the caller's own descriptor, or -errno. */
-int files_space_dup(struct files_space *sp, enum files_part part, bool make);
-int files_artifacts_path(const struct store *st, const struct store_space *space, struct buf *out);
+int fstore_space_dup(struct fstore_space *sp, enum fstore_part part, bool make);
+int fstore_artifacts_path(
+    const struct store *base, const struct store_space *space, struct buf *out);
 
 /* --- the table's functions ----------------------------------------------------------------------
  */
 
-struct store_request *files_list(struct store *st, const struct store_space *space,
+struct store_request *fstore_list(struct store *st, const struct store_space *space,
     enum store_kind kind, store_list_fn fn, void *ctx);
-struct store_request *files_get(struct store *st, const struct store_space *space,
+struct store_request *fstore_get(struct store *st, const struct store_space *space,
     enum store_kind kind, const char *name, store_get_fn fn, void *ctx);
-struct store_request *files_put(struct store *st, const struct store_space *space,
+struct store_request *fstore_put(struct store *st, const struct store_space *space,
     enum store_kind kind, const char *name, const json_t *record, store_done_fn fn, void *ctx);
-struct store_request *files_remove(struct store *st, const struct store_space *space,
+struct store_request *fstore_remove(struct store *st, const struct store_space *space,
     enum store_kind kind, const char *name, store_done_fn fn, void *ctx);
 
-struct store_request *files_artifact_list(
+struct store_request *fstore_artifact_list(
     struct store *st, const struct store_space *space, store_list_fn fn, void *ctx);
-struct store_request *files_artifact_get(struct store *st, const struct store_space *space,
+struct store_request *fstore_artifact_get(struct store *st, const struct store_space *space,
     const char *name, store_get_fn fn, void *ctx);
-struct store_request *files_artifact_delete(struct store *st, const struct store_space *space,
+struct store_request *fstore_artifact_delete(struct store *st, const struct store_space *space,
     const char *name, store_done_fn fn, void *ctx);
-struct store_request *files_artifact_register(struct store *st, const struct store_space *space,
+struct store_request *fstore_artifact_register(struct store *st, const struct store_space *space,
     const char *name, const json_t *info, store_get_fn fn, void *ctx);
 
 /* Gives the bytes in the file TEMP (of the artifacts directory; "": those that are there) the name
  * NAME and ENTRY (taken; NULL: removes both). R is answered when that is done. False: it was
  * answered already. */
-bool files_artifact_commit(struct files_space *sp, const char *name, json_t *entry,
-    const char *temp, struct files_request *r);
+bool fstore_artifact_commit(struct fstore_space *sp, const char *name, json_t *entry,
+    const char *temp, struct fstore_request *r);
 
-struct store_writer *files_artifact_write(struct store *st, const struct store_space *space,
+struct store_writer *fstore_artifact_write(struct store *st, const struct store_space *space,
     const char *name, const json_t *info, uint64_t size, store_get_fn done, void *ctx);
-bool files_writer_add(struct store_writer *w, const char *bytes, size_t len);
-void files_writer_on_room(struct store_writer *w, void (*room)(void *ctx));
-void files_writer_abort(struct store_writer *w);
+bool fstore_writer_add(struct store_writer *w, const char *bytes, size_t len);
+void fstore_writer_on_room(struct store_writer *w, void (*room)(void *ctx));
+void fstore_writer_abort(struct store_writer *base);
 
-struct store_reader *files_artifact_read(struct store *st, const struct store_space *space,
+struct store_reader *fstore_artifact_read(struct store *st, const struct store_space *space,
     const char *name, store_get_fn opened, void *ctx);
-ssize_t files_reader_read(struct store_reader *r, char *out, size_t max);
-void files_reader_on_more(struct store_reader *r, void (*more)(void *ctx));
-void files_reader_close(struct store_reader *r);
+ssize_t fstore_reader_read(struct store_reader *base, char *out, size_t max);
+void fstore_reader_on_more(struct store_reader *r, void (*more)(void *ctx));
+void fstore_reader_close(struct store_reader *base);
 
-void files_cancel(struct store_request *r);
+void fstore_cancel(struct store_request *base);
 
 #endif

@@ -17,9 +17,9 @@
 #define LOCK_NAME ".carrel-lock"
 #define TEMP_STALE_SECONDS 3600
 
-struct files_signature files_signature_of(const struct stat *st)
+struct fstore_signature fstore_signature_of(const struct stat *st)
 {
-	return (struct files_signature){
+	return (struct fstore_signature){
 	    .dev = st->st_dev,
 	    .ino = st->st_ino,
 	    .size = st->st_size,
@@ -33,19 +33,19 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-bool files_signature_equal(const struct files_signature *a, const struct files_signature *b)
+bool fstore_signature_equal(const struct fstore_signature *a, const struct fstore_signature *b)
 {
 	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
 	       same_time(&a->mtime, &b->mtime) && same_time(&a->ctime, &b->ctime);
 }
 
-bool files_is_racy(const struct files_signature *s, int64_t now_us)
+bool fstore_is_racy(const struct fstore_signature *s, int64_t now_us)
 {
 	int64_t at_us = (int64_t)s->ctime.tv_sec * 1000000 + s->ctime.tv_nsec / 1000;
-	return at_us >= now_us - FILES_RACY_MS * 1000;
+	return at_us >= now_us - FSTORE_RACY_MS * 1000;
 }
 
-int files_error(struct err *e, int os_errno, const char *what)
+int fstore_error(struct err *e, int os_errno, const char *what)
 {
 	switch (os_errno) {
 	case ENOENT:
@@ -84,7 +84,7 @@ int files_error(struct err *e, int os_errno, const char *what)
 	case ETIMEDOUT:
 		(void)err_set(e, ERR_UNAVAILABLE,
 		    "another process has held the store's lock for %d seconds",
-		    FILES_LOCK_WAIT_MS / 1000);
+		    FSTORE_LOCK_WAIT_MS / 1000);
 		break;
 	default:
 		return err_set_os(e, os_errno, "%s", what);
@@ -95,16 +95,16 @@ int files_error(struct err *e, int os_errno, const char *what)
 	return -1;
 }
 
-int files_temp_open(int dir_fd, char name[FILES_TEMP_BYTES])
+int fstore_temp_open(int dir_fd, char name[FSTORE_TEMP_BYTES])
 {
 	char guid[TEXT_GUID_BYTES];
-	(void)snprintf(name, FILES_TEMP_BYTES, TEMP_PREFIX "%.8s%.4s", text_guid(guid), guid + 9);
+	(void)snprintf(name, FSTORE_TEMP_BYTES, TEMP_PREFIX "%.8s%.4s", text_guid(guid), guid + 9);
 	return fd_open_beneath(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL, 0666);
 }
 
-int files_temp_write(int dir_fd, const char *bytes, size_t len, char name[FILES_TEMP_BYTES])
+int fstore_temp_write(int dir_fd, const char *bytes, size_t len, char name[FSTORE_TEMP_BYTES])
 {
-	cleanup(fd_close) int fd = files_temp_open(dir_fd, name);
+	cleanup(fd_close) int fd = fstore_temp_open(dir_fd, name);
 	if (fd < 0) {
 		return fd;
 	}
@@ -128,7 +128,7 @@ static void sweep_one(int dir_fd, const char *name, time_t now)
 	}
 }
 
-void files_temp_sweep(int dir_fd)
+void fstore_temp_sweep(int dir_fd)
 {
 	int fd = fd_open_beneath(dir_fd, "", O_RDONLY | O_DIRECTORY, 0);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -143,7 +143,7 @@ void files_temp_sweep(int dir_fd)
 	(void)closedir(dir);
 }
 
-int files_make_directories(int dir_fd, const char *path, size_t len)
+int fstore_make_directories(int dir_fd, const char *path, size_t len)
 {
 	int dir = fd_open_beneath(dir_fd, "", O_RDONLY | O_DIRECTORY, 0);
 	const char *end = path + len;
@@ -166,13 +166,13 @@ int files_make_directories(int dir_fd, const char *path, size_t len)
 	return dir;
 }
 
-int files_lock(int dir_fd)
+int fstore_lock(int dir_fd)
 {
 	cleanup(fd_close) int fd = fd_open_beneath(dir_fd, LOCK_NAME, O_RDWR | O_CREAT, 0666);
 	if (fd < 0) {
 		return fd;
 	}
-	uint64_t deadline_ms = clock_mono_ms() + FILES_LOCK_WAIT_MS;
+	uint64_t deadline_ms = clock_mono_ms() + FSTORE_LOCK_WAIT_MS;
 	struct timespec pause = {.tv_nsec = 200000};
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR) {
@@ -187,10 +187,10 @@ int files_lock(int dir_fd)
 	return fd_take(&fd);
 }
 
-int files_read(int dir_fd, const char *path, int flags, struct buf *out)
+int fstore_read(int dir_fd, const char *path, int flags, struct buf *out)
 {
 	int how = O_RDONLY | O_NONBLOCK | O_NOCTTY;
-	cleanup(fd_close) int fd = (flags & FILES_LINKS) != 0
+	cleanup(fd_close) int fd = (flags & FSTORE_LINKS) != 0
 				       ? fd_open_inside(dir_fd, path, how)
 				       : fd_open_beneath(dir_fd, path, how, 0);
 	if (fd < 0) {

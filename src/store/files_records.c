@@ -11,43 +11,43 @@
 #include "store/files_internal.h"
 #include "store/requirement.h"
 
-static struct files_store *store_of(struct store *st)
+static struct fstore *store_of(struct store *st)
 {
-	return (struct files_store *)(void *)st;
+	return (struct fstore *)(void *)st;
 }
 
 /* Answers R as failed and returns what the caller returns. */
-static struct store_request *refuse(struct files_request *r)
+static struct store_request *refuse(struct fstore_request *r)
 {
 	r->failed = true;
-	files_request_answer(r, NULL, 0);
+	fstore_request_answer(r, NULL, 0);
 	return NULL;
 }
 
 /* --- reading ------------------------------------------------------------------------------------
  */
 
-static bool is_current(const struct files_snapshot *s, int dir_fd)
+static bool is_current(const struct fstore_snapshot *s, int dir_fd)
 {
 	struct stat st;
-	if (s == NULL || s->racy || clock_mono_ms() - s->scanned_ms >= FILES_RESCAN_MS ||
+	if (s == NULL || s->racy || clock_mono_ms() - s->scanned_ms >= FSTORE_RESCAN_MS ||
 	    fstat(dir_fd, &st) < 0 || st.st_nlink == 0) {
 		return false;
 	}
-	struct files_signature now = files_signature_of(&st);
-	return files_signature_equal(&now, &s->dir);
+	struct fstore_signature now = fstore_signature_of(&st);
+	return fstore_signature_equal(&now, &s->dir);
 }
 
 static const char *name_of(
-    enum files_part part, const json_t *record, char base[REQUIREMENT_MAX + 1])
+    enum fstore_part part, const json_t *record, char base[REQUIREMENT_MAX + 1])
 {
-	if (part == FILES_DEPS) {
+	if (part == FSTORE_DEPS) {
 		return requirement_name(json_string_value(record), base);
 	}
 	return json_string_value(json_object_get(record, "name"));
 }
 
-static json_t *find_record(enum files_part part, const json_t *records, const char *name)
+static json_t *find_record(enum fstore_part part, const json_t *records, const char *name)
 {
 	size_t i;
 	json_t *record;
@@ -61,42 +61,42 @@ static json_t *find_record(enum files_part part, const json_t *records, const ch
 	return NULL;
 }
 
-static void answer(struct files_request *r, enum files_part part, const struct files_snapshot *s)
+static void answer(struct fstore_request *r, enum fstore_part part, const struct fstore_snapshot *s)
 {
 	if (r->get != NULL && s != NULL) {
 		r->record = json_incref(find_record(part, s->records, r->name));
 	}
-	files_request_answer(r, s != NULL ? s->records : NULL, s != NULL ? s->revision : 0);
+	fstore_request_answer(r, s != NULL ? s->records : NULL, s != NULL ? s->revision : 0);
 }
 
 struct scan_job {
-	struct files_job job;
-	struct files_space *space;
-	enum files_part part;
+	struct fstore_job job;
+	struct fstore_space *space;
+	enum fstore_part part;
 	int dir_fd;
-	struct files_snapshot *old, *found;
+	struct fstore_snapshot *old, *found;
 	struct err e;
 };
 
-static void run_scan(struct files_job *base)
+static void run_scan(struct fstore_job *base)
 {
 	struct scan_job *j = container_of(base, struct scan_job, job);
-	j->found = files_scan(j->part, j->dir_fd, j->old, &j->e);
+	j->found = fstore_scan(j->part, j->dir_fd, j->old, &j->e);
 }
 
-static void release(struct files_snapshot *s)
+static void release(struct fstore_snapshot *s)
 {
 	if (s != NULL && --s->holders == 0) {
-		files_snapshot_free(s);
+		fstore_snapshot_free(s);
 	}
 }
 
-static bool start_scan(struct files_space *sp, enum files_part part);
+static bool start_scan(struct fstore_space *sp, enum fstore_part part);
 
 /* The new snapshot takes the place of the one before. */
-static void take_snapshot(struct files_records *rs, struct scan_job *j)
+static void take_snapshot(struct fstore_records *rs, struct scan_job *j)
 {
-	struct files_snapshot *s = j->found;
+	struct fstore_snapshot *s = j->found;
 	if (s == NULL) {
 		return;
 	}
@@ -106,19 +106,19 @@ static void take_snapshot(struct files_records *rs, struct scan_job *j)
 	rs->snapshot = s;
 }
 
-static void end_scan(struct files_job *base)
+static void end_scan(struct fstore_job *base)
 {
 	struct scan_job *j = container_of(base, struct scan_job, job);
-	struct files_space *sp = j->space;
-	struct files_records *rs = &sp->records[j->part];
+	struct fstore_space *sp = j->space;
+	struct fstore_records *rs = &sp->records[j->part];
 	take_snapshot(rs, j);
-	struct files_snapshot *s = j->found;
+	struct fstore_snapshot *s = j->found;
 	if (s != NULL) {
 		s->holders++;
 	}
-	struct files_request *r = steal(&rs->scanned);
+	struct fstore_request *r = steal(&rs->scanned);
 	while (r != NULL) {
-		struct files_request *next = r->next;
+		struct fstore_request *next = r->next;
 		r->failed = s == NULL;
 		r->e = j->e;
 		answer(r, j->part, s);
@@ -131,33 +131,33 @@ static void end_scan(struct files_job *base)
 		(void)start_scan(sp, j->part);
 	}
 	fd_close(&j->dir_fd);
-	files_space_release(sp);
+	fstore_space_release(sp);
 	free(j);
 }
 
 /* Fails all that wait. */
-static void fail_waiting(struct files_records *rs, const struct err *e)
+static void fail_waiting(struct fstore_records *rs, const struct err *e)
 {
-	struct files_request *r = steal(&rs->waiting);
+	struct fstore_request *r = steal(&rs->waiting);
 	while (r != NULL) {
-		struct files_request *next = r->next;
+		struct fstore_request *next = r->next;
 		r->e = *e;
 		r->failed = true;
-		files_request_answer(r, NULL, 0);
+		fstore_request_answer(r, NULL, 0);
 		r = next;
 	}
 }
 
 /* Scans for those that wait. One at a time: who comes later waits for the next, because what was
  * changed before he asked may have escaped this one. False: it cannot be, and they were told. */
-static bool start_scan(struct files_space *sp, enum files_part part)
+static bool start_scan(struct fstore_space *sp, enum fstore_part part)
 {
-	struct files_records *rs = &sp->records[part];
+	struct fstore_records *rs = &sp->records[part];
 	struct scan_job *j = calloc(1, sizeof(*j));
-	int fd = j == NULL ? -ENOMEM : files_space_dup(sp, part, false);
+	int fd = j == NULL ? -ENOMEM : fstore_space_dup(sp, part, false);
 	if (fd < 0) {
 		struct err e;
-		(void)files_error(&e, -fd, "the store");
+		(void)fstore_error(&e, -fd, "the store");
 		free(j);
 		fail_waiting(rs, &e);
 		return false;
@@ -171,27 +171,27 @@ static bool start_scan(struct files_space *sp, enum files_part part)
 	}
 	rs->scanning = true;
 	rs->scanned = steal(&rs->waiting);
-	files_space_hold(sp);
-	files_job_start(&j->job, sp->store, run_scan, end_scan);
+	fstore_space_hold(sp);
+	fstore_job_start(&j->job, sp->store, run_scan, end_scan);
 	return true;
 }
 
 /* Answers R (list, or get with its name) from the snapshot when it is current, else after a scan.
  */
 static struct store_request *read_records(
-    struct files_space *sp, enum files_part part, struct files_request *r)
+    struct fstore_space *sp, enum fstore_part part, struct fstore_request *r)
 {
-	struct files_records *rs = &sp->records[part];
-	int fd = files_space_dir(sp, part, false);
+	struct fstore_records *rs = &sp->records[part];
+	int fd = fstore_space_dir(sp, part, false);
 	if (fd == -ENOENT) {
 		/* Nothing was ever put into this space. */
 		json_t *none = json_array();
-		files_request_answer(r, none, 0);
+		fstore_request_answer(r, none, 0);
 		json_decref(none);
 		return NULL;
 	}
 	if (fd < 0) {
-		(void)files_error(&r->e, -fd, "the store");
+		(void)fstore_error(&r->e, -fd, "the store");
 		return refuse(r);
 	}
 	if (is_current(rs->snapshot, fd)) {
@@ -204,11 +204,11 @@ static struct store_request *read_records(
 }
 
 /* A request of a space that is there; NULL when memory is out, and then FN cannot be told why. */
-static struct files_request *new_request(struct files_store *st, const struct store_space *space,
-    enum files_part part, void *ctx, struct files_space **sp)
+static struct fstore_request *new_request(struct fstore *st, const struct store_space *space,
+    enum fstore_part part, void *ctx, struct fstore_space **sp)
 {
-	struct files_request *r = files_request_new(st, ctx);
-	*sp = files_space_find(st, space, part);
+	struct fstore_request *r = fstore_request_new(st, ctx);
+	*sp = fstore_space_find(st, space, part);
 	if (r == NULL || *sp == NULL) {
 		free(r);
 		return NULL;
@@ -216,42 +216,43 @@ static struct files_request *new_request(struct files_store *st, const struct st
 	return r;
 }
 
-struct store_request *files_list(struct store *st, const struct store_space *space,
+struct store_request *fstore_list(struct store *st, const struct store_space *space,
     enum store_kind kind, store_list_fn fn, void *ctx)
 {
-	struct files_space *sp;
-	struct files_request *r = new_request(store_of(st), space, (enum files_part)kind, ctx, &sp);
+	struct fstore_space *sp;
+	struct fstore_request *r = new_request(
+	    store_of(st), space, (enum fstore_part)kind, ctx, &sp);
 	if (r == NULL) {
 		fn(ctx, NULL, 0, &(struct err){.code = ERR_INTERNAL, .text = "out of memory"});
 		return NULL;
 	}
 	r->list = fn;
-	return read_records(sp, (enum files_part)kind, r);
+	return read_records(sp, (enum fstore_part)kind, r);
 }
 
-struct store_request *files_get(struct store *st, const struct store_space *space,
+struct store_request *fstore_get(struct store *st, const struct store_space *space,
     enum store_kind kind, const char *name, store_get_fn fn, void *ctx)
 {
-	struct files_space *sp;
-	enum files_part part = (enum files_part)kind;
-	struct files_request *r = new_request(store_of(st), space, part, ctx, &sp);
+	struct fstore_space *sp;
+	enum fstore_part part = (enum fstore_part)kind;
+	struct fstore_request *r = new_request(store_of(st), space, part, ctx, &sp);
 	if (r == NULL) {
 		fn(ctx, NULL, &(struct err){.code = ERR_INTERNAL, .text = "out of memory"});
 		return NULL;
 	}
 	r->get = fn;
 	(void)snprintf(r->name, sizeof(r->name), "%s", name);
-	if (part != FILES_SKILLS) {
+	if (part != FSTORE_SKILLS) {
 		return read_records(sp, part, r);
 	}
 	/* One small file: nothing else needs to be looked at. */
-	int fd = files_space_dir(sp, part, false);
+	int fd = fstore_space_dir(sp, part, false);
 	if (fd >= 0) {
-		r->failed = files_read_skill(fd, name, &r->record, &r->e) < 0;
+		r->failed = fstore_read_skill(fd, name, &r->record, &r->e) < 0;
 	} else if (fd != -ENOENT) {
-		r->failed = files_error(&r->e, -fd, "the store") < 0;
+		r->failed = fstore_error(&r->e, -fd, "the store") < 0;
 	}
-	files_request_answer(r, NULL, 0);
+	fstore_request_answer(r, NULL, 0);
 	return NULL;
 }
 
@@ -259,21 +260,21 @@ struct store_request *files_get(struct store *st, const struct store_space *spac
  */
 
 struct change_job {
-	struct files_job job;
-	struct files_space *space;
-	enum files_part part;
+	struct fstore_job job;
+	struct fstore_space *space;
+	enum fstore_part part;
 	int dir_fd;
 	bool removal;
 	char name[STORE_NAME_MAX + 1];
 	struct buf text, side; /* what to write; SIDE: empty for none */
-	struct files_request *r;
+	struct fstore_request *r;
 };
 
 /* Writes TEXT under NAME, whole. 0 or -errno. */
 static int write_whole(int dir_fd, const char *name, const struct buf *text)
 {
-	char temp[FILES_TEMP_BYTES];
-	int r = files_temp_write(dir_fd, buf_str(text), text->len, temp);
+	char temp[FSTORE_TEMP_BYTES];
+	int r = fstore_temp_write(dir_fd, buf_str(text), text->len, temp);
 	if (r == 0 && renameat(dir_fd, temp, dir_fd, name) < 0) {
 		r = -errno;
 		(void)unlinkat(dir_fd, temp, 0);
@@ -315,7 +316,7 @@ static int change_tool(struct change_job *j)
 {
 	char file[STORE_NAME_MAX + 16];
 	(void)snprintf(file, sizeof(file), "%s.yaml", j->name);
-	struct files_snapshot *s = files_scan(FILES_TOOLS, j->dir_fd, NULL, &j->r->e);
+	struct fstore_snapshot *s = fstore_scan(FSTORE_TOOLS, j->dir_fd, NULL, &j->r->e);
 	if (s == NULL) {
 		return -EIO;
 	}
@@ -333,7 +334,7 @@ static int change_tool(struct change_job *j)
 			written = true;
 		}
 	}
-	files_snapshot_free(s);
+	fstore_snapshot_free(s);
 	return r == 0 && !j->removal && !written ? write_whole(j->dir_fd, file, &j->text) : r;
 }
 
@@ -363,35 +364,35 @@ static int join_lines(struct change_job *j, const json_t *records, struct buf *o
 
 static int change_requirement(struct change_job *j)
 {
-	struct files_snapshot *s = files_scan(FILES_DEPS, j->dir_fd, NULL, &j->r->e);
+	struct fstore_snapshot *s = fstore_scan(FSTORE_DEPS, j->dir_fd, NULL, &j->r->e);
 	if (s == NULL) {
 		return -EIO;
 	}
 	cleanup(buf_fini) struct buf text = BUF_INIT(STORE_RECORD_MAX_BYTES);
 	int r = join_lines(j, s->records, &text);
-	files_snapshot_free(s);
+	fstore_snapshot_free(s);
 	if (r < 0 || (j->removal && !j->r->changed)) {
 		return r;
 	}
 	return write_whole(j->dir_fd, "requirements.txt", &text);
 }
 
-static void run_change(struct files_job *base)
+static void run_change(struct fstore_job *base)
 {
 	struct change_job *j = container_of(base, struct change_job, job);
-	cleanup(fd_close) int lock = files_lock(j->dir_fd);
+	cleanup(fd_close) int lock = fstore_lock(j->dir_fd);
 	int r = lock;
 	if (r >= 0) {
-		r = j->part == FILES_SKILLS  ? change_skill(j)
-		    : j->part == FILES_TOOLS ? change_tool(j)
-					     : change_requirement(j);
+		r = j->part == FSTORE_SKILLS  ? change_skill(j)
+		    : j->part == FSTORE_TOOLS ? change_tool(j)
+					      : change_requirement(j);
 	}
 	if (r >= 0 && fsync(j->dir_fd) < 0) {
 		r = -errno;
 	}
 	j->r->failed = r < 0;
 	if (r < 0 && j->r->e.code == ERR_NONE) {
-		(void)files_error(&j->r->e, -r, j->name);
+		(void)fstore_error(&j->r->e, -r, j->name);
 	}
 	if (r >= 0 && !j->removal) {
 		j->r->changed = true;
@@ -406,23 +407,23 @@ static void free_change(struct change_job *j)
 	free(j);
 }
 
-static void end_change(struct files_job *base)
+static void end_change(struct fstore_job *base)
 {
 	struct change_job *j = container_of(base, struct change_job, job);
-	files_request_answer(j->r, NULL, 0);
-	files_space_release(j->space);
+	fstore_request_answer(j->r, NULL, 0);
+	fstore_space_release(j->space);
 	free_change(j);
 }
 
 /* What is written for RECORD. 0 or -errno. */
 static int render(struct change_job *j, const json_t *record)
 {
-	if (j->part == FILES_DEPS) {
+	if (j->part == FSTORE_DEPS) {
 		return buf_add_str(&j->text, json_string_value(record));
 	}
-	if (j->part == FILES_SKILLS) {
+	if (j->part == FSTORE_SKILLS) {
 		const json_t *source = json_object_get(record, "source");
-		(void)files_side_text(record, &j->side);
+		(void)fstore_side_text(record, &j->side);
 		return buf_add(&j->text, json_string_value(source), json_string_length(source));
 	}
 	/* JSON is YAML, and keeps what YAML would guess about. */
@@ -436,17 +437,17 @@ static int render(struct change_job *j, const json_t *record)
 }
 
 static int check_count(
-    const struct files_space *sp, enum files_part part, const char *name, struct err *e)
+    const struct fstore_space *sp, enum fstore_part part, const char *name, struct err *e)
 {
-	const struct files_snapshot *s = sp->records[part].snapshot;
+	const struct fstore_snapshot *s = sp->records[part].snapshot;
 	if (s != NULL && json_array_size(s->records) >= STORE_RECORDS_MAX &&
 	    find_record(part, s->records, name) == NULL) {
 		return err_set(
 		    e, ERR_TOO_LARGE, "the store holds %d of these already", STORE_RECORDS_MAX);
 	}
-	if (s != NULL && s->bytes >= FILES_LIST_MAX_BYTES - STORE_RECORD_MAX_BYTES) {
+	if (s != NULL && s->bytes >= FSTORE_LIST_MAX_BYTES - STORE_RECORD_MAX_BYTES) {
 		return err_set(e, ERR_TOO_LARGE, "the store holds %u MiB of these already",
-		    FILES_LIST_MAX_BYTES >> 20);
+		    FSTORE_LIST_MAX_BYTES >> 20);
 	}
 	return 0;
 }
@@ -455,10 +456,10 @@ static int check_count(
 static struct store_request *change(struct store *base, const struct store_space *space,
     enum store_kind kind, const char *name, const json_t *record, store_done_fn fn, void *ctx)
 {
-	struct files_store *st = store_of(base);
-	enum files_part part = (enum files_part)kind;
-	struct files_space *sp;
-	struct files_request *r = new_request(st, space, part, ctx, &sp);
+	struct fstore *st = store_of(base);
+	enum fstore_part part = (enum fstore_part)kind;
+	struct fstore_space *sp;
+	struct fstore_request *r = new_request(st, space, part, ctx, &sp);
 	struct change_job *j = calloc(1, sizeof(*j));
 	if (r == NULL || j == NULL) {
 		free(r);
@@ -474,32 +475,32 @@ static struct store_request *change(struct store *base, const struct store_space
 	    .side = BUF_INIT(2 * STORE_RECORD_MAX_BYTES),
 	    .r = r};
 	(void)snprintf(j->name, sizeof(j->name), "%s", name);
-	j->dir_fd = files_space_dup(sp, part, record != NULL);
+	j->dir_fd = fstore_space_dup(sp, part, record != NULL);
 	int failed = j->dir_fd < 0 ? j->dir_fd : record != NULL ? render(j, record) : 0;
 	if (failed == -ENOENT && record == NULL) {
 		free_change(j);
-		files_request_answer(r, NULL, 0); /* there is nothing in this space */
+		fstore_request_answer(r, NULL, 0); /* there is nothing in this space */
 		return NULL;
 	}
 	if (failed < 0 || (record != NULL && check_count(sp, part, name, &r->e) < 0)) {
 		if (failed < 0) {
-			(void)files_error(&r->e, -failed, name);
+			(void)fstore_error(&r->e, -failed, name);
 		}
 		free_change(j);
 		return refuse(r);
 	}
-	files_space_hold(sp);
-	files_job_start(&j->job, st, run_change, end_change);
+	fstore_space_hold(sp);
+	fstore_job_start(&j->job, st, run_change, end_change);
 	return &r->base;
 }
 
-struct store_request *files_put(struct store *st, const struct store_space *space,
+struct store_request *fstore_put(struct store *st, const struct store_space *space,
     enum store_kind kind, const char *name, const json_t *record, store_done_fn fn, void *ctx)
 {
 	return change(st, space, kind, name, record, fn, ctx);
 }
 
-struct store_request *files_remove(struct store *st, const struct store_space *space,
+struct store_request *fstore_remove(struct store *st, const struct store_space *space,
     enum store_kind kind, const char *name, store_done_fn fn, void *ctx)
 {
 	return change(st, space, kind, name, NULL, fn, ctx);

@@ -15,9 +15,9 @@
 
 #define SIDE_HASH "source_hash"
 
-static const char *suffix_of(enum files_part part)
+static const char *suffix_of(enum fstore_part part)
 {
-	return part == FILES_SKILLS ? ".py" : ".yaml";
+	return part == FSTORE_SKILLS ? ".py" : ".yaml";
 }
 
 /* --- one record ---------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ static void hash_text(const char *bytes, size_t len, char out[17])
 	(void)snprintf(out, 17, "%016llx", (unsigned long long)h);
 }
 
-bool files_side_text(const json_t *record, struct buf *out)
+bool fstore_side_text(const json_t *record, struct buf *out)
 {
 	const json_t *source = json_object_get(record, "source");
 	json_t *side = json_copy((json_t *)(uintptr_t)record);
@@ -57,7 +57,7 @@ static void add_side(int dir_fd, const char *name, const struct buf *source, jso
 	char file[STORE_NAME_MAX + 16];
 	(void)snprintf(file, sizeof(file), ".%s.json", name);
 	cleanup(buf_fini) struct buf text = BUF_INIT(2 * STORE_RECORD_MAX_BYTES);
-	if (files_read(dir_fd, file, 0, &text) < 0) {
+	if (fstore_read(dir_fd, file, 0, &text) < 0) {
 		return;
 	}
 	json_t *side = json_loadb(buf_str(&text), text.len, JSON_ALLOW_NUL, NULL);
@@ -94,18 +94,18 @@ static bool is_ours(const char *name, size_t len)
 	return store_check_name(STORE_SKILLS, text, &e) == 0;
 }
 
-int files_read_skill(int dir_fd, const char *name, json_t **out, struct err *e)
+int fstore_read_skill(int dir_fd, const char *name, json_t **out, struct err *e)
 {
 	char file[STORE_NAME_MAX + 16];
 	(void)snprintf(file, sizeof(file), "%s.py", name);
 	cleanup(buf_fini) struct buf source = BUF_INIT(STORE_RECORD_MAX_BYTES);
-	int r = files_read(dir_fd, file, FILES_LINKS, &source);
+	int r = fstore_read(dir_fd, file, FSTORE_LINKS, &source);
 	*out = NULL;
 	if (r == -ENOENT || r == -EXDEV || r == -ELOOP) {
 		return 0;
 	}
 	if (r < 0) {
-		return files_error(e, -r, file);
+		return fstore_error(e, -r, file);
 	}
 	*out = skill_of(dir_fd, name, &source, true);
 	return *out == NULL ? err_set(e, ERR_INTERNAL, "%s is not UTF-8", file) : 0;
@@ -162,16 +162,16 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static bool is_wanted(enum files_part part, const char *name)
+static bool is_wanted(enum fstore_part part, const char *name)
 {
 	if (!text_has_suffix(name, suffix_of(part)) || *name == '.') {
 		/* Sidecars are wanted, to know which of them are there. */
-		return part == FILES_SKILLS && *name == '.' && text_has_suffix(name, ".json");
+		return part == FSTORE_SKILLS && *name == '.' && text_has_suffix(name, ".json");
 	}
-	return part != FILES_SKILLS || is_ours(name, strlen(name) - 3);
+	return part != FSTORE_SKILLS || is_ours(name, strlen(name) - 3);
 }
 
-static int read_names(enum files_part part, int dir_fd, struct names *out)
+static int read_names(enum fstore_part part, int dir_fd, struct names *out)
 {
 	cleanup(fd_close) int fd = fd_open_beneath(dir_fd, "", O_RDONLY | O_DIRECTORY, 0);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -198,10 +198,10 @@ static bool has_name(const struct names *n, const char *name)
 
 static int compare_records(const void *key, const void *item)
 {
-	return strcmp(key, ((const struct files_record *)item)->file);
+	return strcmp(key, ((const struct fstore_record *)item)->file);
 }
 
-static const struct files_record *find_old(const struct files_snapshot *old, const char *file)
+static const struct fstore_record *find_old(const struct fstore_snapshot *old, const char *file)
 {
 	return old == NULL || old->count == 0
 		   ? NULL
@@ -209,24 +209,24 @@ static const struct files_record *find_old(const struct files_snapshot *old, con
 }
 
 struct scan {
-	enum files_part part;
+	enum fstore_part part;
 	int dir_fd;
 	int64_t now_us;
-	const struct files_snapshot *old;
+	const struct fstore_snapshot *old;
 	struct names names;
-	struct files_snapshot *s;
+	struct fstore_snapshot *s;
 };
 
 /* Reads the file that F describes. */
-static void read_record(const struct scan *c, struct files_record *f, bool side)
+static void read_record(const struct scan *c, struct fstore_record *f, bool side)
 {
 	cleanup(buf_fini) struct buf text = BUF_INIT(STORE_RECORD_MAX_BYTES);
 	f->bytes = sizeof(*f) + 256;
-	if (files_read(c->dir_fd, f->file, FILES_LINKS, &text) < 0) {
+	if (fstore_read(c->dir_fd, f->file, FSTORE_LINKS, &text) < 0) {
 		return;
 	}
 	f->bytes += text.len;
-	if (c->part == FILES_TOOLS) {
+	if (c->part == FSTORE_TOOLS) {
 		f->record = tool_of(&text);
 		return;
 	}
@@ -238,25 +238,25 @@ static void read_record(const struct scan *c, struct files_record *f, bool side)
 enum look { LOOK_GONE, LOOK_KNOWN, LOOK_NEW };
 
 /* Fills F for FILE; its record when it is known. */
-static enum look look_at(struct scan *c, const char *file, struct files_record *f)
+static enum look look_at(struct scan *c, const char *file, struct fstore_record *f)
 {
 	struct stat st;
 	if (fstatat(c->dir_fd, file, &st, 0) < 0 || !S_ISREG(st.st_mode)) {
 		return LOOK_GONE;
 	}
-	f->source = files_signature_of(&st);
-	f->racy = files_is_racy(&f->source, c->now_us);
+	f->source = fstore_signature_of(&st);
+	f->racy = fstore_is_racy(&f->source, c->now_us);
 	char side[STORE_NAME_MAX + 16];
 	(void)snprintf(side, sizeof(side), ".%.*s.json", (int)strlen(file) - 3, file);
-	bool has_side = c->part == FILES_SKILLS && has_name(&c->names, side) &&
+	bool has_side = c->part == FSTORE_SKILLS && has_name(&c->names, side) &&
 			fstatat(c->dir_fd, side, &st, AT_SYMLINK_NOFOLLOW) == 0;
 	if (has_side) {
-		f->side = files_signature_of(&st);
-		f->racy = f->racy || files_is_racy(&f->side, c->now_us);
+		f->side = fstore_signature_of(&st);
+		f->racy = f->racy || fstore_is_racy(&f->side, c->now_us);
 	}
-	const struct files_record *o = find_old(c->old, file);
-	if (o != NULL && !o->racy && files_signature_equal(&o->source, &f->source) &&
-	    files_signature_equal(&o->side, &f->side)) {
+	const struct fstore_record *o = find_old(c->old, file);
+	if (o != NULL && !o->racy && fstore_signature_equal(&o->source, &f->source) &&
+	    fstore_signature_equal(&o->side, &f->side)) {
 		f->record = json_incref(o->record);
 		f->bytes = o->bytes;
 		return LOOK_KNOWN;
@@ -267,7 +267,7 @@ static enum look look_at(struct scan *c, const char *file, struct files_record *
 /* FILE is taken. */
 static int add_file(struct scan *c, char *file)
 {
-	struct files_record f = {.file = file};
+	struct fstore_record f = {.file = file};
 	enum look look = look_at(c, file, &f);
 	if (look == LOOK_GONE) {
 		free(file);
@@ -275,12 +275,12 @@ static int add_file(struct scan *c, char *file)
 	}
 	if (look == LOOK_NEW) {
 		read_record(c, &f, f.side.ino != 0);
-		const struct files_record *o = find_old(c->old, file);
+		const struct fstore_record *o = find_old(c->old, file);
 		c->s->same = c->s->same && o != NULL && json_equal(o->record, f.record);
 	}
 	c->s->files[c->s->count++] = f;
 	c->s->bytes += f.bytes;
-	return c->s->bytes > FILES_LIST_MAX_BYTES ? -EMSGSIZE : 0;
+	return c->s->bytes > FSTORE_LIST_MAX_BYTES ? -EMSGSIZE : 0;
 }
 
 static int scan_files(struct scan *c)
@@ -312,7 +312,7 @@ static int compare_by_name(const void *a, const void *b)
 }
 
 /* The records, sorted, the first of each name. */
-static int collect(struct files_snapshot *s)
+static int collect(struct fstore_snapshot *s)
 {
 	json_t **all = calloc(s->count + 1, sizeof(json_t *));
 	size_t n = 0;
@@ -344,7 +344,7 @@ static int compare_lines(const void *a, const void *b)
 static int scan_requirements(struct scan *c)
 {
 	cleanup(buf_fini) struct buf text = BUF_INIT(STORE_RECORD_MAX_BYTES);
-	int r = files_read(c->dir_fd, "requirements.txt", FILES_LINKS, &text);
+	int r = fstore_read(c->dir_fd, "requirements.txt", FSTORE_LINKS, &text);
 	if (r == -ENOENT) {
 		return 0;
 	}
@@ -382,11 +382,11 @@ static int scan(struct scan *c)
 	if (st.st_nlink == 0) {
 		return -ENOENT;
 	}
-	c->s->dir = files_signature_of(&st);
-	c->s->racy = files_is_racy(&c->s->dir, c->now_us);
+	c->s->dir = fstore_signature_of(&st);
+	c->s->racy = fstore_is_racy(&c->s->dir, c->now_us);
 	c->s->scanned_ms = clock_mono_ms();
 	c->s->same = c->old != NULL;
-	if (c->part == FILES_DEPS) {
+	if (c->part == FSTORE_DEPS) {
 		return scan_requirements(c);
 	}
 	int r = scan_files(c);
@@ -394,14 +394,14 @@ static int scan(struct scan *c)
 	return r == 0 ? collect(c->s) : r;
 }
 
-struct files_snapshot *files_scan(
-    enum files_part part, int dir_fd, const struct files_snapshot *old, struct err *e)
+struct fstore_snapshot *fstore_scan(
+    enum fstore_part part, int dir_fd, const struct fstore_snapshot *old, struct err *e)
 {
 	struct scan c = {.part = part,
 	    .dir_fd = dir_fd,
 	    .now_us = clock_wall_us(),
 	    .old = old,
-	    .s = calloc(1, sizeof(struct files_snapshot))};
+	    .s = calloc(1, sizeof(struct fstore_snapshot))};
 	if (c.s == NULL) {
 		(void)err_set(e, ERR_INTERNAL, "out of memory");
 		return NULL;
@@ -410,14 +410,14 @@ struct files_snapshot *files_scan(
 	int r = scan(&c);
 	names_fini(&c.names);
 	if (r < 0) {
-		(void)files_error(e, -r, "what the store holds");
-		files_snapshot_free(c.s);
+		(void)fstore_error(e, -r, "what the store holds");
+		fstore_snapshot_free(c.s);
 		return NULL;
 	}
 	return c.s;
 }
 
-void files_snapshot_free(struct files_snapshot *s)
+void fstore_snapshot_free(struct fstore_snapshot *s)
 {
 	if (s == NULL) {
 		return;

@@ -19,10 +19,10 @@ static const struct err out_of_memory = {.code = ERR_INTERNAL, .text = "out of m
 
 struct writer {
 	struct store_writer base;
-	struct files_job job;
-	struct files_space *space;
+	struct fstore_job job;
+	struct fstore_space *space;
 	int dir_fd, fd;
-	char temp[FILES_TEMP_BYTES];
+	char temp[FSTORE_TEMP_BYTES];
 	char name[STORE_ARTIFACT_NAME_MAX + 1];
 	json_t *entry;
 	uint64_t size, got;
@@ -43,24 +43,24 @@ static void writer_free(struct writer *w)
 	if (w->temp[0] != '\0' && !w->committed) {
 		(void)unlinkat(w->dir_fd, w->temp, 0);
 	}
-	struct files_space *sp = w->space;
+	struct fstore_space *sp = w->space;
 	fd_close(&w->fd);
 	fd_close(&w->dir_fd);
 	buf_fini(&w->pending);
 	buf_fini(&w->writing);
 	json_decref(w->entry);
 	free(w);
-	files_space_release(sp);
+	fstore_space_release(sp);
 }
 
-static void run_writer(struct files_job *base)
+static void run_writer(struct fstore_job *base)
 {
 	struct writer *w = container_of(base, struct writer, job);
 	if (w->failed < 0) {
 		return;
 	}
 	if (w->fd < 0) {
-		w->fd = files_temp_open(w->dir_fd, w->temp);
+		w->fd = fstore_temp_open(w->dir_fd, w->temp);
 		if (w->fd < 0) {
 			w->failed = w->fd;
 			w->temp[0] = '\0';
@@ -87,7 +87,7 @@ static void on_committed(void *ctx, json_t *record, const struct err *e)
 
 static void commit(struct writer *w)
 {
-	struct files_request *r = files_request_new(w->space->store, w);
+	struct fstore_request *r = fstore_request_new(w->space->store, w);
 	if (r == NULL) {
 		on_committed(w, NULL, &out_of_memory);
 		return;
@@ -95,10 +95,10 @@ static void commit(struct writer *w)
 	r->get = on_committed;
 	r->internal = true;
 	w->committed = true;
-	(void)files_artifact_commit(w->space, w->name, steal(&w->entry), w->temp, r);
+	(void)fstore_artifact_commit(w->space, w->name, steal(&w->entry), w->temp, r);
 }
 
-static void end_writer(struct files_job *base);
+static void end_writer(struct fstore_job *base);
 
 static void start_writer(struct writer *w)
 {
@@ -106,7 +106,7 @@ static void start_writer(struct writer *w)
 	w->pending = BUF_INIT(STORE_ARTIFACT_MAX_BYTES);
 	w->last = w->got == w->size;
 	w->busy = true;
-	files_job_start(&w->job, w->space->store, run_writer, end_writer);
+	fstore_job_start(&w->job, w->space->store, run_writer, end_writer);
 }
 
 static void fail_writer(struct writer *w)
@@ -115,12 +115,12 @@ static void fail_writer(struct writer *w)
 	if (w->failed == -EOVERFLOW) {
 		(void)err_set(&e, ERR_INVALID, "more bytes came than were announced");
 	} else {
-		(void)files_error(&e, -w->failed, w->name);
+		(void)fstore_error(&e, -w->failed, w->name);
 	}
 	on_committed(w, NULL, &e);
 }
 
-static void end_writer(struct files_job *base)
+static void end_writer(struct fstore_job *base)
 {
 	struct writer *w = container_of(base, struct writer, job);
 	w->busy = false;
@@ -142,11 +142,11 @@ static void end_writer(struct files_job *base)
 	}
 }
 
-struct store_writer *files_artifact_write(struct store *st, const struct store_space *space,
+struct store_writer *fstore_artifact_write(struct store *st, const struct store_space *space,
     const char *name, const json_t *info, uint64_t size, store_get_fn done, void *ctx)
 {
-	struct files_space *sp = files_space_find(
-	    (struct files_store *)(void *)st, space, FILES_ARTIFACTS);
+	struct fstore_space *sp = fstore_space_find(
+	    (struct fstore *)(void *)st, space, FSTORE_ARTIFACTS);
 	struct writer *w = sp == NULL ? NULL : calloc(1, sizeof(*w));
 	json_t *entry = store_entry_new(info);
 	if (w == NULL || entry == NULL) {
@@ -155,10 +155,10 @@ struct store_writer *files_artifact_write(struct store *st, const struct store_s
 		done(ctx, NULL, &out_of_memory);
 		return NULL;
 	}
-	int dir_fd = files_space_dup(sp, FILES_ARTIFACTS, true);
+	int dir_fd = fstore_space_dup(sp, FSTORE_ARTIFACTS, true);
 	if (dir_fd < 0) {
 		struct err e;
-		(void)files_error(&e, -dir_fd, "the artifacts directory");
+		(void)fstore_error(&e, -dir_fd, "the artifacts directory");
 		free(w);
 		json_decref(entry);
 		done(ctx, NULL, &e);
@@ -174,14 +174,14 @@ struct store_writer *files_artifact_write(struct store *st, const struct store_s
 	    .done = done,
 	    .ctx = ctx};
 	memcpy(w->name, name, strlen(name) + 1);
-	files_space_hold(sp);
+	fstore_space_hold(sp);
 	if (size == 0) {
 		start_writer(w);
 	}
 	return &w->base;
 }
 
-bool files_writer_add(struct store_writer *base, const char *bytes, size_t len)
+bool fstore_writer_add(struct store_writer *base, const char *bytes, size_t len)
 {
 	struct writer *w = (struct writer *)(void *)base;
 	if (w->failed < 0 || w->committed || len > w->size - w->got) {
@@ -202,12 +202,12 @@ bool files_writer_add(struct store_writer *base, const char *bytes, size_t len)
 	return !w->wants_room;
 }
 
-void files_writer_on_room(struct store_writer *w, void (*room)(void *ctx))
+void fstore_writer_on_room(struct store_writer *w, void (*room)(void *ctx))
 {
 	((struct writer *)(void *)w)->room = room;
 }
 
-void files_writer_abort(struct store_writer *base)
+void fstore_writer_abort(struct store_writer *base)
 {
 	struct writer *w = (struct writer *)(void *)base;
 	w->aborted = true;
@@ -221,15 +221,15 @@ void files_writer_abort(struct store_writer *base)
 
 struct reader {
 	struct store_reader base;
-	struct files_job job;
-	struct files_space *space;
+	struct fstore_job job;
+	struct fstore_space *space;
 	int fd;
 	uint64_t at, left; /* of the file, beyond READY */
 	struct buf ready;  /* the job's while BUSY */
 	size_t taken;      /* of READY */
 	bool busy, failed, closed;
 	bool opening; /* OPENED was not called yet */
-	struct files_request *request;
+	struct fstore_request *request;
 	void (*more)(void *ctx);
 	store_get_fn opened;
 	void *ctx;
@@ -238,24 +238,24 @@ struct reader {
 
 static void reader_free(struct reader *r)
 {
-	struct files_space *sp = r->space;
+	struct fstore_space *sp = r->space;
 	fd_close(&r->fd);
 	buf_fini(&r->ready);
 	free(r);
-	files_space_release(sp);
+	fstore_space_release(sp);
 }
 
 /* Opens what RECORD describes, and makes its size the one of what was opened. */
 static int open_bytes(struct reader *r, json_t *record, struct err *e)
 {
 	struct stat st;
-	int dir = files_space_dir(r->space, FILES_ARTIFACTS, false);
-	r->fd = dir < 0 ? dir : files_artifact_open(dir, r->name, &st);
+	int dir = fstore_space_dir(r->space, FSTORE_ARTIFACTS, false);
+	r->fd = dir < 0 ? dir : fstore_artifact_open(dir, r->name, &st);
 	if (r->fd < 0) {
 		int failed = -r->fd;
 		r->fd = -1;
 		return failed == ENOENT ? err_set(e, ERR_NOT_FOUND, "%s was deleted", r->name)
-					: files_error(e, failed, r->name);
+					: fstore_error(e, failed, r->name);
 	}
 	r->left = (uint64_t)st.st_size;
 	(void)json_object_set_new(record, "size", json_integer((json_int_t)r->left));
@@ -276,11 +276,11 @@ static void on_record(void *ctx, json_t *record, const struct err *e)
 	r->opened(r->ctx, record, e);
 }
 
-struct store_reader *files_artifact_read(struct store *st, const struct store_space *space,
+struct store_reader *fstore_artifact_read(struct store *st, const struct store_space *space,
     const char *name, store_get_fn opened, void *ctx)
 {
-	struct files_space *sp = files_space_find(
-	    (struct files_store *)(void *)st, space, FILES_ARTIFACTS);
+	struct fstore_space *sp = fstore_space_find(
+	    (struct fstore *)(void *)st, space, FSTORE_ARTIFACTS);
 	struct reader *r = sp == NULL ? NULL : calloc(1, sizeof(*r));
 	if (r == NULL) {
 		opened(ctx, NULL, &out_of_memory);
@@ -294,17 +294,17 @@ struct store_reader *files_artifact_read(struct store *st, const struct store_sp
 	    .opened = opened,
 	    .ctx = ctx};
 	memcpy(r->name, name, strlen(name) + 1);
-	files_space_hold(sp);
-	struct store_request *request = files_artifact_get(st, space, name, on_record, r);
+	fstore_space_hold(sp);
+	struct store_request *request = fstore_artifact_get(st, space, name, on_record, r);
 	if (!r->opening && r->failed) {
 		reader_free(r);
 		return NULL;
 	}
-	r->request = r->opening ? (struct files_request *)(void *)request : NULL;
+	r->request = r->opening ? (struct fstore_request *)(void *)request : NULL;
 	return &r->base;
 }
 
-static void run_reader(struct files_job *base)
+static void run_reader(struct fstore_job *base)
 {
 	struct reader *r = container_of(base, struct reader, job);
 	size_t want = r->left < PIECE_BYTES ? (size_t)r->left : PIECE_BYTES;
@@ -319,7 +319,7 @@ static void run_reader(struct files_job *base)
 	r->left -= (uint64_t)n;
 }
 
-static void end_reader(struct files_job *base)
+static void end_reader(struct fstore_job *base)
 {
 	struct reader *r = container_of(base, struct reader, job);
 	r->busy = false;
@@ -339,7 +339,7 @@ static ssize_t take_ready(struct reader *r, char *out, size_t max)
 	return (ssize_t)n;
 }
 
-ssize_t files_reader_read(struct store_reader *base, char *out, size_t max)
+ssize_t fstore_reader_read(struct store_reader *base, char *out, size_t max)
 {
 	struct reader *r = (struct reader *)(void *)base;
 	if (r->busy || r->opening || max == 0) {
@@ -358,21 +358,21 @@ ssize_t files_reader_read(struct store_reader *base, char *out, size_t max)
 		return r->failed ? -1 : take_ready(r, out, max);
 	}
 	r->busy = true;
-	files_job_start(&r->job, r->space->store, run_reader, end_reader);
+	fstore_job_start(&r->job, r->space->store, run_reader, end_reader);
 	return 0;
 }
 
-void files_reader_on_more(struct store_reader *r, void (*more)(void *ctx))
+void fstore_reader_on_more(struct store_reader *r, void (*more)(void *ctx))
 {
 	((struct reader *)(void *)r)->more = more;
 }
 
-void files_reader_close(struct store_reader *base)
+void fstore_reader_close(struct store_reader *base)
 {
 	struct reader *r = (struct reader *)(void *)base;
 	r->closed = true;
 	if (r->request != NULL) {
-		files_cancel(&r->request->base);
+		fstore_cancel(&r->request->base);
 		r->request = NULL;
 	}
 	if (!r->busy) {

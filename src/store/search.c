@@ -6,6 +6,25 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+
+/* Seeded, so that nobody can choose words that fall into one bucket. */
+static uint64_t hash_seed;
+
+static uint64_t hash_bytes(const void *key, size_t len)
+{
+	const char *bytes = key;
+	uint64_t h = hash_seed ^ len;
+	for (size_t i = 0; i < len; i += 8) {
+		uint64_t part = 0;
+		memcpy(&part, bytes + i, len - i < 8 ? len - i : 8);
+		h = (h ^ part) * 0x9e3779b97f4a7c15ULL;
+		h ^= h >> 29;
+	}
+	return h;
+}
+
+#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned)(hash_bytes((key), (len)) >> 7))
 #include <uthash.h>
 
 #include "base/compiler.h"
@@ -34,6 +53,7 @@ struct word {
 	struct place *places; /* by document, ascending */
 	uint32_t count, alloc;
 	uint32_t living; /* of them in documents that were not removed */
+	bool stop, stop_in_source;
 	char text[];
 };
 
@@ -60,6 +80,9 @@ struct search {
 
 struct search *search_new(void)
 {
+	if (hash_seed == 0 && getrandom(&hash_seed, sizeof(hash_seed), 0) < 0) {
+		return NULL;
+	}
 	return calloc(1, sizeof(struct search));
 }
 
@@ -138,6 +161,10 @@ static struct word *word_of(struct search *s, const char *text)
 	w = calloc(1, sizeof(*w) + len + 1);
 	if (w != NULL) {
 		memcpy(w->text, text, len + 1);
+		w->stop = search_is_stop_word(text, false);
+		/* One letter or a number in a source is no name of anything. */
+		w->stop_in_source = search_is_stop_word(text, true) || len == 1 ||
+				    isdigit((unsigned char)*text);
 		HASH_ADD(hh, s->words, text, len, w);
 	}
 	return w;
@@ -149,6 +176,9 @@ static int add_word(struct search *s, struct document *d, const char *text, floa
 	struct word *w = word_of(s, text);
 	if (w == NULL) {
 		return HASH_COUNT(s->words) >= SEARCH_WORDS_MAX ? 0 : -ENOMEM;
+	}
+	if (weight < 1 ? w->stop_in_source : w->stop) {
+		return 0;
 	}
 	d->length += weight;
 	if (w->count > 0 && w->places[w->count - 1].document == s->count) {
@@ -179,11 +209,7 @@ static int add_text(struct search *s, struct document *d, const char *text, floa
 	struct search_words words = search_words_of(text, len);
 	int r = 0;
 	while (r == 0 && search_words_next(&words, word)) {
-		/* One letter or a number in a source is no name of anything. */
-		bool noise = source && (word[1] == '\0' || isdigit((unsigned char)word[0]));
-		if (!noise && !search_is_stop_word(word, source)) {
-			r = add_word(s, d, word, weight);
-		}
+		r = add_word(s, d, word, weight);
 	}
 	return r;
 }
@@ -238,7 +264,7 @@ static void compact(struct search *s)
 		}
 		s->place_count -= w->count - n;
 		w->count = n;
-		if (n == 0) {
+		if (n == 0 && !w->stop_in_source) {
 			HASH_DEL(s->words, w);
 			free(w->places);
 			free(w);
@@ -323,8 +349,7 @@ static void score_word(struct search *s, const struct word *w)
 	}
 }
 
-/* Each different word of QUERY counts once; words that say nothing only when there are no others.
- */
+/* Each different word of QUERY counts once. */
 static void score_words(struct search *s, const char *query)
 {
 	char seen[SEARCH_QUERY_WORDS_MAX][SEARCH_WORD_MAX_BYTES + 1];

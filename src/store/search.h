@@ -6,8 +6,8 @@
  * and at digits, and lose their endings, so that scan, scanning and scanner meet. A query that
  * stands as it is in a name or a description counts more.
  *
- * Measured on two cores at 2 GHz: 10,000 skills of 2 KB are put in 0.4 s, and a query of four words
- * takes 0.3 ms.
+ * Measured on two cores beside other work: 10,000 skills of 2 KB, 470 words each, are put in 1.2 s,
+ * 0.12 ms each; a query of four words takes 0.7 ms.
  *
  * Invariants: one document a name; a hit's score is above 0; the same documents and query give the
  * same hits in the same order, whatever order they were put in (ties go by name).
@@ -47,7 +47,7 @@ struct search *search_new(void);
 void search_free(struct search *s);
 
 /* Puts a document in the place of the one of its name. 0 or -ENOMEM, and then there is none. */
-int search_put(struct search *s, const struct search_document *d);
+int search_put(struct search *s, const struct search_document *given);
 /* Whether there was one. */
 bool search_remove(struct search *s, const char *name);
 size_t search_count(const struct search *s);

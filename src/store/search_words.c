@@ -63,8 +63,8 @@ static bool has_vowel(const char *word, size_t len)
 static bool drop(char *word, size_t *len, const char *ending)
 {
 	size_t n = strlen(ending);
-	if (*len < n + STEM_MIN || memcmp(word + *len - n, ending, n) != 0 ||
-	    !has_vowel(word, *len - n)) {
+	if (*len < n + STEM_MIN || word[*len - 1] != ending[n - 1] ||
+	    memcmp(word + *len - n, ending, n) != 0 || !has_vowel(word, *len - n)) {
 		return false;
 	}
 	*len -= n;
@@ -112,7 +112,9 @@ static void stem(char *word)
 	static const char *const endings[] = {
 	    "ization", "ation", "ing", "ers", "er", "ors", "or", "ed", "ion"};
 	size_t len = strlen(word);
-	if (kind_of(word[0]) != LOWER) {
+	/* The last letters of all endings: most words need no closer look. */
+	if (kind_of(word[0]) != LOWER || len <= STEM_MIN ||
+	    strchr("sgrdne", word[len - 1]) == NULL) {
 		return;
 	}
 	drop_plural(word, &len);

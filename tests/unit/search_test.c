@@ -167,7 +167,7 @@ static void replace_and_remove(void **state)
 	}
 	assert_int_equal(search_count(s), 10);
 	expect("common", "n0,n1,n2,n3,n4,n5,n6,n7,n8,n9");
-	expect("v 5", "");
+	expect("17", "");
 	expect_first("v995", "n5");
 }
 

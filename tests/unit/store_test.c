@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "gateway/seal.h"
 
 static char base[64];
 static int outside = -1; /* the directory around the store's */
@@ -27,6 +28,13 @@ static void remove_all(const char *path)
 		_exit(127);
 	}
 	(void)waitpid(child, NULL, 0);
+}
+
+/* True in a child, where a failed assertion ends the process instead of going on as the test. */
+static bool fork_child(pid_t *child)
+{
+	*child = fork();
+	return *child == 0 && setenv("CMOCKA_TEST_ABORT", "1", 1) == 0;
 }
 
 static struct store *open_store(uv_loop_t *loop)
@@ -343,6 +351,7 @@ static void hostile_index(void **state)
 	assert_string_equal(member(ok, "type"), "bytes");
 	assert_string_equal(member(ok, "created_at"), "");
 	const json_t *y = json_object_get(json_object_get(ok, "metadata"), "y");
+	assert_true(json_is_null(json_array_get(y, 0)));
 	assert_string_equal(json_string_value(json_array_get(y, 1)), "NaN");
 	suite_drop(all);
 	/* Others' entries, odd as they are, survive a change. */
@@ -378,8 +387,8 @@ static void vanished(void **state)
 /* Runs BODY with a store on a file system of 256 KiB. -1: there can be none here. */
 static int with_small_disk(void (*body)(struct store_suite *s))
 {
-	pid_t child = fork();
-	if (child == 0) {
+	pid_t child;
+	if (fork_child(&child)) {
 		if ((geteuid() != 0 && unshare(CLONE_NEWUSER) < 0) || unshare(CLONE_NEWNS) < 0 ||
 		    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 		    mount("carrel", base, "tmpfs", 0, "size=256k") < 0) {
@@ -431,6 +440,46 @@ static void full_disk(void **state)
 	assert_int_equal(r, 0);
 }
 
+/* All of it within the gateway's system call filter, threads too. */
+static void work_sealed(void)
+{
+	struct store_suite s = {0};
+	struct err e = {0};
+	(void)uv_loop_init(&s.loop);
+	s.a = open_store(&s.loop);
+	s.b = s.a;
+	if (seal_system_calls(&e) < 0) {
+		_exit(2);
+	}
+	void *state = &s;
+	suite_two_servers(&state);
+	suite_drop(suite_put(&s, s.a, NULL, STORE_DEPS, "numpy", json_string("numpy")));
+	suite_drop(suite_put(&s, s.a, NULL, STORE_TOOLS, "t", json_object()));
+	struct store_space tenant = {.prefix = "t", .workspace = "w"};
+	suite_drop(suite_save(&s, s.a, &tenant, "big", suite_info("bytes", ""), NULL, 3000000));
+	suite_drop(suite_load(&s, s.a, &tenant, "big", NULL));
+	if (!suite_artifact_delete(&s, s.a, &tenant, "big").changed) {
+		_exit(3);
+	}
+	cleanup(fd_close) int fd = openat(
+	    outside, "store/artifacts/.artifacts.json", O_WRONLY | O_TRUNC | O_CLOEXEC);
+	(void)fd_write_all(fd, "{", 1);
+	suite_save_text(&s, s.a, NULL, "after", "x");
+	_exit(0);
+}
+
+static void sealed(void **state)
+{
+	(void)state;
+	pid_t child;
+	if (fork_child(&child)) {
+		work_sealed();
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 static void configuration(void **state)
 {
 	struct store_suite *s = *state;
@@ -479,8 +528,7 @@ static void many_processes(void **state)
 	struct store_suite *s = *state;
 	pid_t children[WRITERS];
 	for (int i = 0; i < WRITERS; i++) {
-		children[i] = fork();
-		if (children[i] == 0) {
+		if (fork_child(&children[i])) {
 			write_many(i);
 		}
 	}
@@ -538,6 +586,7 @@ int main(void)
 	    SUITE_TEST(hostile_index, setup, teardown),
 	    SUITE_TEST(vanished, setup, teardown),
 	    SUITE_TEST(full_disk, setup, teardown),
+	    SUITE_TEST(sealed, setup, teardown),
 	    SUITE_TEST(configuration, setup, teardown),
 	    SUITE_TEST(many_processes, setup, teardown),
 	    SUITE_TEST(reading_is_quick, setup, teardown),
