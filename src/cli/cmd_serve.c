@@ -464,7 +464,7 @@ static int start(struct server *s, struct err *e)
 	if (make_codemode(s, e) < 0 || http_start(s->http, e) < 0) {
 		return -1;
 	}
-	return seal_system_calls(e);
+	return seal_system_calls(false, e);
 }
 
 static void release(struct server *s)

@@ -490,7 +490,7 @@ static void work_sealed(void)
 	(void)uv_loop_init(&s.loop);
 	s.a = open_store(&s.loop);
 	s.b = s.a;
-	if (seal_system_calls(&e) < 0) {
+	if (seal_system_calls(false, &e) < 0) {
 		_exit(2);
 	}
 	void *state = &s;
