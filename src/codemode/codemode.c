@@ -8,9 +8,11 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #define METHODS_MAX 32
+#define WARNING_EVERY_MS 1000
 
 const struct method *const codemode_methods[] = {
     tools_methods,
@@ -255,7 +257,10 @@ void call_fail(struct method_call *c, const char *error, const char *fmt, ...)
 void call_fail_store(struct method_call *c, const struct err *e)
 {
 	bool user = e->code == ERR_INVALID || e->code == ERR_TOO_LARGE;
-	if (!user) {
+	uint64_t now_ms = clock_mono_ms();
+	/* Not a line for every call of everybody while it is down. */
+	if (!user && now_ms >= c->codemode->next_warning_ms) {
+		c->codemode->next_warning_ms = now_ms + WARNING_EVERY_MS;
 		log_event(LOG_LEVEL_WARNING, "store_failed", LOG_STR("method", c->method->name),
 		    LOG_STR("reason", e->text));
 	}

@@ -149,6 +149,7 @@ struct codemode {
 	struct method_call *calls;
 	uint32_t call_count;
 	struct codemode_counter *counters; /* of each method and outcome */
+	uint64_t next_warning_ms;
 	struct describer *describer;
 	struct tool_table *tools;
 	struct skill_views *skills;
