@@ -32,6 +32,7 @@ struct server {
 	struct gateway *gateway;
 	struct store *store;
 	struct runner_link *runner; /* NULL: no tools */
+	json_t *first_tools;        /* [tools, problems] told before there was a codemode */
 	struct codemode *codemode;
 	bool connects; /* the store is on the network */
 	struct api api;
@@ -291,7 +292,10 @@ static void tools_told(void *ctx, const json_t *tools, const json_t *problems)
 	struct server *s = ctx;
 	if (s->codemode != NULL) {
 		codemode_on_tools(s->codemode, tools, problems);
+		return;
 	}
+	json_decref(s->first_tools);
+	s->first_tools = json_pack("[O, O]", tools, problems);
 }
 
 /* Without its program there are no tools, and nothing else is missing. */
@@ -344,6 +348,10 @@ static int make_codemode(struct server *s, struct err *e)
 	s->codemode = codemode_new(&s->loop, &c, e);
 	if (s->codemode == NULL) {
 		return -1;
+	}
+	if (s->first_tools != NULL) {
+		codemode_on_tools(s->codemode, json_array_get(s->first_tools, 0),
+		    json_array_get(s->first_tools, 1));
 	}
 	codemode_add_deps(s->codemode, m->packages);
 	gateway_set_host_calls(s->gateway, &codemode_host_calls, s->codemode);
@@ -482,6 +490,7 @@ static void release(struct server *s)
 	codemode_free(s->codemode);
 	runner_link_stop(s->runner);
 	store_free(s->store);
+	json_decref(s->first_tools);
 	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&s->loop);
 	auth_free(s->auth);

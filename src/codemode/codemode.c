@@ -12,6 +12,7 @@
 #include "base/log.h"
 
 #define METHODS_MAX 32
+#define ERROR_TEXT_MAX_BYTES (256U << 10)
 #define WARNING_EVERY_MS 1000
 
 const struct method *const codemode_methods[] = {
@@ -229,8 +230,9 @@ static void call_answer(struct method_call *c, enum codemode_error code, json_t 
 
 json_t *call_error(const char *error, const char *text)
 {
-	cleanup(buf_fini) struct buf clean = BUF_INIT(4096);
-	(void)text_add_utf8_lossy(&clean, text, strlen(text));
+	size_t len = strnlen(text, ERROR_TEXT_MAX_BYTES);
+	cleanup(buf_fini) struct buf clean = BUF_INIT(4 * ERROR_TEXT_MAX_BYTES);
+	(void)text_add_utf8_lossy(&clean, text, len);
 	return json_pack("{s:s, s:s}", "error", error, "message", buf_str(&clean));
 }
 
@@ -246,12 +248,15 @@ static enum codemode_error code_of(const char *error)
 
 void call_fail(struct method_call *c, const char *error, const char *fmt, ...)
 {
-	char text[1024];
+	cleanup(text_free) char *text = NULL;
 	va_list args;
 	va_start(args, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, args);
+	bool made = vasprintf(&text, fmt, args) >= 0;
 	va_end(args);
-	call_answer(c, code_of(error), call_error(error, text), NULL, 0);
+	if (!made) {
+		text = NULL;
+	}
+	call_answer(c, code_of(error), call_error(error, made ? text : "out of memory"), NULL, 0);
 }
 
 void call_fail_store(struct method_call *c, const struct err *e)
