@@ -407,6 +407,9 @@ static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const s
 		log_event(
 		    LOG_LEVEL_WARNING, "preload_incomplete", LOG_STR("missing", ready->warning));
 	}
+	if (s->codemode != NULL) {
+		codemode_warm(s->codemode);
+	}
 	log_event(LOG_LEVEL_INFO, "keeper_ready", LOG_STR("python", ready->python_version),
 	    LOG_INT("ms", clock_mono_ms() - s->started_ms));
 }

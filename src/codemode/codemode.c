@@ -103,6 +103,7 @@ void codemode_free(struct codemode *m)
 	if (m == NULL) {
 		return;
 	}
+	codemode_cancel(m->warming);
 	while (m->calls != NULL) {
 		call_give_up(m->calls);
 	}
@@ -135,6 +136,25 @@ void codemode_on_tools(void *ctx, const json_t *tools, const json_t *problems)
 		    LOG_STR("reason", json_string_value(json_object_get(problem, "message"))));
 	}
 	tool_table_set(m->tools, tools);
+}
+
+static void on_warm(
+    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes)
+{
+	struct codemode *m = ctx;
+	(void)result;
+	(void)bytes;
+	m->warming = NULL;
+	log_event(LOG_LEVEL_DEBUG, "skills_read", LOG_STR("outcome", outcomes[code]));
+}
+
+void codemode_warm(struct codemode *m)
+{
+	static const struct store_space own = {0};
+	json_t *arguments = json_pack("{s:s, s:i}", "query", "run", "limit", 1);
+	m->warming =
+	    codemode_call(m, &own, "skills.search", arguments, NULL, true, on_warm, m);
+	json_decref(arguments);
 }
 
 /* --- counting ------------------------------------------------------------------------------------

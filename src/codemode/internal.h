@@ -150,6 +150,7 @@ struct codemode {
 	uint32_t call_count;
 	struct codemode_counter *counters; /* of each method and outcome */
 	uint64_t next_warning_ms;
+	struct codemode_call *warming;
 	struct describer *describer;
 	struct tool_table *tools;
 	struct skill_views *skills;
