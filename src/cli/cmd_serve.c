@@ -32,7 +32,9 @@ struct server {
 	struct gateway *gateway;
 	struct store *store;
 	struct runner_link *runner; /* NULL: no tools */
+	json_t *first_tools;        /* [tools, problems] told before there was a codemode */
 	struct codemode *codemode;
+	bool connects; /* the store is on the network */
 	struct api api;
 	uid_t uid;
 	gid_t gid;
@@ -296,7 +298,10 @@ static void tools_told(void *ctx, const json_t *tools, const json_t *problems)
 	struct server *s = ctx;
 	if (s->codemode != NULL) {
 		codemode_on_tools(s->codemode, tools, problems);
+		return;
 	}
+	json_decref(s->first_tools);
+	s->first_tools = json_pack("[O, O]", tools, problems);
 }
 
 /* Without its program there are no tools, and nothing else is missing. */
@@ -333,6 +338,7 @@ static int make_codemode(struct server *s, struct err *e)
 	if (start_runner(s, e) < 0) {
 		return -1;
 	}
+	s->connects = m->store.redis_url != NULL;
 	s->store = store_new(&s->loop, &m->store, e);
 	if (s->store == NULL) {
 		return -1;
@@ -348,6 +354,10 @@ static int make_codemode(struct server *s, struct err *e)
 	s->codemode = codemode_new(&s->loop, &c, e);
 	if (s->codemode == NULL) {
 		return -1;
+	}
+	if (s->first_tools != NULL) {
+		codemode_on_tools(s->codemode, json_array_get(s->first_tools, 0),
+		    json_array_get(s->first_tools, 1));
 	}
 	codemode_add_deps(s->codemode, m->packages);
 	gateway_set_host_calls(s->gateway, &codemode_host_calls, s->codemode);
@@ -402,6 +412,9 @@ static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const s
 	if (*ready->warning != '\0') {
 		log_event(
 		    LOG_LEVEL_WARNING, "preload_incomplete", LOG_STR("missing", ready->warning));
+	}
+	if (s->codemode != NULL) {
+		codemode_warm(s->codemode);
 	}
 	log_event(LOG_LEVEL_INFO, "keeper_ready", LOG_STR("python", ready->python_version),
 	    LOG_INT("ms", clock_mono_ms() - s->started_ms));
@@ -513,7 +526,7 @@ static int start(struct server *s, struct err *e)
 	if (make_codemode(s, e) < 0 || http_start(s->http, e) < 0) {
 		return -1;
 	}
-	return seal_system_calls(e);
+	return seal_system_calls(s->connects, e);
 }
 
 static void release(struct server *s)
@@ -532,6 +545,7 @@ static void release(struct server *s)
 	codemode_free(s->codemode);
 	runner_link_stop(s->runner);
 	store_free(s->store);
+	json_decref(s->first_tools);
 	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&s->loop);
 	auth_free(s->auth);

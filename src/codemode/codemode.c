@@ -8,9 +8,12 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #define METHODS_MAX 32
+#define ERROR_TEXT_MAX_BYTES (256U << 10)
+#define WARNING_EVERY_MS 1000
 
 const struct method *const codemode_methods[] = {
     tools_methods,
@@ -100,6 +103,7 @@ void codemode_free(struct codemode *m)
 	if (m == NULL) {
 		return;
 	}
+	codemode_cancel(m->warming);
 	while (m->calls != NULL) {
 		call_give_up(m->calls);
 	}
@@ -132,6 +136,25 @@ void codemode_on_tools(void *ctx, const json_t *tools, const json_t *problems)
 		    LOG_STR("reason", json_string_value(json_object_get(problem, "message"))));
 	}
 	tool_table_set(m->tools, tools);
+}
+
+static void on_warm(
+    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes)
+{
+	struct codemode *m = ctx;
+	(void)result;
+	(void)bytes;
+	m->warming = NULL;
+	log_event(LOG_LEVEL_DEBUG, "skills_read", LOG_STR("outcome", outcomes[code]));
+}
+
+void codemode_warm(struct codemode *m)
+{
+	static const struct store_space own = {0};
+	json_t *arguments = json_pack("{s:s, s:i}", "query", "run", "limit", 1);
+	m->warming =
+	    codemode_call(m, &own, "skills.search", arguments, NULL, true, on_warm, m);
+	json_decref(arguments);
 }
 
 /* --- counting ------------------------------------------------------------------------------------
@@ -227,8 +250,9 @@ static void call_answer(struct method_call *c, enum codemode_error code, json_t 
 
 json_t *call_error(const char *error, const char *text)
 {
-	cleanup(buf_fini) struct buf clean = BUF_INIT(4096);
-	(void)text_add_utf8_lossy(&clean, text, strlen(text));
+	size_t len = strnlen(text, ERROR_TEXT_MAX_BYTES);
+	cleanup(buf_fini) struct buf clean = BUF_INIT(4 * ERROR_TEXT_MAX_BYTES);
+	(void)text_add_utf8_lossy(&clean, text, len);
 	return json_pack("{s:s, s:s}", "error", error, "message", buf_str(&clean));
 }
 
@@ -244,18 +268,24 @@ static enum codemode_error code_of(const char *error)
 
 void call_fail(struct method_call *c, const char *error, const char *fmt, ...)
 {
-	char text[1024];
+	cleanup(text_free) char *text = NULL;
 	va_list args;
 	va_start(args, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, args);
+	bool made = vasprintf(&text, fmt, args) >= 0;
 	va_end(args);
-	call_answer(c, code_of(error), call_error(error, text), NULL, 0);
+	if (!made) {
+		text = NULL;
+	}
+	call_answer(c, code_of(error), call_error(error, made ? text : "out of memory"), NULL, 0);
 }
 
 void call_fail_store(struct method_call *c, const struct err *e)
 {
 	bool user = e->code == ERR_INVALID || e->code == ERR_TOO_LARGE;
-	if (!user) {
+	uint64_t now_ms = clock_mono_ms();
+	/* Not a line for every call of everybody while it is down. */
+	if (!user && now_ms >= c->codemode->next_warning_ms) {
+		c->codemode->next_warning_ms = now_ms + WARNING_EVERY_MS;
 		log_event(LOG_LEVEL_WARNING, "store_failed", LOG_STR("method", c->method->name),
 		    LOG_STR("reason", e->text));
 	}

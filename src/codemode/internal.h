@@ -149,6 +149,8 @@ struct codemode {
 	struct method_call *calls;
 	uint32_t call_count;
 	struct codemode_counter *counters; /* of each method and outcome */
+	uint64_t next_warning_ms;
+	struct codemode_call *warming;
 	struct describer *describer;
 	struct tool_table *tools;
 	struct skill_views *skills;
@@ -238,7 +240,7 @@ typedef void (*rank_fn)(void *ctx, const size_t *order, size_t count);
 /* TEXTS: array of [description, source]; borrowed. NULL when FN was called. */
 struct ranking *rank(
     struct ranker *r, const char *query, const json_t *texts, rank_fn fn, void *ctx);
-void ranking_cancel(struct ranking *r);
+void ranking_cancel(struct ranking *g);
 
 /* --- method_deps.c --- */
 

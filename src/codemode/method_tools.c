@@ -81,13 +81,14 @@ static void fail_not_found(struct method_call *c)
 	    argument_text(c, "tool"), names.len > 0 ? buf_str(&names) : "(none)");
 }
 
-/* The runner's text of a timeout says how long: "timed out after 1s". */
-static void fail_tool(struct method_call *c, const struct err *e)
+/* CAUSE: all that the tool said, which may be more than an err holds. The runner's text of a
+ * timeout says how long: "timed out after 1s". */
+static void fail_tool(struct method_call *c, enum err_code code, const char *cause)
 {
 	const char *tool = argument_text(c, "tool");
-	switch (e->code) {
+	switch (code) {
 	case ERR_TIMEOUT:
-		call_fail(c, "ToolTimeoutError", "Tool '%.255s' %s", tool, e->text);
+		call_fail(c, "ToolTimeoutError", "Tool '%.255s' %s", tool, cause);
 		return;
 	case ERR_NOT_FOUND:
 		if (find_tool(c->kept, tool) == NULL) {
@@ -96,12 +97,12 @@ static void fail_tool(struct method_call *c, const struct err *e)
 		}
 		break;
 	case ERR_BUSY:
-		call_fail(c, "TooManyCalls", "Tool '%.255s' failed: %s", tool, e->text);
+		call_fail(c, "TooManyCalls", "Tool '%.255s' failed: %s", tool, cause);
 		return;
 	default:
 		break;
 	}
-	call_fail(c, "ToolCallError", "Tool '%.255s' failed: %s", tool, e->text);
+	call_fail(c, "ToolCallError", "Tool '%.255s' failed: %s", tool, cause);
 }
 
 static void on_result(void *ctx, const json_t *result, const struct err *e)
@@ -109,7 +110,8 @@ static void on_result(void *ctx, const json_t *result, const struct err *e)
 	struct method_call *c = ctx;
 	c->running = NULL;
 	if (e != NULL) {
-		fail_tool(c, e);
+		const char *whole = json_string_value(json_object_get(result, "message"));
+		fail_tool(c, e->code, whole != NULL ? whole : e->text);
 		return;
 	}
 	call_finish(c, json_incref((json_t *)(uintptr_t)result));

@@ -121,6 +121,12 @@ void gateway_set_host_calls(struct gateway *g, const struct host_call_handler *h
 	g->host_calls_ctx = ctx;
 }
 
+static void on_closed(uv_handle_t *handle)
+{
+	struct gateway *g = handle->data;
+	g->open--;
+}
+
 void gateway_free(struct gateway *g)
 {
 	if (g == NULL) {
@@ -128,10 +134,15 @@ void gateway_free(struct gateway *g)
 	}
 	g->keeper_gone = true;
 	engine_free(g->engine);
-	uv_close((uv_handle_t *)&g->tick, NULL);
-	uv_close((uv_handle_t *)&g->keeper_poll, NULL);
+	g->tick.data = g->keeper_poll.data = g;
+	g->open += 2;
+	uv_close((uv_handle_t *)&g->tick, on_closed);
+	uv_close((uv_handle_t *)&g->keeper_poll, on_closed);
 	keeper_link_stop(g);
-	(void)uv_run(g->loop, UV_RUN_DEFAULT);
+	/* Others may have handles on the loop that stay: the store's, the runner's. */
+	while (g->open > 0) {
+		(void)uv_run(g->loop, UV_RUN_ONCE);
+	}
 	ipc_message_fini(&g->scratch);
 	free(g);
 }

@@ -28,6 +28,7 @@ struct gateway {
 	bool keeper_gone;
 
 	uv_timer_t tick;
+	unsigned open; /* links, and while it ends its own handles, that are not closed yet */
 	const struct host_call_handler *host_calls; /* NULL: there is nobody who answers */
 	void *host_calls_ctx;
 	size_t reply_bytes; /* of all links' answers that wait */

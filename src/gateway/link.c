@@ -372,6 +372,7 @@ struct link *link_new(struct gateway *g, struct worker *w, int control, int out,
 		polls[i]->data = l;
 		l->open_handles++;
 	}
+	g->open++;
 	link_watch(l);
 	(void)uv_poll_start(&l->out_poll, UV_READABLE, on_output);
 	(void)uv_poll_start(&l->err_poll, UV_READABLE, on_output);
@@ -384,6 +385,7 @@ static void on_closed(uv_handle_t *handle)
 	if (--l->open_handles > 0) {
 		return;
 	}
+	l->gateway->open--;
 	ipc_outbox_fini(&l->outbox);
 	free(l);
 }

@@ -9,10 +9,7 @@
 struct store *store_new(uv_loop_t *loop, const struct store_config *c, struct err *e)
 {
 	if (c->redis_url != NULL) {
-		/* THE LINE THAT THE REDIS BACKEND TAKES THE PLACE OF: return redis_backend_new(...)
-		 */
-		(void)err_set(e, ERR_UNSUPPORTED, "this server was built without Redis");
-		return NULL;
+		return redis_backend_new(loop, c, e);
 	}
 	if (c->dir == NULL) {
 		(void)err_set(e, ERR_INVALID, "a store needs a directory or a Redis URL");

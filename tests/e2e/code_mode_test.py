@@ -2,8 +2,11 @@
 
 import json
 import pathlib
+import socket
+import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -149,6 +152,93 @@ class Counted(Names):
         listed = self.server.request("GET", "listSessions").json()["sessions"]
         self.assertEqual([s["identifier"] for s in listed], [self.session])
         self.value_of("skills.delete('counted')")
+
+
+class Redis:
+    """A redis-server of the test's own, with a password, on a free port."""
+
+    PASSWORD = "pass-word-of-the-test"
+
+    def __init__(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.directory = tempfile.TemporaryDirectory(prefix="carrel-redis-")
+        self.process = None
+
+    @property
+    def url(self):
+        return f"redis://:{self.PASSWORD}@127.0.0.1:{self.port}/0"
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "60 1",
+             "--requirepass", self.PASSWORD, "--dir", self.directory.name],
+            stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(20)
+
+
+class Replicas(unittest.TestCase):
+    """Two servers on one Redis: what one learns the other knows at once."""
+
+    def setUp(self):
+        self.redis = Redis()
+        self.redis.start()
+        self.addCleanup(self.redis.directory.cleanup)
+        self.addCleanup(lambda: self.redis.process.poll() is None and self.redis.stop())
+
+    def server(self):
+        server = harness.Server(environment={"REDIS_URL": self.redis.url})
+        server.start()
+        self.addCleanup(server.stop)
+        return server
+
+    def test_a_skill_made_on_one_is_found_on_the_other_at_once(self):
+        one, two = self.server(), self.server()
+        self.assertEqual(two.value("two2", "len(skills.list())"), 0)
+        for i in range(5):
+            one.value("one1", f"skills.create('scan{i}', {PORT_SCAN!r})['name']")
+            self.assertEqual(
+                two.value("two2", f"skills.scan{i}(target='10.0.0.1')"), "10.0.0.1 -sV")
+            self.assertEqual(two.value("two2", "len(skills.list())"), i + 1)
+        self.assertEqual(
+            two.value("two2", "skills.search('scanning a host')[0]['name'][:4]"), "scan")
+        one.value("one1", "artifacts.save('r.json', {'a': 1})\n1")
+        self.assertEqual(two.value("two2", "artifacts.list()[0].name"), "r.json")
+        self.assertIs(two.value("two2", "artifacts.load('r.json') == {'a': 1}"), True)
+        self.assertNotIn(self.redis.PASSWORD, one.log_text() + two.log_text())
+        environ = pathlib.Path(f"/proc/{one.process.pid}/environ").read_bytes()
+        self.assertNotIn(self.redis.PASSWORD.encode(), environ)
+
+    def test_while_it_is_down_a_session_sees_an_error_and_then_goes_on(self):
+        server = self.server()
+        server.value("demo", "artifacts.save('a', 'b')\nx = 5\n1")
+        self.redis.stop()
+        code = ("try:\n    r = str(artifacts.{})\nexcept Exception as e:\n"
+                "    r = type(e).__name__\nr")
+        begun = time.monotonic()
+        self.assertEqual(server.value("demo", code.format("exists('a')")), "StorageError")
+        self.assertEqual(server.value("demo", code.format("save('c', 'd')")), "StorageError")
+        self.assertLess(time.monotonic() - begun, 12)
+        self.assertEqual(server.value("demo", "x"), 5)
+        self.redis.start()
+        end = time.monotonic() + 20
+        while server.value("demo", code.format("exists('a')")) == "StorageError":
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        self.assertEqual(server.value("demo", code.format("load('a')")), "b")
 
 
 class Configuration(unittest.TestCase):
