@@ -2,10 +2,14 @@
 
 #include <errno.h>
 #include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/text.h"
+#include "cli/store_source.h"
 #include "store/redis_url.h"
 
 #define PIECE_BYTES 65536
@@ -49,7 +53,36 @@ static void set_redis(struct store_config *s, const struct store_place_config *c
 	}
 }
 
-static int set_files(struct store_config *s, const struct store_place_config *c, struct err *e)
+/* A file store is a directory with others in it. One that is asked for a single directory has the
+ * rest of itself, which stays empty, elsewhere for as long as it is open. */
+static int make_scratch(struct store_place *p, struct err *e)
+{
+	static const char template[] = "/tmp/carrel-store-XXXXXX";
+	memcpy(p->scratch, template, sizeof(template));
+	if (mkdtemp(p->scratch) == NULL) {
+		p->scratch[0] = '\0';
+		return err_set_os(e, errno, "a directory in /tmp cannot be made");
+	}
+	return 0;
+}
+
+static void remove_scratch(struct store_place *p)
+{
+	static const char *const made[] = {"tools", "skills", "artifacts", "deps", "workspaces"};
+	char path[sizeof(p->scratch) + 16];
+	if (p->scratch[0] == '\0') {
+		return;
+	}
+	for (size_t i = 0; i < array_len(made); i++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", p->scratch, made[i]);
+		(void)rmdir(path);
+	}
+	(void)rmdir(p->scratch);
+	p->scratch[0] = '\0';
+}
+
+static int set_files(struct store_place *p, struct store_config *s,
+    const struct store_place_config *c, struct err *e)
 {
 	const char **of_type[TYPE_COUNT] = {
 	    [TYPE_TOOLS] = &s->tools_dir,
@@ -73,6 +106,9 @@ static int set_files(struct store_config *s, const struct store_place_config *c,
 	s->dir = dir;
 	if (c->bare) {
 		*of_type[c->type] = dir;
+		s->dir = p->scratch;
+		p->bare_dir = strdup(dir);
+		return p->bare_dir == NULL ? err_set(e, ERR_INTERNAL, "out of memory") : make_scratch(p, e);
 	}
 	return 0;
 }
@@ -81,20 +117,27 @@ int store_place_open(
     struct store_place *p, uv_loop_t *loop, const struct store_place_config *c, struct err *e)
 {
 	struct store_config s = {0};
-	p->loop = loop;
+	*p = (struct store_place){.loop = loop};
 	if (is_url(c->where)) {
 		set_redis(&s, c);
-	} else if (set_files(&s, c, e) < 0) {
+	} else if (set_files(p, &s, c, e) < 0) {
 		return -1;
 	}
 	p->store = store_new(loop, &s, e);
-	return p->store != NULL ? 0 : -1;
+	if (p->store == NULL) {
+		text_free(&p->bare_dir);
+		remove_scratch(p);
+		return -1;
+	}
+	return 0;
 }
 
 void store_place_close(struct store_place *p)
 {
 	store_free(p->store);
 	p->store = NULL;
+	text_free(&p->bare_dir);
+	remove_scratch(p);
 }
 
 /* --- waiting --- */
@@ -163,7 +206,16 @@ int store_place_list(struct store_place *p, int type, json_t **out, struct err *
 	if (wait_for(p, &a, e) < 0) {
 		return -1;
 	}
-	*out = steal(&a.json);
+	if (type != TYPE_ARTIFACTS || p->bare_dir == NULL) {
+		*out = steal(&a.json);
+		return 0;
+	}
+	json_t *list = json_copy(a.json);
+	if (store_source_add_files(p->bare_dir, list, e) < 0) {
+		json_decref(list);
+		return -1;
+	}
+	*out = list;
 	return 0;
 }
 

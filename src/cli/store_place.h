@@ -30,6 +30,8 @@ extern const char *const store_type_names[TYPE_COUNT];
 struct store_place {
 	uv_loop_t *loop;
 	struct store *store;
+	char *bare_dir;   /* the single directory it is of; NULL: a whole store */
+	char scratch[40]; /* of a bare directory: what the rest of a store would be in */
 };
 
 struct store_place_config {
@@ -51,6 +53,7 @@ int store_place_open(struct store_place *p, uv_loop_t *loop, const struct store_
 void store_place_close(struct store_place *p);
 
 /* All of these wait, and return 0, or -1 with E. *OUT is the caller's. */
+/* Of a bare directory of artifacts: also files that its index does not know. */
 int store_place_list(struct store_place *p, int type, json_t **out, struct err *e);
 int store_place_put(
     struct store_place *p, int type, const char *name, const json_t *record, struct err *e);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,6 +231,63 @@ static int read_requirements(
 	for (char *rest = text.data; rest != NULL;) {
 		line++;
 		store_source_add_requirement(strsep(&rest, "\n"), path, line, records, problems);
+	}
+	return 0;
+}
+
+/* --- files as they are --- */
+
+static int add_file(json_t *known, const FTSENT *f, size_t root_len, struct err *e)
+{
+	struct err ignored;
+	const char *name = f->fts_path + root_len;
+	name += *name == '/';
+	if (f->fts_info != FTS_F || store_check_artifact_name(name, &ignored) < 0 ||
+	    json_object_get(known, name) != NULL) {
+		return 0;
+	}
+	if (json_object_size(known) >= STORE_SOURCE_FILES_MAX) {
+		return err_set(
+		    e, ERR_TOO_LARGE, "there are more than %d files", STORE_SOURCE_FILES_MAX);
+	}
+	(void)json_object_set_new(known, name,
+	    json_pack("{s:s, s:I}", "name", name, "size", (json_int_t)f->fts_statp->st_size));
+	return 0;
+}
+
+static void close_walk(FTS **w)
+{
+	if (*w != NULL) {
+		(void)fts_close(*w);
+	}
+}
+
+int store_source_add_files(const char *dir, json_t *list, struct err *e)
+{
+	cleanup(text_free) char *root = strdup(dir);
+	char *const roots[] = {root, NULL};
+	cleanup(close_walk) FTS *w =
+	    root != NULL ? fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL) : NULL;
+	cleanup(json_decrefp) json_t *known = json_object();
+	size_t i;
+	json_t *record;
+	if (w == NULL || known == NULL) {
+		return err_set_os(e, errno, "%s cannot be read", dir);
+	}
+	json_array_foreach(list, i, record)
+	{
+		(void)json_object_set(known, store_record_name(TYPE_ARTIFACTS, record), record);
+	}
+	for (const FTSENT *f; (f = fts_read(w)) != NULL;) {
+		if (add_file(known, f, strlen(root), e) < 0) {
+			return -1;
+		}
+	}
+	(void)json_array_clear(list);
+	const char *name;
+	json_object_foreach(known, name, record)
+	{
+		(void)json_array_append(list, record);
 	}
 	return 0;
 }

@@ -18,6 +18,10 @@
 int store_source_read(
     int type, const char *path, json_t **records, json_t **problems, struct err *e);
 
+/* Adds {name, size} to LIST for each regular file beneath DIR that can be an artifact and is not in
+ * LIST by its name. Links are not followed. 0, or -1 with E. */
+int store_source_add_files(const char *dir, json_t *list, struct err *e);
+
 /* Adds one line of requirements to RECORDS, or what is wrong with it, for the LINE of FILE (0: of
  * the command line), to PROBLEMS. Blank lines and comments are passed over. */
 void store_source_add_requirement(
