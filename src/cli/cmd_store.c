@@ -41,14 +41,14 @@ const char *store_shown_prefix(const struct store_command *c)
 	return c->type == TYPE_COUNT ? "py_code_mode" : store_type_names[c->type];
 }
 
-/* "redis://host:6379/0 (prefix: skills)", or a directory. */
-static void say_where(struct store_command *c, const char *what, long count)
+/* "2 skills in redis://host:6379/0 (prefix: skills)", or in a directory. */
+static void say_where(struct store_command *c, const char *did, const char *in, long count)
 {
 	const char *where = store_describe(c->store.store);
 	bool is_url = strstr(where, "://") != NULL;
 	if (!c->output.json) {
-		(void)output_linef(&c->output, "%s%ld %s in %s%s%s%s", what, count,
-		    store_type_names[c->type], where, is_url ? " (prefix: " : "",
+		(void)output_linef(&c->output, "%s%ld %s %s %s%s%s%s", did, count,
+		    store_type_names[c->type], in, where, is_url ? " (prefix: " : "",
 		    is_url ? store_shown_prefix(c) : "", is_url ? ")" : "");
 	}
 }
@@ -58,9 +58,9 @@ static void add_item(struct store_command *c, const char *word, const char *name
 	if (word != NULL && !c->output.json) {
 		(void)output_linef(&c->output, "  %s: %s", word, name);
 	}
-	(void)json_array_append_new(c->items,
-	    word != NULL ? json_pack("{s:s, s:s}", "name", name, "change", word)
-			 : json_pack("{s:s}", "name", name));
+	(void)json_array_append_new(
+	    c->items, word != NULL ? json_pack("{s:s, s:s}", "name", name, "change", word)
+				   : json_pack("{s:s}", "name", name));
 }
 
 /* --- bootstrap --- */
@@ -161,11 +161,7 @@ int store_bootstrap(struct store_command *c, struct err *e)
 			return -1;
 		}
 	}
-	if (!c->output.json) {
-		const char *where = store_describe(c->store.store);
-		(void)output_linef(&c->output, "Bootstrapped %ld %s to %s (prefix: %s)", count,
-		    store_type_names[c->type], where, store_shown_prefix(c));
-	}
+	say_where(c, "Bootstrapped ", "to", count);
 	return 0;
 }
 
@@ -196,7 +192,7 @@ int store_show(struct store_command *c, struct err *e)
 			    about != NULL ? about : "");
 		}
 	}
-	say_where(c, "", (long)json_array_size(there));
+	say_where(c, "", "in", (long)json_array_size(there));
 	return 0;
 }
 
@@ -209,8 +205,8 @@ static int render(int type, const json_t *record, struct buf *name, struct buf *
 	if (type == TYPE_SKILLS) {
 		const json_t *source = json_object_get(record, "source");
 		return buf_addf(name, "%s.py", given) < 0 ||
-			       buf_add(text, json_string_value(source),
-				   json_string_length(source)) < 0
+			       buf_add(
+				   text, json_string_value(source), json_string_length(source)) < 0
 			   ? -1
 			   : 0;
 	}
@@ -311,8 +307,8 @@ int store_pull(struct store_command *c, struct err *e)
 	}
 	long count = c->type == TYPE_ARTIFACTS ? pull_artifacts(c, e) : pull_records(c, e);
 	if (count >= 0 && !c->output.json) {
-		(void)output_linef(&c->output, "Pulled %ld %s to %s", count,
-		    store_type_names[c->type], c->dest);
+		(void)output_linef(
+		    &c->output, "Pulled %ld %s to %s", count, store_type_names[c->type], c->dest);
 	}
 	return count < 0 ? -1 : 0;
 }
@@ -358,8 +354,8 @@ static int set_type(struct store_command *c, const struct verb *v, struct err *e
 		c->type = TYPE_SKILLS;
 		return 0;
 	}
-	return err_set(e, ERR_INVALID, "--type is skills, tools, deps or artifacts, not '%s'",
-	    c->type_name);
+	return err_set(
+	    e, ERR_INVALID, "--type is skills, tools, deps or artifacts, not '%s'", c->type_name);
 }
 
 static int check(struct store_command *c, const struct verb *v, struct err *e)
@@ -381,8 +377,8 @@ static int check(struct store_command *c, const struct verb *v, struct err *e)
 		return err_set(e, ERR_INVALID, "%s takes no '%s'", v->name, c->operands[0]);
 	}
 	if (v->source != (c->source != NULL) && !(c->source == NULL && c->first_dep != NULL)) {
-		return err_set(e, ERR_INVALID, v->source ? "%s needs --source" : "%s has no --source",
-		    v->name);
+		return err_set(e, ERR_INVALID,
+		    v->source ? "%s needs --source" : "%s has no --source", v->name);
 	}
 	if (v->dest != (c->dest != NULL)) {
 		return err_set(
@@ -407,9 +403,9 @@ static int run_verb(struct store_command *c, const struct verb *v, struct err *e
 	if (!c->output.json) {
 		return 0;
 	}
-	cleanup(json_decrefp) json_t *document =
-	    json_pack("{s:s, s:s, s:O, s:O}", "target", store_describe(c->store.store), "prefix",
-		store_shown_prefix(c), "items", c->items, "problems", c->problems);
+	cleanup(json_decrefp) json_t *document = json_pack("{s:s, s:s, s:O, s:O}", "target",
+	    store_describe(c->store.store), "prefix", store_shown_prefix(c), "items", c->items,
+	    "problems", c->problems);
 	return output_json(&c->output, document, e);
 }
 

@@ -45,7 +45,8 @@ long store_copy_all(struct store_command *c, struct store_place *from, struct st
 int store_clear(struct store_command *c, int type, struct err *e);
 /* The prefix as it is shown: given, or the default. */
 const char *store_shown_prefix(const struct store_command *c);
-/* Notes PROBLEMS (taken) on stderr, and keeps them: the exit status will say that there were some. */
+/* Notes PROBLEMS (taken) on stderr, and keeps them: the exit status will say that there were some.
+ */
 void store_note_problems(struct store_command *c, json_t *problems);
 
 #endif

@@ -129,8 +129,8 @@ int store_export(struct store_command *c, struct err *e)
 	int r = move(c, &c->store, &to, e);
 	store_place_close(&to);
 	if (r == 0 && !c->output.json) {
-		(void)output_linef(&c->output, "Exported %s to %s",
-		    store_describe(c->store.store), c->dest);
+		(void)output_linef(
+		    &c->output, "Exported %s to %s", store_describe(c->store.store), c->dest);
 	}
 	return r;
 }
@@ -164,8 +164,8 @@ int store_import(struct store_command *c, struct err *e)
 	int r = move(c, &from, &c->store, e);
 	store_place_close(&from);
 	if (r == 0 && !c->output.json) {
-		(void)output_linef(&c->output, "Imported %s to %s", c->source,
-		    store_describe(c->store.store));
+		(void)output_linef(
+		    &c->output, "Imported %s to %s", c->source, store_describe(c->store.store));
 	}
 	return r;
 }
@@ -180,8 +180,7 @@ static bool same_record(int type, const json_t *a, const json_t *b)
 		return json_equal(a, b);
 	}
 	return json_equal(json_object_get(a, "source"), json_object_get(b, "source")) &&
-	       json_equal(
-		   json_object_get(a, "description"), json_object_get(b, "description"));
+	       json_equal(json_object_get(a, "description"), json_object_get(b, "description"));
 }
 
 struct sides {
@@ -249,8 +248,7 @@ static int compare(const struct sides *s, const json_t *mine, const json_t *thei
 	(void)json_object_update(names, (json_t *)(uintptr_t)theirs);
 	/* jansson sorts for us only when it writes, so it is written and read. */
 	cleanup(text_free) char *text = json_dumps(names, JSON_SORT_KEYS);
-	cleanup(json_decrefp) json_t *sorted =
-	    text != NULL ? json_loads(text, 0, NULL) : NULL;
+	cleanup(json_decrefp) json_t *sorted = text != NULL ? json_loads(text, 0, NULL) : NULL;
 	const char *name;
 	json_t *unused;
 	json_object_foreach(sorted, name, unused)
@@ -266,8 +264,7 @@ static int compare(const struct sides *s, const json_t *mine, const json_t *thei
 		} else if (b == NULL) {
 			show_difference(c, '-', name, " (removed from store)");
 		} else {
-			show_difference(
-			    c, equal ? '=' : '~', name, equal ? "" : " (modified)");
+			show_difference(c, equal ? '=' : '~', name, equal ? "" : " (modified)");
 		}
 	}
 	return 0;

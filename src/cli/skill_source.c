@@ -15,8 +15,8 @@ struct scanner {
 	char closing[DEPTH_MAX];
 	unsigned opened[DEPTH_MAX]; /* on which line */
 	struct buf *description;
-	bool first;     /* no statement has begun yet */
-	bool in_run;    /* the next statement is the first of run's body */
+	bool first;  /* no statement has begun yet */
+	bool in_run; /* the next statement is the first of run's body */
 	bool has_run;
 };
 
@@ -262,12 +262,11 @@ int skill_source_read(const char *text, size_t len, struct buf *description, str
 		return -1;
 	}
 	if (s.depth > 0) {
-		return err_set(e, ERR_INVALID, "line %u: a bracket is not closed",
-		    s.opened[s.depth - 1]);
+		return err_set(
+		    e, ERR_INVALID, "line %u: a bracket is not closed", s.opened[s.depth - 1]);
 	}
 	if (!s.has_run) {
-		return err_set(
-		    e, ERR_INVALID, "line %u: it defines no function run()", s.line);
+		return err_set(e, ERR_INVALID, "line %u: it defines no function run()", s.line);
 	}
 	return 0;
 }

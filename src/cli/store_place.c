@@ -23,9 +23,8 @@ const char *const store_type_names[TYPE_COUNT] = {
 
 const char *store_record_name(int type, const json_t *record)
 {
-	const char *name = type == TYPE_DEPS
-			       ? json_string_value(record)
-			       : json_string_value(json_object_get(record, "name"));
+	const char *name = type == TYPE_DEPS ? json_string_value(record)
+					     : json_string_value(json_object_get(record, "name"));
 	return name != NULL ? name : "";
 }
 
@@ -93,7 +92,8 @@ static int set_files(struct store_place *p, struct store_config *s,
 	const char *dir = text_has_prefix(c->where, "file://") ? c->where + 7 : c->where;
 	if (strstr(dir, "://") != NULL) {
 		return err_set(e, ERR_INVALID,
-		    "a store is a Redis URL (redis://, rediss://, unix://, host:port?ssl=true) or a "
+		    "a store is a Redis URL (redis://, rediss://, unix://, host:port?ssl=true) or "
+		    "a "
 		    "directory");
 	}
 	if (c->prefix != NULL && !c->bare) {
@@ -108,7 +108,8 @@ static int set_files(struct store_place *p, struct store_config *s,
 		*of_type[c->type] = dir;
 		s->dir = p->scratch;
 		p->bare_dir = strdup(dir);
-		return p->bare_dir == NULL ? err_set(e, ERR_INTERNAL, "out of memory") : make_scratch(p, e);
+		return p->bare_dir == NULL ? err_set(e, ERR_INTERNAL, "out of memory")
+					   : make_scratch(p, e);
 	}
 	return 0;
 }
@@ -300,8 +301,8 @@ static void on_room(void *ctx)
 	container_of(ctx, struct copy, done)->waits = false;
 }
 
-static int copy_bytes(struct store_place *from, const char *name, struct stream *s,
-    struct copy *c, store_place_progress progress, void *ctx, struct err *e)
+static int copy_bytes(struct store_place *from, const char *name, struct stream *s, struct copy *c,
+    store_place_progress progress, void *ctx, struct err *e)
 {
 	char piece[PIECE_BYTES];
 	for (uint64_t done = 0; done < s->size && !c->done.done;) {

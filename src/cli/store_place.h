@@ -47,8 +47,8 @@ struct store_place_config {
 };
 
 /* 0, or -1 with E. */
-int store_place_open(struct store_place *p, uv_loop_t *loop, const struct store_place_config *c,
-    struct err *e);
+int store_place_open(
+    struct store_place *p, uv_loop_t *loop, const struct store_place_config *c, struct err *e);
 /* All zero is allowed. The loop must be run once more. */
 void store_place_close(struct store_place *p);
 

@@ -61,7 +61,8 @@ static json_t *read_tool(const char *name, const struct buf *text, struct err *e
 /* Devices and pipes are not waited for. */
 static int read_file(int dir_fd, const char *name, struct buf *text, struct err *e)
 {
-	cleanup(fd_close) int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	cleanup(fd_close) int fd = openat(
+	    dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		return err_set_os(e, errno, "it cannot be read");
@@ -71,8 +72,8 @@ static int read_file(int dir_fd, const char *name, struct buf *text, struct err 
 	}
 	int r = fd_read_all(fd, text);
 	if (r == -EMSGSIZE) {
-		return err_set(e, ERR_TOO_LARGE, "it has more than %u KiB",
-		    STORE_RECORD_MAX_BYTES >> 10);
+		return err_set(
+		    e, ERR_TOO_LARGE, "it has more than %u KiB", STORE_RECORD_MAX_BYTES >> 10);
 	}
 	return r < 0 ? err_set_os(e, -r, "it cannot be read") : 0;
 }
@@ -213,8 +214,7 @@ void store_source_add_requirement(
 	add_problem(problems, file, e.text);
 }
 
-static int read_requirements(
-    const char *path, json_t *records, json_t *problems, struct err *e)
+static int read_requirements(const char *path, json_t *records, json_t *problems, struct err *e)
 {
 	struct stat st;
 	char inside[4096];
@@ -266,8 +266,8 @@ int store_source_add_files(const char *dir, json_t *list, struct err *e)
 {
 	cleanup(text_free) char *root = strdup(dir);
 	char *const roots[] = {root, NULL};
-	cleanup(close_walk) FTS *w =
-	    root != NULL ? fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL) : NULL;
+	cleanup(close_walk)
+	    FTS *w = root != NULL ? fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL) : NULL;
 	cleanup(json_decrefp) json_t *known = json_object();
 	size_t i;
 	json_t *record;

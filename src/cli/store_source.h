@@ -1,7 +1,8 @@
 /*
  * store_source: what people write by hand, read for a store: a directory of *.py (skills) or *.yaml
- * (tools), one a file, or a file of requirements. What is wrong with one is a problem that names its
- * file and line, and costs none of the others. Source of the forms: py-code-mode's store command.
+ * (tools), one a file, or a file of requirements. What is wrong with one is a problem that names
+ * its file and line, and costs none of the others. Source of the forms: py-code-mode's store
+ * command.
  */
 #ifndef CLI_STORE_SOURCE_H
 #define CLI_STORE_SOURCE_H

@@ -48,7 +48,8 @@ json_t *redis_artifact_record(const char *name, const char *path, const redisRep
 	return record;
 }
 
-/* A request for artifact NAME; the key of its bytes is its path. NULL when it has failed already. */
+/* A request for artifact NAME; the key of its bytes is its path. NULL when it has failed already.
+ */
 static struct redis_request *begin(struct store *base, const struct store_space *space,
     const char *name, const struct redis_request *callbacks, struct redis_keys *keys)
 {
@@ -81,8 +82,8 @@ static void on_got(void *ctx, const redisReply *reply, const struct err *e)
 	json_t *record = NULL;
 	if (e == NULL && reply->type == REDIS_REPLY_INTEGER) {
 		e = &full;
-		(void)err_set(&full, ERR_TOO_LARGE, "the store holds at most %d of them",
-		    STORE_RECORDS_MAX);
+		(void)err_set(
+		    &full, ERR_TOO_LARGE, "the store holds at most %d of them", STORE_RECORDS_MAX);
 	}
 	if (e == NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements == 3) {
 		record = redis_artifact_record(r->name, r->path, reply->element[0],
@@ -92,12 +93,12 @@ static void on_got(void *ctx, const redisReply *reply, const struct err *e)
 	json_decref(record);
 }
 
-struct store_request *redis_artifact_get(struct store *st, const struct store_space *space,
-    const char *name, store_get_fn fn, void *ctx)
+struct store_request *redis_artifact_get(
+    struct store *st, const struct store_space *space, const char *name, store_get_fn fn, void *ctx)
 {
 	struct redis_keys keys;
-	struct redis_request *r =
-	    begin(st, space, name, &(struct redis_request){.get = fn, .ctx = ctx}, &keys);
+	struct redis_request *r = begin(
+	    st, space, name, &(struct redis_request){.get = fn, .ctx = ctx}, &keys);
 	if (r == NULL) {
 		return NULL;
 	}
@@ -117,8 +118,8 @@ struct store_request *redis_artifact_delete(struct store *st, const struct store
     const char *name, store_done_fn fn, void *ctx)
 {
 	struct redis_keys keys;
-	struct redis_request *r =
-	    begin(st, space, name, &(struct redis_request){.done = fn, .ctx = ctx}, &keys);
+	struct redis_request *r = begin(
+	    st, space, name, &(struct redis_request){.done = fn, .ctx = ctx}, &keys);
 	if (r == NULL) {
 		return NULL;
 	}
@@ -145,8 +146,8 @@ struct store_request *redis_artifact_register(struct store *st, const struct sto
     const char *name, const json_t *info, store_get_fn fn, void *ctx)
 {
 	struct redis_keys keys;
-	struct redis_request *r =
-	    begin(st, space, name, &(struct redis_request){.get = fn, .ctx = ctx}, &keys);
+	struct redis_request *r = begin(
+	    st, space, name, &(struct redis_request){.get = fn, .ctx = ctx}, &keys);
 	if (r == NULL) {
 		return NULL;
 	}

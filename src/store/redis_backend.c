@@ -76,8 +76,8 @@ void redis_request_fail(struct redis_request *r, const struct err *e)
 	}
 }
 
-struct store_request *redis_request_send(struct redis_request *r, const struct redis_arg *args,
-    size_t n, redis_reply_fn fn)
+struct store_request *redis_request_send(
+    struct redis_request *r, const struct redis_arg *args, size_t n, redis_reply_fn fn)
 {
 	struct err e;
 	if (redis_conn_send(r->store->data, args, n, fn, r, &e) < 0) {
@@ -103,27 +103,24 @@ static struct redis_store *of(struct store *st)
 
 /* ARGV: name, record, most records. 1, or 0 when there is no room. The newer hash gets it too where
  * somebody uses that one. */
-static const char put_script[] =
-    "if redis.call('HEXISTS',KEYS[1],ARGV[1])==0 and "
-    "redis.call('HLEN',KEYS[1])>=tonumber(ARGV[3]) then return 0 end "
-    "redis.call('HSET',KEYS[1],ARGV[1],ARGV[2]) "
-    "if KEYS[2] and redis.call('EXISTS',KEYS[2])==1 then "
-    "redis.call('HSET',KEYS[2],ARGV[1],ARGV[2]) end "
-    "return 1";
+static const char put_script[] = "if redis.call('HEXISTS',KEYS[1],ARGV[1])==0 and "
+				 "redis.call('HLEN',KEYS[1])>=tonumber(ARGV[3]) then return 0 end "
+				 "redis.call('HSET',KEYS[1],ARGV[1],ARGV[2]) "
+				 "if KEYS[2] and redis.call('EXISTS',KEYS[2])==1 then "
+				 "redis.call('HSET',KEYS[2],ARGV[1],ARGV[2]) end "
+				 "return 1";
 /* ARGV: name. How many there were. */
-static const char delete_script[] =
-    "local n=redis.call('HDEL',KEYS[1],ARGV[1]) "
-    "if KEYS[2] then n=n+redis.call('HDEL',KEYS[2],ARGV[1]) end "
-    "return n";
+static const char delete_script[] = "local n=redis.call('HDEL',KEYS[1],ARGV[1]) "
+				    "if KEYS[2] then n=n+redis.call('HDEL',KEYS[2],ARGV[1]) end "
+				    "return n";
 /* ARGV: name. The record, from the newer hash first. */
-static const char get_script[] =
-    "local v=redis.call('HGET',KEYS[2],ARGV[1]) "
-    "if v then return v end "
-    "return redis.call('HGET',KEYS[1],ARGV[1])";
+static const char get_script[] = "local v=redis.call('HGET',KEYS[2],ARGV[1]) "
+				 "if v then return v end "
+				 "return redis.call('HGET',KEYS[1],ARGV[1])";
 
 /* The name of a requirement, as requirement_name has it. */
-#define BASE_NAME                                                                                  \
-	"local function base(s) "                                                                  \
+#define BASE_NAME                 \
+	"local function base(s) " \
 	"return (string.lower(string.match(s,'^[^%[<>=!~]*')):gsub('_','-'):gsub('%s+$','')) end "
 
 /* ARGV: name, line, most. As put_script. */
@@ -226,8 +223,8 @@ static struct store_request *get(struct store *st, const struct store_space *spa
     enum store_kind kind, const char *name, store_get_fn fn, void *ctx)
 {
 	struct redis_keys keys;
-	struct redis_request *r =
-	    begin(st, space, kind, name, &(struct redis_request){.get = fn, .ctx = ctx}, &keys);
+	struct redis_request *r = begin(
+	    st, space, kind, name, &(struct redis_request){.get = fn, .ctx = ctx}, &keys);
 	if (r == NULL) {
 		return NULL;
 	}
@@ -246,8 +243,8 @@ static void on_put(void *ctx, const redisReply *reply, const struct err *e)
 {
 	struct err full;
 	if (e == NULL && reply->type == REDIS_REPLY_INTEGER && reply->integer == 0) {
-		(void)err_set(&full, ERR_TOO_LARGE, "the store holds at most %d of them",
-		    STORE_RECORDS_MAX);
+		(void)err_set(
+		    &full, ERR_TOO_LARGE, "the store holds at most %d of them", STORE_RECORDS_MAX);
 		e = &full;
 	}
 	redis_request_done(ctx, e == NULL, e);
@@ -260,8 +257,8 @@ static struct store_request *put(struct store *st, const struct store_space *spa
     enum store_kind kind, const char *name, const json_t *record, store_done_fn fn, void *ctx)
 {
 	struct redis_keys keys;
-	struct redis_request *r =
-	    begin(st, space, kind, name, &(struct redis_request){.done = fn, .ctx = ctx}, &keys);
+	struct redis_request *r = begin(
+	    st, space, kind, name, &(struct redis_request){.done = fn, .ctx = ctx}, &keys);
 	if (r == NULL) {
 		return NULL;
 	}
@@ -294,8 +291,8 @@ static struct store_request *remove_record(struct store *st, const struct store_
     enum store_kind kind, const char *name, store_done_fn fn, void *ctx)
 {
 	struct redis_keys keys;
-	struct redis_request *r =
-	    begin(st, space, kind, name, &(struct redis_request){.done = fn, .ctx = ctx}, &keys);
+	struct redis_request *r = begin(
+	    st, space, kind, name, &(struct redis_request){.done = fn, .ctx = ctx}, &keys);
 	if (r == NULL) {
 		return NULL;
 	}
@@ -303,8 +300,8 @@ static struct store_request *remove_record(struct store *st, const struct store_
 	    on_deleted);
 }
 
-static struct store_request *list_of(struct store *st, const struct store_space *space, int kind,
-    store_list_fn fn, void *ctx)
+static struct store_request *list_of(
+    struct store *st, const struct store_space *space, int kind, store_list_fn fn, void *ctx)
 {
 	struct err e;
 	struct redis_request *r = redis_request_new(of(st), ctx, NULL, NULL);
@@ -337,8 +334,7 @@ struct store_request *redis_artifact_list(
 	return list_of(st, space, REDIS_ARTIFACTS, fn, ctx);
 }
 
-static int artifacts_path(
-    const struct store *st, const struct store_space *space, struct buf *out)
+static int artifacts_path(const struct store *st, const struct store_space *space, struct buf *out)
 {
 	struct redis_keys keys;
 	struct err e;

@@ -40,8 +40,8 @@ struct redis_conn {
 	void *ctx;
 
 	enum state state;
-	bool down;    /* the last attempt failed: commands are refused */
-	bool broken;  /* to be dropped as soon as nobody is inside */
+	bool down;   /* the last attempt failed: commands are refused */
+	bool broken; /* to be dropped as soon as nobody is inside */
 	bool freeing;
 	struct err why; /* of DOWN and BROKEN */
 	uint64_t up_since_ms;
@@ -161,7 +161,8 @@ static void up(struct redis_conn *c)
 	}
 	/* What waited comes after what the event sent. */
 	struct err e;
-	if (c->backlog.len > 0 && redis_link_put(c->link, c->backlog.data, c->backlog.len, &e) < 0) {
+	if (c->backlog.len > 0 &&
+	    redis_link_put(c->link, c->backlog.data, c->backlog.len, &e) < 0) {
 		break_off(c, e.text);
 	}
 	buf_fini(&c->backlog);
@@ -229,8 +230,8 @@ static int send_command(struct redis_conn *c, const struct redis_arg *args, size
 	return 0;
 }
 
-int redis_conn_send(struct redis_conn *c, const struct redis_arg *args, size_t n,
-    redis_reply_fn fn, void *ctx, struct err *e)
+int redis_conn_send(struct redis_conn *c, const struct redis_arg *args, size_t n, redis_reply_fn fn,
+    void *ctx, struct err *e)
 {
 	if (c->freeing) {
 		return err_set(e, ERR_GONE, "the store is closed");
@@ -281,8 +282,7 @@ static int greet_word(
 	return send_command(c, args, n, true, fn, c, e);
 }
 
-#define GREET(c, fn, e, ...) \
-	greet_word((c), (fn), (const char *const[]){__VA_ARGS__, NULL}, (e))
+#define GREET(c, fn, e, ...) greet_word((c), (fn), (const char *const[]){__VA_ARGS__, NULL}, (e))
 
 static int greet(struct redis_conn *c, struct err *e)
 {
@@ -329,7 +329,8 @@ static void on_error(struct redis_conn *c, struct pending *p, const char *text)
 	struct err e;
 	for (size_t i = 0; i < array_len(refusals); i++) {
 		if (text_has_prefix(text, refusals[i].prefix)) {
-			(void)err_set(&e, ERR_UNAVAILABLE, "the store does not serve: %.200s", text);
+			(void)err_set(
+			    &e, ERR_UNAVAILABLE, "the store does not serve: %.200s", text);
 			if (refusals[i].reconnect) {
 				break_off(c, text);
 			}

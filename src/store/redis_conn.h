@@ -1,7 +1,8 @@
 /*
  * redis_conn: one connection to a Redis (or Valkey) on the event loop: commands out, replies in, in
- * order, connected again whenever it is lost. RESP2 (https://redis.io/docs/reference/protocol-spec),
- * formatted and read by hiredis; the socket is libuv's, TLS is redis_tls.
+ * order, connected again whenever it is lost. RESP2
+ * (https://redis.io/docs/reference/protocol-spec), formatted and read by hiredis; the socket is
+ * libuv's, TLS is redis_tls.
  *
  * A command that was taken is answered exactly once: by the server's reply, which may be an error,
  * or with ERR_UNAVAILABLE "the store cannot be reached: ..." when the connection is lost or nothing
@@ -11,8 +12,8 @@
  *
  * Bounds: REDIS_PENDING_MAX commands and REDIS_SEND_MAX_BYTES wait; a reply may have
  * REDIS_REPLY_MAX_BYTES and REDIS_ELEMENTS_MAX elements, and one that is larger or malformed ends
- * the connection. Attempts come 50 ms to 2 s apart. An idle connection is pinged, so that a dead one
- * is noticed before it is needed.
+ * the connection. Attempts come 50 ms to 2 s apart. An idle connection is pinged, so that a dead
+ * one is noticed before it is needed.
  *
  * All for the loop's thread. A callback may send, but not free the connection.
  */
@@ -69,8 +70,8 @@ void redis_conn_free(struct redis_conn *c);
 
 /* Sends a command of N (at most REDIS_ARGS_MAX) words, which are copied. 0: FN will be called,
  * later. -1 with ERR_UNAVAILABLE: it will not. */
-int redis_conn_send(struct redis_conn *c, const struct redis_arg *args, size_t n,
-    redis_reply_fn fn, void *ctx, struct err *e);
+int redis_conn_send(struct redis_conn *c, const struct redis_arg *args, size_t n, redis_reply_fn fn,
+    void *ctx, struct err *e);
 
 bool redis_conn_is_up(const struct redis_conn *c);
 

@@ -49,13 +49,13 @@ struct redis_request {
 	struct redis_store *store;
 	struct redis_request *next; /* of a list's waiters */
 	bool cancelled;
-	int kind; /* as of redis_keys_of */
+	int kind;           /* as of redis_keys_of */
 	store_list_fn list; /* exactly one of the three */
 	store_get_fn get;
 	store_done_fn done;
 	void *ctx;
-	char *name; /* of an artifact or a record; NULL for lists */
-	char *path; /* of an artifact, as people see it */
+	char *name;              /* of an artifact or a record; NULL for lists */
+	char *path;              /* of an artifact, as people see it */
 	struct redis_keys *keys; /* of a list */
 };
 
@@ -73,8 +73,8 @@ void redis_request_fail(struct redis_request *r, const struct err *e);
 
 /* Sends a command of N words for R; FN gets R as its CTX. When it cannot be sent R has failed, and
  * is free. What the functions of the backend return: R, or NULL. */
-struct store_request *redis_request_send(struct redis_request *r, const struct redis_arg *args,
-    size_t n, redis_reply_fn fn);
+struct store_request *redis_request_send(
+    struct redis_request *r, const struct redis_arg *args, size_t n, redis_reply_fn fn);
 
 /* --- keys (redis_keys.c) ------------------------------------------------------------------------
  */
@@ -95,7 +95,8 @@ int redis_keys_of(const struct redis_store *st, const struct store_space *space,
     struct redis_keys *out, struct err *e);
 /* Key of the bytes of artifact NAME to OUT. 0, or -1 with ERR_INVALID for a name that is a key of
  * the store's own. */
-int redis_key_bytes(const struct redis_keys *keys, const char *name, struct buf *out, struct err *e);
+int redis_key_bytes(
+    const struct redis_keys *keys, const char *name, struct buf *out, struct err *e);
 /* A new key for bytes on their way. */
 int redis_key_upload(const struct redis_keys *keys, struct buf *out);
 

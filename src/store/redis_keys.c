@@ -46,8 +46,7 @@ static int part_prefix(const struct redis_store *st, const struct store_space *s
 	const char *base = space->prefix != NULL ? space->prefix : st->workspaces_prefix;
 	int n;
 	if (in_workspace && space->workspace != NULL) {
-		n = snprintf(
-		    out, REDIS_KEY_MAX_BYTES, "%s:ws:%s:%s", base, space->workspace, part);
+		n = snprintf(out, REDIS_KEY_MAX_BYTES, "%s:ws:%s:%s", base, space->workspace, part);
 	} else if (space->prefix != NULL) {
 		n = snprintf(out, REDIS_KEY_MAX_BYTES, "%s:%s", base, part);
 	} else {
@@ -84,8 +83,8 @@ int redis_keys_of(const struct redis_store *st, const struct store_space *space,
 	case STORE_TOOLS:
 		return part_prefix(st, space, "tools", st->tools_prefix, false, prefix, e) < 0
 			   ? -1
-			   : printed(snprintf(out->first, sizeof(out->first), "%s:__tools__",
-					 prefix),
+			   : printed(
+				 snprintf(out->first, sizeof(out->first), "%s:__tools__", prefix),
 				 e);
 	case STORE_SKILLS:
 		return part_prefix(st, space, "skills", st->skills_prefix, true, prefix, e) < 0
@@ -97,8 +96,8 @@ int redis_keys_of(const struct redis_store *st, const struct store_space *space,
 			   : printed(
 				 snprintf(out->first, sizeof(out->first), "%s:deps", prefix), e);
 	default:
-		if (part_prefix(st, space, "artifacts", st->artifacts_prefix, true, out->second,
-			e) < 0) {
+		if (part_prefix(
+			st, space, "artifacts", st->artifacts_prefix, true, out->second, e) < 0) {
 			return -1;
 		}
 		return printed(

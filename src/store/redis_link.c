@@ -349,8 +349,8 @@ static void begin(uv_timer_t *timer)
 		l->sock = sock_new(l);
 		r = l->sock == NULL ? UV_ENOMEM : 0;
 		if (r == 0) {
-			uv_pipe_connect(&l->sock->connecting, &l->sock->pipe, l->url->path,
-			    on_connected);
+			uv_pipe_connect(
+			    &l->sock->connecting, &l->sock->pipe, l->url->path, on_connected);
 		}
 	}
 	if (r < 0) {

@@ -345,12 +345,10 @@ static bool is_name(int kind, const redisReply *field)
 {
 	struct err e;
 	if (field->type != REDIS_REPLY_STRING || field->len == 0 ||
-	    memchr(field->str, '\0', field->len) != NULL ||
-	    !text_is_utf8(field->str, field->len)) {
+	    memchr(field->str, '\0', field->len) != NULL || !text_is_utf8(field->str, field->len)) {
 		return false;
 	}
-	return kind == STORE_DEPS
-		   ? requirement_check(field->str, &e) == 0
+	return kind == STORE_DEPS ? requirement_check(field->str, &e) == 0
 	       : kind == REDIS_ARTIFACTS
 		   ? store_check_artifact_name(field->str, &e) == 0
 		   : store_check_name((enum store_kind)kind, field->str, &e) == 0;
@@ -397,9 +395,9 @@ static void on_sizes(void *ctx, const redisReply *reply, const struct err *e)
 	cleanup(buf_fini) struct buf path = BUF_INIT(2 * REDIS_KEY_MAX_BYTES);
 	json_object_foreach(list->page, name, entry)
 	{
-		const redisReply *size =
-		    reply->type == REDIS_REPLY_ARRAY && i < reply->elements ? reply->element[i]
-									    : NULL;
+		const redisReply *size = reply->type == REDIS_REPLY_ARRAY && i < reply->elements
+					     ? reply->element[i]
+					     : NULL;
 		i++;
 		if (size == NULL || size->type != REDIS_REPLY_INTEGER || size->integer < 0) {
 			continue;
@@ -629,7 +627,8 @@ static void start_tracking(struct redis_lists *l)
 	const struct redis_arg off[] = {
 	    REDIS_TEXT("CLIENT"), REDIS_TEXT("TRACKING"), REDIS_TEXT("OFF")};
 	const struct redis_arg on[] = {REDIS_TEXT("CLIENT"), REDIS_TEXT("TRACKING"),
-	    REDIS_TEXT("ON"), REDIS_TEXT("REDIRECT"), REDIS_TEXT(l->signal_id), REDIS_TEXT("OPTIN")};
+	    REDIS_TEXT("ON"), REDIS_TEXT("REDIRECT"), REDIS_TEXT(l->signal_id),
+	    REDIS_TEXT("OPTIN")};
 	if (redis_conn_send(data, off, array_len(off), ignore, NULL, &e) < 0 ||
 	    redis_conn_send(data, on, array_len(on), on_tracking, t, &e) < 0) {
 		free(t);

@@ -5,7 +5,8 @@
  * Writing goes to a key of its own, which expires by itself, and which one script in the end gives
  * the artifact's name together with its entry of the index. Reading asks, with each piece, whether
  * the artifact is still the one that was opened (the digest of its entry, which has the time it was
- * made, and its size), within the same script; if not, the reading fails rather than give a mixture.
+ * made, and its size), within the same script; if not, the reading fails rather than give a
+ * mixture.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,7 +17,7 @@
 #include "store/redis_internal.h"
 
 #define PIECE_BYTES (256U << 10)
-#define PIECES_AHEAD 4      /* written and not yet answered */
+#define PIECES_AHEAD 4       /* written and not yet answered */
 #define UPLOAD_SECONDS "900" /* after its last piece an upload goes by itself */
 
 static const struct err out_of_memory = {.code = ERR_INTERNAL, .text = "out of memory"};
@@ -103,9 +104,10 @@ void redis_streams_free(struct redis_store *st)
 	}
 }
 
-/* Fills in S, which is part of a reader or writer just made. -1: E says why, and S holds nothing. */
-static int stream_begin(struct redis_stream *s, struct store *base,
-    const struct store_space *space, const char *name, size_t max_bytes, struct err *e)
+/* Fills in S, which is part of a reader or writer just made. -1: E says why, and S holds nothing.
+ */
+static int stream_begin(struct redis_stream *s, struct store *base, const struct store_space *space,
+    const char *name, size_t max_bytes, struct err *e)
 {
 	struct redis_store *st = container_of(base, struct redis_store, base);
 	cleanup(buf_fini) struct buf path = BUF_INIT(2 * REDIS_KEY_MAX_BYTES);
@@ -159,8 +161,9 @@ static bool stream_took(struct redis_stream *s)
 
 /* --- writing --- */
 
-/* KEYS: upload. ARGV: its time to live, how much was sent before, the piece. 0 when that is not what
- * is there. (Room is not made in advance: measured, it takes as long, and stops the server longer.) */
+/* KEYS: upload. ARGV: its time to live, how much was sent before, the piece. 0 when that is not
+ * what is there. (Room is not made in advance: measured, it takes as long, and stops the server
+ * longer.) */
 static const char put_script[] =
     "if redis.call('STRLEN',KEYS[1])~=tonumber(ARGV[2]) then return 0 end "
     "if #ARGV[3]>0 then redis.call('APPEND',KEYS[1],ARGV[3]) "
@@ -269,8 +272,8 @@ static void on_put(void *ctx, const redisReply *reply, const struct err *e)
 	}
 	if (e == NULL && (reply->type != REDIS_REPLY_INTEGER || reply->integer != 1)) {
 		e = &own;
-		(void)err_set(&own, ERR_UNAVAILABLE,
-		    "the store lost what was written before its end");
+		(void)err_set(
+		    &own, ERR_UNAVAILABLE, "the store lost what was written before its end");
 	}
 	if (e != NULL) {
 		fail_writer(w, e);
@@ -418,11 +421,10 @@ struct store_writer *redis_artifact_write(struct store *st, const struct store_s
 
 /* KEYS: bytes, index. ARGV: name, how many bytes. {digest of the entry, entry, size, bytes}, or
  * nothing. */
-static const char open_script[] =
-    "if redis.call('EXISTS',KEYS[1])==0 then return false end "
-    "local entry=redis.call('HGET',KEYS[2],ARGV[1]) or '' "
-    "return {redis.sha1hex(entry),entry,redis.call('STRLEN',KEYS[1]),"
-    "redis.call('GETRANGE',KEYS[1],0,tonumber(ARGV[2])-1)}";
+static const char open_script[] = "if redis.call('EXISTS',KEYS[1])==0 then return false end "
+				  "local entry=redis.call('HGET',KEYS[2],ARGV[1]) or '' "
+				  "return {redis.sha1hex(entry),entry,redis.call('STRLEN',KEYS[1]),"
+				  "redis.call('GETRANGE',KEYS[1],0,tonumber(ARGV[2])-1)}";
 /* ARGV: name, digest, size, from, to. The bytes, or nothing when it is not the same any more. */
 static const char piece_script[] =
     "if redis.call('STRLEN',KEYS[1])~=tonumber(ARGV[3]) or "
@@ -526,8 +528,8 @@ struct store_reader *redis_artifact_read(struct store *st, const struct store_sp
 	r->s.ctx = ctx;
 	(void)snprintf(piece, sizeof(piece), "%u", PIECE_BYTES);
 	const struct redis_arg words[] = {REDIS_TEXT("EVAL"), REDIS_TEXT(open_script),
-	    REDIS_TEXT("2"), REDIS_TEXT(r->s.path), REDIS_TEXT(r->s.keys.first),
-	    REDIS_TEXT(name), REDIS_TEXT(piece)};
+	    REDIS_TEXT("2"), REDIS_TEXT(r->s.path), REDIS_TEXT(r->s.keys.first), REDIS_TEXT(name),
+	    REDIS_TEXT(piece)};
 	if (send_words(&r->s, words, array_len(words), on_opened, r, &e) < 0) {
 		stream_free(&r->s);
 		opened(ctx, NULL, &e);

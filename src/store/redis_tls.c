@@ -32,8 +32,8 @@ static int tls_error(struct err *e, enum err_code code, const char *what)
 		reason = text;
 	}
 	ERR_clear_error();
-	return err_set(e, code, "%s%s%s", what, reason != NULL ? ": " : "",
-	    reason != NULL ? reason : "");
+	return err_set(
+	    e, code, "%s%s%s", what, reason != NULL ? ": " : "", reason != NULL ? reason : "");
 }
 
 static int trust(struct redis_tls *t, const char *ca_file, struct err *e)
@@ -206,8 +206,8 @@ bool redis_tls_is_ready(const struct redis_tls_stream *s)
 	return SSL_is_init_finished(s->ssl) == 1;
 }
 
-int redis_tls_put(struct redis_tls_stream *s, const char *plain, size_t len, struct buf *wire,
-    struct err *e)
+int redis_tls_put(
+    struct redis_tls_stream *s, const char *plain, size_t len, struct buf *wire, struct err *e)
 {
 	ERR_clear_error();
 	while (len > 0) {
@@ -224,4 +224,3 @@ int redis_tls_put(struct redis_tls_stream *s, const char *plain, size_t len, str
 	}
 	return 0;
 }
-

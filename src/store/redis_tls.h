@@ -39,7 +39,7 @@ int redis_tls_take(struct redis_tls_stream *s, const char *bytes, size_t len, st
 bool redis_tls_is_ready(const struct redis_tls_stream *s);
 
 /* Adds PLAIN, encrypted, to WIRE. 0, or -1 with E. */
-int redis_tls_put(struct redis_tls_stream *s, const char *plain, size_t len, struct buf *wire,
-    struct err *e);
+int redis_tls_put(
+    struct redis_tls_stream *s, const char *plain, size_t len, struct buf *wire, struct err *e);
 
 #endif

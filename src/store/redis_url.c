@@ -181,8 +181,9 @@ static int parse_who(struct redis_url *u, const char *text, size_t len, struct e
 		u->password = decode(colon + 1, password_len, "password", e);
 		return u->password == NULL ? -1 : 0;
 	}
-	return user_len == 0 ? 0
-			     : err_set(e, ERR_INVALID, "the Redis URL has a user without a password");
+	return user_len == 0
+		   ? 0
+		   : err_set(e, ERR_INVALID, "the Redis URL has a user without a password");
 }
 
 static bool is_host_char(char c)
@@ -203,8 +204,7 @@ static int parse_place(struct redis_url *u, const char *text, size_t len, struct
 	const char *from = bracket ? text + 1 : text;
 	const char *limit = text + len;
 	const char *end = from;
-	while (end < limit && *end != '\0' &&
-	       (bracket ? is_ip6_char(*end) : is_host_char(*end))) {
+	while (end < limit && *end != '\0' && (bracket ? is_ip6_char(*end) : is_host_char(*end))) {
 		end++;
 	}
 	const char *rest = end;
@@ -272,8 +272,8 @@ static int parse(struct redis_url *u, const char *text, struct err *e)
 {
 	const struct scheme *s = find_scheme(text);
 	if (s == NULL && strstr(text, "://") != NULL) {
-		return err_set(e, ERR_INVALID,
-		    "the Redis URL must begin with redis://, rediss:// or unix://");
+		return err_set(
+		    e, ERR_INVALID, "the Redis URL must begin with redis://, rediss:// or unix://");
 	}
 	const char *body = s == NULL ? text : text + strlen(s->text);
 	u->tls = s != NULL && s->tls;

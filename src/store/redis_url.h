@@ -29,17 +29,17 @@ struct redis_url {
 	char *path; /* of a Unix socket, else NULL */
 	uint16_t port;
 	bool tls;
-	bool verify;       /* the server's certificate, with TLS */
-	bool verify_host;  /* and that it is of this host */
-	char *ca_file;     /* NULL: not given */
-	char *user;        /* NULL: none */
-	char *password;    /* NULL: none */
+	bool verify;      /* the server's certificate, with TLS */
+	bool verify_host; /* and that it is of this host */
+	char *ca_file;    /* NULL: not given */
+	char *user;       /* NULL: none */
+	char *password;   /* NULL: none */
 	uint32_t db;
 	char *description; /* the URL without user, password and options */
 };
 
-/* Reads TEXT into *U, which the caller gives to redis_url_fini. 0, or -1 with ERR_INVALID; U is then
- * empty. */
+/* Reads TEXT into *U, which the caller gives to redis_url_fini. 0, or -1 with ERR_INVALID; U is
+ * then empty. */
 int redis_url_parse(const char *text, struct redis_url *u, struct err *e);
 
 /* True for what redis_url_parse is meant for: a scheme of the above. */

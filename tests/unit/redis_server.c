@@ -24,15 +24,14 @@
 
 static void pause_ms(long ms)
 {
-	(void)nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000},
-	    NULL);
+	(void)nanosleep(
+	    &(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
 }
 
 static uint16_t free_port(void)
 {
 	cleanup(fd_close) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_in at = {
-	    .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(at);
 	assert_true(fd >= 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
@@ -75,10 +74,10 @@ static void make_certificate(const struct redis_server *s)
 	char cert[96];
 	(void)snprintf(key, sizeof(key), "%s/key.pem", s->dir);
 	(void)snprintf(cert, sizeof(cert), "%s/cert.pem", s->dir);
-	assert_int_equal(RUN("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-			     "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-			     "/CN=carrel test", "-addext", "subjectAltName=DNS:localhost",
-			     "-keyout", key, "-out", cert),
+	assert_int_equal(
+	    RUN("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+		"-nodes", "-days", "2", "-subj", "/CN=carrel test", "-addext",
+		"subjectAltName=DNS:localhost", "-keyout", key, "-out", cert),
 	    0);
 }
 
@@ -99,9 +98,8 @@ void redis_server_start(struct redis_server *s)
 		words[n++] = s->password;
 	}
 	if (s->tls) {
-		const char *const tls[] = {"--port", "0", "--tls-cert-file", cert,
-		    "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients",
-		    "no"};
+		const char *const tls[] = {"--port", "0", "--tls-cert-file", cert, "--tls-key-file",
+		    key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no"};
 		memcpy(words + n, tls, sizeof(tls));
 	}
 	s->pid = start(words, -1);

@@ -9,8 +9,8 @@
 
 #include "store/redis_url.h"
 
-static void expect(const char *text, const char *description, const char *user,
-    const char *password, bool tls)
+static void expect(
+    const char *text, const char *description, const char *user, const char *password, bool tls)
 {
 	struct redis_url u;
 	struct err e = {0};
@@ -77,9 +77,8 @@ static void certificates_are_checked_unless_told(void **state)
 	assert_int_equal(redis_url_parse("rediss://h", &u, &e), 0);
 	assert_true(u.verify && u.verify_host);
 	redis_url_fini(&u);
-	assert_int_equal(redis_url_parse(
-			     "rediss://h?ssl_cert_reqs=none&ssl_ca_certs=%2Fa%2Fb.pem", &u, &e),
-	    0);
+	assert_int_equal(
+	    redis_url_parse("rediss://h?ssl_cert_reqs=none&ssl_ca_certs=%2Fa%2Fb.pem", &u, &e), 0);
 	assert_false(u.verify);
 	assert_string_equal(u.ca_file, "/a/b.pem");
 	redis_url_fini(&u);

@@ -107,8 +107,8 @@ static int ask_the_store(void *arg)
 	struct answer a = {0};
 	(void)snprintf(ca, sizeof(ca), "%s/cert.pem", server->dir);
 	(void)uv_loop_init(&loop);
-	struct store *st = store_new(&loop,
-	    &(struct store_config){.redis_url = server->url, .redis_ca_file = ca}, &e);
+	struct store *st = store_new(
+	    &loop, &(struct store_config){.redis_url = server->url, .redis_ca_file = ca}, &e);
 	if (st == NULL || !seal(true)) {
 		return 1;
 	}
