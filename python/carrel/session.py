@@ -22,6 +22,21 @@ from .storage import Storage
 RESET_SECONDS = 5.0
 
 
+@contextlib.asynccontextmanager
+async def _telling_why(lease: _server.Lease | None) -> AsyncIterator[None]:
+    """A lost connection is told with the private server's last words, when it has ended."""
+    try:
+        yield
+    except ConnectionFailed as error:
+        words = None
+        if lease is not None:
+            loop = asyncio.get_running_loop()
+            words = await loop.run_in_executor(None, lease.last_words)
+        if words is None:
+            raise
+        raise ConnectionFailed(f"{error}; {words}") from error
+
+
 class Session:
     """One conversation's Python.
 
@@ -104,10 +119,11 @@ class Session:
             token = self._lease.token if self._lease is not None else config.auth_token
             client = SessionClient(url or "", config.timeout or 30.0, self._session_id, token,
                                    ssl_context=config.ssl_context)
-            if self._workspace_id is not None:
-                await client.init_session(self._workspace_id)
-            if self._sync_deps:
-                await self._install(client)
+            async with _telling_why(self._lease):
+                if self._workspace_id is not None:
+                    await client.init_session(self._workspace_id)
+                if self._sync_deps:
+                    await self._install(client)
         except BaseException:
             lease, self._lease = self._lease, None
             if lease is not None:
@@ -145,21 +161,13 @@ class Session:
 
     @contextlib.asynccontextmanager
     async def _server(self) -> AsyncIterator[SessionClient]:
-        """The client, started; what goes wrong is told with the private server's last words."""
+        """The client, started."""
         if self._client is None:
             await self.start()
-        client, lease = self._client, self._lease
+        client = self._client
         assert client is not None
-        try:
+        async with _telling_why(self._lease):
             yield client
-        except ConnectionFailed as error:
-            words = None
-            if lease is not None:
-                loop = asyncio.get_running_loop()
-                words = await loop.run_in_executor(None, lease.last_words)
-            if words is not None:
-                raise ConnectionFailed(f"{error}; {words}") from error
-            raise
 
     # --- code ---
 

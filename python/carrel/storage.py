@@ -30,7 +30,8 @@ class FileStorage:
 
     A private server that is started by root gives root up, and could then not write what root
     owns: ``skills``, ``artifacts`` and ``deps`` beneath base_path are therefore given to the user
-    it becomes (``carrel`` if there is one, else ``nobody``), when base_path itself is root's.
+    it becomes (``carrel`` if there is one, else ``nobody``), when base_path itself is root's. A
+    base_path that this user cannot reach, such as one beneath /root, is a PermissionError.
     """
 
     def __init__(self, base_path: str | os.PathLike[str]) -> None:
@@ -64,6 +65,7 @@ class FileStorage:
         if os.geteuid() == 0 and self.base_path.stat().st_uid == 0:
             owner = server_user()
             if owner is not None:
+                _check_reachable(self.base_path.resolve(), *owner)
                 for name in ("skills", "artifacts", "deps"):
                     _give(self.base_path / name, *owner)
 
@@ -79,6 +81,17 @@ def server_user() -> tuple[int, int] | None:
                 continue
             return entry.pw_uid, entry.pw_gid
     return None
+
+
+def _check_reachable(path: pathlib.Path, uid: int, gid: int) -> None:
+    """PermissionError when a user may not go through a directory on the way, or into the last."""
+    for directory in [*reversed(path.parents), path]:
+        found = directory.stat()
+        shift = 6 if found.st_uid == uid else 3 if found.st_gid == gid else 0
+        if not found.st_mode >> shift & 1:
+            raise PermissionError(
+                f"started by root, the server becomes user {uid}, who cannot reach {path}: "
+                f"{directory} is closed to others; choose another place, or chmod o+x it")
 
 
 def _give(directory: pathlib.Path, uid: int, gid: int) -> None:

@@ -32,9 +32,11 @@ def run(target: str, ports: str = "80,443") -> dict:
     # Parse and return structured results
     return {"target": target, "raw": raw}
 '''
+# That of the seed, but for the command, which says how nmap would have been called.
 NMAP = """\
 name: nmap
 type: cli
+command: echo
 description: Network scanner
 args: "{flags} {target}"
 timeout: 300
@@ -77,6 +79,7 @@ class PackageCase(unittest.IsolatedAsyncioTestCase):
     def setUp(self):
         self.directory = pathlib.Path(self.enterContext(
             tempfile.TemporaryDirectory(prefix="carrel-package-")))
+        self.directory.chmod(0o755)  # started by root, the server becomes another user
         self.storage = carrel.FileStorage(self.directory / "store")
 
     def executor(self, **options):
@@ -167,18 +170,16 @@ class PrivateTest(PackageCase):
             self.assertTrue((await session.run("x = bytearray(200 << 20)")).is_ok)
 
     async def test_the_processor_is_limited(self):
-        work = "import time\nt = time.perf_counter()\nsum(range(12_000_000))\ntime.perf_counter() - t"
-
-        async def seconds(**options):
-            async with self.session(timeout=60, **options) as session:
-                result = await session.run(work)
-                self.assertIsNone(result.error)
-                return result.value
         doctor = subprocess.run([harness.CARREL, "doctor"], capture_output=True, text=True)
         if "cpu limit            enforced" not in doctor.stdout:
             self.skipTest("this host has no control group for the processor")
-        free = await seconds(cpu_quota=100000)
-        self.assertGreater(await seconds(cpu_quota=20000), 2.5 * free)
+        async with self.session(timeout=60, cpu_quota=20000) as session:
+            result = await session.run(
+                "import time\nwall, used = time.perf_counter(), time.process_time()\n"
+                "while time.process_time() - used < 0.5: pass\n"
+                "(time.perf_counter() - wall) / (time.process_time() - used)")
+        self.assertIsNone(result.error)
+        self.assertGreater(result.value, 3.5)  # a fifth of a core
 
     async def test_there_is_no_network(self):
         with harness.socket.create_server(("127.0.0.1", 0)) as listener:
@@ -264,6 +265,7 @@ class StopAtEofTest(unittest.TestCase):
 
     def test_it_stops_when_stdin_ends(self):
         with tempfile.TemporaryDirectory() as directory:
+            os.chmod(directory, 0o755)
             command = [str(harness.CARREL), "serve", "--stop-at-eof", "--listen", "127.0.0.1:0",
                        "--data-dir", f"{directory}/data"]
             process = subprocess.Popen(
@@ -400,15 +402,6 @@ class SeedTest(PackageCase):
 
     def setUp(self):
         super().setUp()
-        base = self.directory / "bin"
-        base.mkdir()
-        base.chmod(0o755)
-        self.directory.chmod(0o755)
-        # What stands for the command: it says how it was called.
-        nmap = base / "nmap"
-        nmap.write_text("#!/bin/sh\nprintf '%s|' nmap \"$@\"\n")
-        nmap.chmod(0o755)
-        self.path = f"{base}:{os.environ.get('PATH', '/usr/bin:/bin')}"
         self.configs = self.directory / "configs"
         (self.configs / "tools").mkdir(parents=True)
         (self.configs / "skills").mkdir()
@@ -423,7 +416,7 @@ class SeedTest(PackageCase):
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", script], text=True, timeout=120,
             capture_output=True, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "python"), "PATH": self.path,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "python"),
                  "CONTAINER_AUTH_TOKEN": "of-the-program", **environment})
         self.assertEqual(done.returncode, 0, done.stderr)
         value, error = json.loads(done.stdout)
@@ -475,10 +468,10 @@ class SeedTest(PackageCase):
             ''')
         self.assertEqual(
             self.run_script(script % 'tools.nmap(target="10.0.0.1", flags="-sT -p 80")',
-                            REDIS_URL=url), "nmap|-sT|-p|80|10.0.0.1|")
+                            REDIS_URL=url), "-sT -p 80 10.0.0.1\n")
         self.assertEqual(
             self.run_script(script % 'skills.port_scan(target="10.0.0.1")', REDIS_URL=url),
-            {"target": "10.0.0.1", "raw": "nmap|-p|80,443|10.0.0.1|"})
+            {"target": "10.0.0.1", "raw": "-p 80,443 10.0.0.1\n"})
 
     def test_seed_production(self):
         """docs/production.md; numpy and pandas are those every session has."""

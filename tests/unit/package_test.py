@@ -637,6 +637,7 @@ class ConfigTest(unittest.TestCase):
 
     def test_files(self):
         with tempfile.TemporaryDirectory() as directory:
+            os.chmod(directory, 0o755)
             base = pathlib.Path(directory, "made", "here")
             storage = carrel.FileStorage(base)
             self.assertEqual(storage.server_environment(), {
@@ -653,6 +654,9 @@ class ConfigTest(unittest.TestCase):
         uid = server_user()[0]
         with tempfile.TemporaryDirectory() as directory:
             base = pathlib.Path(directory)
+            with self.assertRaisesRegex(PermissionError, f"{directory} is closed to others"):
+                carrel.FileStorage(base / "sub").prepare()
+            base.chmod(0o755)
             outside = base / "outside"
             outside.write_text("mine")
             (base / "skills").mkdir()
