@@ -38,8 +38,7 @@ static struct {
 	pthread_cond_t changed; /* an entry, or the leader has left */
 	pid_t pid;
 	int control;
-	int wake_at;
-	int wake; /* ends the leader's waiting; -1 until the first call */
+	int wake; /* ends the leader's waiting; without it that ends by its timeout */
 	bool running;
 	bool reading; /* there is a leader */
 	unsigned followers;
@@ -58,8 +57,12 @@ void host_init(int control, int wake_at)
 {
 	host.pid = getpid();
 	host.control = control;
-	host.wake_at = wake_at;
 	host.incoming = IPC_MESSAGE_INIT(MESSAGE_MAX_BYTES);
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd >= 0) {
+		host.wake = dup3(fd, wake_at, O_CLOEXEC);
+		(void)close(fd);
+	}
 }
 
 int host_fileno(void)
@@ -343,19 +346,6 @@ int host_send(uint32_t type, uint64_t ref, const void *body, size_t len)
 	return r;
 }
 
-/* Without it the leader is asked to leave only when its time is up. With LOCK held. */
-static void make_wake(void)
-{
-	if (host.wake >= 0) {
-		return;
-	}
-	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fd >= 0) {
-		host.wake = dup3(fd, host.wake_at, O_CLOEXEC);
-		(void)close(fd);
-	}
-}
-
 /* With SENDING held. */
 static int send_call(const char *method, struct ipc_bytes json, uint64_t *id)
 {
@@ -366,7 +356,6 @@ static int send_call(const char *method, struct ipc_bytes json, uint64_t *id)
 		return r;
 	}
 	(void)pthread_mutex_lock(&host.lock);
-	make_wake();
 	struct entry *e = host.running ? take_place() : NULL;
 	r = e != NULL ? 0 : host.running ? -EBUSY : -ESHUTDOWN;
 	*id = e != NULL ? e->id : 0;

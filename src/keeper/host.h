@@ -26,8 +26,8 @@
 #include "ipc/codec.h"
 #include "ipc/frame.h"
 
-/* CONTROL: the session's socket; WAKE_AT: the place of a descriptor of its own, taken when it is
- * first needed. Once, by the session's process. */
+/* CONTROL: the session's socket; WAKE_AT: the place of a descriptor of its own. Once, by the
+ * session's process, before its limits. */
 void host_init(int control, int wake_at);
 
 /* The socket: readable when an answer may be there. */

@@ -28,7 +28,7 @@ enum {
 	FD_OUT = 1001,
 	FD_ERR = 1002,
 	FD_NULL = 1003,
-	FD_WAKE = 1004, /* once a cell has made a host call */
+	FD_WAKE = 1004, /* an event, among the session's own threads */
 	FD_LAST = FD_WAKE,
 };
 

@@ -33,7 +33,7 @@ The modules behind it, one subject each:
 from _carrel import cell, children, failure, packages as package_dirs, shell, streams, warm
 # After all that every cell uses, so that these lie together in the image: a session that uses them
 # writes to their pages, and the others do not.
-from _carrel import names, skill_source, values
+from _carrel import names, skill_source
 
 cell.offer(names.public())
 
