@@ -49,7 +49,6 @@ struct writer {
 	char *entry;
 	uint64_t got; /* of the caller */
 	uint64_t sent;
-	uint64_t room_made; /* the key's size by now */
 	bool committing;
 	bool wants_room;
 	bool due; /* DONE is to be called with WHY */
@@ -162,14 +161,12 @@ static bool stream_took(struct redis_stream *s)
 
 /* --- writing --- */
 
-/* KEYS: upload. ARGV: its time to live, where the piece goes, the piece, how large to make it
- * first. 0 when what was sent before is gone. The key grows twofold, lest it is copied each time.
- */
+/* KEYS: upload. ARGV: its time to live, how much was sent before, the piece. 0 when that is not
+ * what is there. (Room is not made in advance: measured, it takes as long, and stops the server
+ * longer.) */
 static const char put_script[] =
-    "if ARGV[2]~='0' and redis.call('EXISTS',KEYS[1])==0 then return 0 end "
-    "if tonumber(ARGV[4])>0 then "
-    "redis.call('SETRANGE',KEYS[1],tonumber(ARGV[4])-1,'\\0') end "
-    "if #ARGV[3]>0 then redis.call('SETRANGE',KEYS[1],ARGV[2],ARGV[3]) "
+    "if redis.call('STRLEN',KEYS[1])~=tonumber(ARGV[2]) then return 0 end "
+    "if #ARGV[3]>0 then redis.call('APPEND',KEYS[1],ARGV[3]) "
     "else redis.call('SET',KEYS[1],'') end "
     "redis.call('EXPIRE',KEYS[1],ARGV[1]) "
     "return 1";
@@ -291,21 +288,12 @@ static void on_put(void *ctx, const redisReply *reply, const struct err *e)
 
 static int send_piece(struct writer *w, const char *bytes, size_t len, struct err *e)
 {
-	char offset[24];
-	char grow[24];
-	uint64_t to = w->sent + len;
-	uint64_t make = 0;
-	if (to > w->room_made && to < w->s.size) {
-		make = w->room_made * 2 > to ? w->room_made * 2 : to;
-		make = make < w->s.size ? make : w->s.size;
-	}
-	w->room_made = make > to ? make : w->room_made > to ? w->room_made : to;
-	(void)snprintf(offset, sizeof(offset), "%" PRIu64, w->sent);
-	(void)snprintf(grow, sizeof(grow), "%" PRIu64, make > to ? make : 0);
+	char before[24];
+	(void)snprintf(before, sizeof(before), "%" PRIu64, w->sent);
 	const struct redis_arg words[] = {REDIS_TEXT("EVAL"), REDIS_TEXT(put_script),
 	    REDIS_TEXT("1"), REDIS_TEXT(buf_str(&w->upload)), REDIS_TEXT(UPLOAD_SECONDS),
-	    REDIS_TEXT(offset), {bytes, len}, REDIS_TEXT(grow)};
-	w->sent = to;
+	    REDIS_TEXT(before), {bytes, len}};
+	w->sent += len;
 	return send_words(&w->s, words, array_len(words), on_put, w, e);
 }
 
