@@ -93,6 +93,49 @@ class Artifacts(Names):
                          "ValueError: Path traversal attempt detected: '../x'")
 
 
+ECHO = """
+name: echo
+description: Say a text again
+tags: [demo]
+schema:
+  positional:
+    - {name: text, type: string, required: true}
+recipes:
+  echo: {description: Say it}
+"""
+
+
+@unittest.skipUnless((harness.BUILD / "carrel-runner").exists(), "this build has no runner")
+class Tools(Names):
+    @classmethod
+    def setUpClass(cls):
+        cls.tools = tempfile.TemporaryDirectory(prefix="carrel-tools-")
+        cls.addClassCleanup(cls.tools.cleanup)
+        base = pathlib.Path(cls.tools.name)
+        base.chmod(0o755)
+        (base / "echo.yaml").write_text(ECHO)
+        cls.config = {"code_mode": {"tools": {"dir": cls.tools.name}}}
+        super().setUpClass()
+
+    def test_a_tool_is_listed_found_and_called(self):
+        self.assertEqual(self.value_of("tools.echo(text='x y').strip()"), "x y")
+        self.assertEqual(self.value_of("' '.join(t.name for t in tools.list())"), "echo")
+        self.assertEqual(self.value_of("tools.search('saying again')[0].name"), "echo")
+
+    def test_ten_at_once(self):
+        code = ("import asyncio\n"
+                "' '.join([t.strip() for t in await asyncio.gather("
+                "*[tools.echo(text=str(i)) for i in range(10)])])")
+        self.assertEqual(self.value_of(code), " ".join(str(i) for i in range(10)))
+
+    def test_one_that_is_not_there_is_named(self):
+        code = ("from _carrel import calls\ntry:\n"
+                "    calls.ask('tools.call', {'tool': 'none', 'arguments': {}})\n"
+                "except Exception as e:\n    said = type(e).__name__ + ': ' + str(e)\nsaid")
+        self.assertEqual(self.value_of(code),
+                         "ToolNotFoundError: Tool 'none' not found. Available: echo")
+
+
 class Spaces(Names):
     options = {"environment": {"TOKEN_A": "a" * 32}}
 
