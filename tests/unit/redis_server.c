@@ -151,21 +151,21 @@ void redis_server_end(struct redis_server *s)
 	(void)RUN("rm", "-rf", s->dir);
 }
 
-char *redis_server_ask(const struct redis_server *s, const char *const *asked)
+char *redis_server_ask(const struct redis_server *s, const char *const *words)
 {
-	const char *words[WORDS_MAX] = {"redis-cli", "-s", s->socket};
+	const char *all[WORDS_MAX] = {"redis-cli", "-s", s->socket};
 	size_t n = 3;
 	if (s->password != NULL) {
-		words[n++] = "--no-auth-warning";
-		words[n++] = "-a";
-		words[n++] = s->password;
+		all[n++] = "--no-auth-warning";
+		all[n++] = "-a";
+		all[n++] = s->password;
 	}
-	for (size_t i = 0; asked[i] != NULL && n + 1 < WORDS_MAX; i++) {
-		words[n++] = asked[i];
+	for (size_t i = 0; words[i] != NULL && n + 1 < WORDS_MAX; i++) {
+		all[n++] = words[i];
 	}
 	int ends[2];
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	pid_t pid = start(words, ends[1]);
+	pid_t pid = start(all, ends[1]);
 	fd_close(&ends[1]);
 	struct buf out = BUF_INIT(64U << 20);
 	assert_int_equal(fd_read_all(ends[0], &out), 0);
