@@ -229,7 +229,6 @@ struct reader {
 	size_t taken;      /* of READY */
 	bool busy, failed, closed;
 	bool opening; /* OPENED was not called yet */
-	struct fstore_request *request;
 	void (*more)(void *ctx);
 	store_get_fn opened;
 	void *ctx;
@@ -267,13 +266,18 @@ static void on_record(void *ctx, json_t *record, const struct err *e)
 	struct reader *r = ctx;
 	struct err own;
 	r->opening = false;
-	r->request = NULL;
+	if (r->closed) {
+		reader_free(r);
+		return;
+	}
 	if (record != NULL && open_bytes(r, record, &own) < 0) {
 		e = own.code == ERR_NOT_FOUND ? NULL : &own;
 		record = NULL;
 	}
 	r->failed = record == NULL;
-	r->opened(r->ctx, record, e);
+	if (!r->space->store->closed) {
+		r->opened(r->ctx, record, e);
+	}
 }
 
 struct store_reader *fstore_artifact_read(struct store *st, const struct store_space *space,
@@ -300,7 +304,10 @@ struct store_reader *fstore_artifact_read(struct store *st, const struct store_s
 		reader_free(r);
 		return NULL;
 	}
-	r->request = r->opening ? (struct fstore_request *)(void *)request : NULL;
+	if (r->opening) {
+		/* R hears of it in any case, to be freed. */
+		((struct fstore_request *)(void *)request)->internal = true;
+	}
 	return &r->base;
 }
 
@@ -371,11 +378,7 @@ void fstore_reader_close(struct store_reader *base)
 {
 	struct reader *r = (struct reader *)(void *)base;
 	r->closed = true;
-	if (r->request != NULL) {
-		fstore_cancel(&r->request->base);
-		r->request = NULL;
-	}
-	if (!r->busy) {
+	if (!r->busy && !r->opening) {
 		reader_free(r);
 	}
 }

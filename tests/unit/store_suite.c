@@ -745,6 +745,9 @@ void suite_cancel(void **state)
 	(void)store_reader_read(reader, piece, sizeof(piece));
 	store_reader_close(reader);
 	suite_drop(a);
+	struct store_answer early = {0};
+	store_reader_close(store_artifact_read(s->b, &own, "big", on_get, &early));
+	json_decref(early.json);
 	/* What is pending when the store ends is told nothing. */
 	r = store_list(s->a, &own, STORE_SKILLS, never_list, NULL);
 	(void)r;

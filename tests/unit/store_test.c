@@ -1,5 +1,9 @@
 /* The store over files: the suite, and what only files can do to it. */
-#include "store_suite.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +20,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "gateway/seal.h"
+#include "store_suite.h"
 
 static char base[64];
 static int outside = -1; /* the directory around the store's */
@@ -301,6 +306,43 @@ static void no_files(void **state)
 	suite_expect_text(s, s->a, NULL, "d/e", "x");
 }
 
+static void never(void *ctx, json_t *record, const struct err *e)
+{
+	(void)ctx;
+	(void)record;
+	(void)e;
+	fail_msg("%s", "called after it was closed");
+}
+
+/* One that is too large to be read while everybody waits. */
+static void large_index(void **state)
+{
+	struct store_suite *s = *state;
+	cleanup(buf_fini) struct buf text = BUF_INIT(1 << 20);
+	(void)buf_add_str(&text, "{\"there\": {\"description\": \"d\"}");
+	for (int i = 0; i < 2000; i++) {
+		(void)buf_addf(&text, ", \"n%d\": {\"description\": \"of nothing\"}", i);
+	}
+	(void)buf_add_str(&text, "}");
+	write_file("store/artifacts/there", "x");
+	write_file("store/artifacts/.artifacts.json", buf_str(&text));
+	struct store_reader *r = store_artifact_read(
+	    s->a, &(struct store_space){0}, "there", never, NULL);
+	assert_non_null(r);
+	store_reader_close(r);
+	struct store_answer got = suite_artifact(s, s->b, NULL, "there");
+	assert_string_equal(member(got.json, "description"), "d");
+	suite_drop(got);
+	suite_expect_text(s, s->a, NULL, "there", "x");
+	suite_save_text(s, s->a, NULL, "more", "y");
+	json_t *index = read_index();
+	assert_int_equal(json_object_size(index), 2002);
+	json_decref(index);
+	struct store_answer all = suite_artifacts(s, s->b, NULL);
+	assert_string_equal(suite_names(all.json), "more,there");
+	suite_drop(all);
+}
+
 static void damaged_index(void **state)
 {
 	struct store_suite *s = *state;
@@ -582,6 +624,7 @@ int main(void)
 	    SUITE_TEST(unindexed_files, setup, teardown),
 	    SUITE_TEST(links, setup, teardown),
 	    SUITE_TEST(no_files, setup, teardown),
+	    SUITE_TEST(large_index, setup, teardown),
 	    SUITE_TEST(damaged_index, setup, teardown),
 	    SUITE_TEST(hostile_index, setup, teardown),
 	    SUITE_TEST(vanished, setup, teardown),
