@@ -22,7 +22,8 @@
 
 #define REDIS_KEY_MAX_BYTES 4096
 #define REDIS_REQUESTS_MAX 16384
-#define REDIS_STREAMS_MAX 256 /* readers and writers at once; each holds up to 1 MiB */
+#define REDIS_STREAMS_MAX 1024         /* readers and writers at once; each holds up to 1 MiB */
+#define REDIS_STREAMS_OF_SPACE_MAX 128 /* so that one tenant's do not keep out another's */
 
 struct redis_lists;
 struct redis_stream;
