@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/json_text.h"
 #include "base/clock.h"
 #include "base/text.h"
 
@@ -71,6 +72,25 @@ struct pool *aca_pool(struct call *c, struct aca_problem *p)
 	return pool;
 }
 
+int aca_tenant(struct call *c, const char **out, struct aca_problem *p)
+{
+	const struct principal *who = c->principal;
+	const char *named = call_query(c, "tenant");
+	*out = who != NULL ? who->prefix : NULL;
+	if (named == NULL || *named == '\0' || (*out != NULL && strcmp(named, *out) == 0)) {
+		return 0;
+	}
+	if (who == NULL || who->role < ROLE_ADMIN || who->prefix != NULL) {
+		return aca_problem(p, ACA_FORBIDDEN, "tenant", "this token is for another tenant");
+	}
+	if (!engine_tenant_is_valid(named)) {
+		return aca_problem(p, ACA_VALIDATION, "tenant",
+		    "the query parameter 'tenant' is not the name of a tenant");
+	}
+	*out = named;
+	return 0;
+}
+
 static const char *identifier_in(const json_t *body)
 {
 	const char *id = json_string_value(
@@ -81,7 +101,7 @@ static const char *identifier_in(const json_t *body)
 int aca_where(struct call *c, const json_t *body, struct aca_where *w, struct aca_problem *p)
 {
 	w->pool = aca_pool(c, p);
-	if (w->pool == NULL) {
+	if (w->pool == NULL || aca_tenant(c, &w->tenant, p) < 0) {
 		return -1;
 	}
 	const char *id = call_query(c, "identifier");
@@ -109,7 +129,7 @@ int aca_where(struct call *c, const json_t *body, struct aca_where *w, struct ac
 struct session *aca_session_open(const struct aca_where *w, struct aca_problem *p)
 {
 	struct err e;
-	struct session *s = engine_session_open(w->pool, w->identifier, &e);
+	struct session *s = engine_session_open(w->pool, w->tenant, w->identifier, &e);
 	if (s == NULL) {
 		(void)aca_problem_err(p, &e, "identifier");
 	}
@@ -118,12 +138,13 @@ struct session *aca_session_open(const struct aca_where *w, struct aca_problem *
 
 struct session *aca_session_find(const struct aca_where *w, bool touch, struct aca_problem *p)
 {
-	if (engine_session_find(w->pool, w->identifier) == NULL) {
+	struct session *s = engine_session_find(w->pool, w->tenant, w->identifier);
+	if (s == NULL) {
 		(void)aca_problem(p, ACA_SESSION_NOT_FOUND, "identifier",
 		    "there is no session with that identifier in this pool");
 		return NULL;
 	}
-	return touch ? aca_session_open(w, p) : engine_session_find(w->pool, w->identifier);
+	return touch ? aca_session_open(w, p) : s;
 }
 
 /* --- query parameters and links --------------------------------------------------------------- */
@@ -189,12 +210,23 @@ int aca_add_base(struct buf *b, struct call *c, unsigned segments)
 	return aca_add_encoded(b, path, true);
 }
 
+int aca_add_query(struct buf *b, struct call *c)
+{
+	const char *tenant = call_query(c, "tenant");
+	int r = buf_add_str(b, "?api-version=");
+	r |= aca_add_encoded(b, call_query(c, "api-version"), false);
+	if (tenant != NULL && *tenant != '\0') {
+		r |= buf_add_str(b, "&tenant=");
+		r |= aca_add_encoded(b, tenant, false);
+	}
+	return r;
+}
+
 json_t *aca_link(struct call *c, const char *identifier, const char *extra)
 {
 	cleanup(buf_fini) struct buf b = BUF_INIT(64U << 10);
 	int r = aca_add_base(&b, c, 0);
-	r |= buf_add_str(&b, "?api-version=");
-	r |= aca_add_encoded(&b, call_query(c, "api-version"), false);
+	r |= aca_add_query(&b, c);
 	if (identifier != NULL) {
 		r |= buf_add_str(&b, "&identifier=");
 		r |= aca_add_encoded(&b, identifier, false);
@@ -207,18 +239,7 @@ json_t *aca_link(struct call *c, const char *identifier, const char *extra)
 
 json_t *aca_string(const char *bytes, size_t len)
 {
-	if (len == 0) {
-		return json_string("");
-	}
-	json_t *as_it_is = json_stringn(bytes, len); /* NULL when it is not UTF-8 */
-	if (as_it_is != NULL) {
-		return as_it_is;
-	}
-	cleanup(buf_fini) struct buf b = BUF_INIT(len * 3);
-	if (text_add_utf8_lossy(&b, bytes, len) < 0) {
-		return json_string("");
-	}
-	return json_stringn_nocheck(buf_str(&b), b.len);
+	return json_text_string(bytes, len);
 }
 
 json_t *aca_text(const char *text)

@@ -81,8 +81,14 @@ bool aca_is_old_version(struct call *c);
 
 struct pool *aca_pool(struct call *c, struct aca_problem *p);
 
+/* Whose sessions the call is about: the token's prefix; else, for an admin, what the query names
+ * with `tenant`, else NULL, the server's own. Borrowed for the call. -1 when another tenant's is
+ * named by one who may not. */
+int aca_tenant(struct call *c, const char **out, struct aca_problem *p);
+
 struct aca_where {
 	struct pool *pool;
+	const char *tenant; /* as aca_tenant */
 	char identifier[ENGINE_IDENTIFIER_MAX + 1];
 };
 
@@ -104,6 +110,8 @@ int aca_query_skip(struct call *c, uint64_t *out, struct aca_problem *p);
 int aca_add_encoded(struct buf *b, const char *text, bool is_path);
 /* Adds the request's path, percent-encoded, without the last SEGMENTS of it. As buf_add. */
 int aca_add_base(struct buf *b, struct call *c, unsigned segments);
+/* Adds "?api-version=…" of the request, and its tenant when it names one. As buf_add. */
+int aca_add_query(struct buf *b, struct call *c);
 /* A link to the request's own path with api-version, identifier (NULL: none) and EXTRA ("&a=b"). */
 json_t *aca_link(struct call *c, const char *identifier, const char *extra);
 

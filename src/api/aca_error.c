@@ -131,8 +131,3 @@ void aca_on_error(struct call *c, int status, const struct err *e)
 	enum aca_fault f = fault_of_status(status);
 	answer(c, status, faults[f].code, e->text, NULL, faults[f].retry_after_s);
 }
-
-void api_on_error(struct call *c, int status, const struct err *e)
-{
-	aca_on_error(c, status, e);
-}

@@ -108,8 +108,8 @@ static void reply_accepted(struct call *c, const struct aca_where *w, const stru
 {
 	cleanup(buf_fini) struct buf b = BUF_INIT(64U << 10);
 	int r = aca_add_base(&b, c, f->shape == ACA_NEW ? 1 : 2);
-	r |= buf_addf(&b, "/executions/%s?api-version=", x->id);
-	r |= aca_add_encoded(&b, call_query(c, "api-version"), false);
+	r |= buf_addf(&b, "/executions/%s", x->id);
+	r |= aca_add_query(&b, c);
 	r |= buf_add_str(&b, "&identifier=");
 	r |= aca_add_encoded(&b, w->identifier, false);
 	if (r == 0) {

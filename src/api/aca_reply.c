@@ -5,127 +5,48 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/aca_json.h"
 #include "api/aca_value.h"
-#include "api/mime.h"
+#include "api/json_text.h"
+#include "api/outcome.h"
 #include "base/text.h"
 #include "base/unicode.h"
 
-#define NOTES_MAX_BYTES 4096 /* what we add to a stream in our own words */
+/* Why it ended, as Azure says it where it is known to. */
+static const char *sentence_of(const struct execution *x)
+{
+	if (x->verdict == VERDICT_TIME_LIMIT) {
+		return "Request timed out waiting for code execution to complete";
+	}
+	/* Caught in the session it is a MemoryError with a traceback; else it was killed. */
+	bool killed = x->verdict == VERDICT_MEMORY_LIMIT && x->oom_kills == 0 &&
+		      x->value.traceback.len == 0;
+	return killed ? "Execution aborted" : outcome_sentence(x);
+}
 
 /* --- stdout and stderr --------------------------------------------------------------------------
  */
-
-/* A stream's text with a visible mark where it was cut. The bytes are bounded by the pool. */
-static void add_stream(struct buf *out, const struct buf *stream, uint64_t cut_bytes)
-{
-	size_t kept = stream->len;
-	if (cut_bytes > 0) {
-		kept = unicode_whole(buf_str(stream), kept);
-	}
-	(void)text_add_utf8_lossy(out, buf_str(stream), kept);
-	if (cut_bytes > 0) {
-		(void)buf_addf(out, "\n[output cut: %zu of %" PRIu64 " bytes kept]\n", stream->len,
-		    stream->len + cut_bytes);
-	}
-}
-
-static void start_line(struct buf *out)
-{
-	if (out->len > 0 && out->data[out->len - 1] != '\n') {
-		(void)buf_add_char(out, '\n');
-	}
-}
-
-/* Why it ended, for the verdicts that neither a traceback nor an exit code tells of; NULL for the
- * others. The first two are what Azure says in these cases. */
-static const char *sentence_of(const struct execution *x)
-{
-	switch (x->verdict) {
-	case VERDICT_TIME_LIMIT:
-		return "Request timed out waiting for code execution to complete";
-	case VERDICT_MEMORY_LIMIT:
-		/* Caught in the session it is a MemoryError with a traceback; else it was killed.
-		 */
-		return x->value.traceback.len == 0 ? "Execution aborted" : NULL;
-	case VERDICT_PROCESS_LIMIT:
-		return "The session reached its limit of processes and threads";
-	case VERDICT_FILE_SPACE_LIMIT:
-		return "The session reached its limit of file space";
-	case VERDICT_OPEN_FILES_LIMIT:
-		return "The session reached its limit of open files";
-	case VERDICT_INTERRUPTED:
-		return "Execution was interrupted";
-	case VERDICT_SESSION_KILLED:
-		return "The session ended; its variables and files are gone";
-	case VERDICT_NONE:
-	case VERDICT_SUCCEEDED:
-	case VERDICT_EXCEPTION:
-	case VERDICT_EXITED:
-	case VERDICT_OUTPUT_LIMIT:
-	case VERDICT_COUNT:
-		break;
-	}
-	return NULL;
-}
-
-static void add_why(struct buf *out, const struct execution *x)
-{
-	const struct execution_value *v = &x->value;
-	if (v->traceback.len > 0) {
-		start_line(out);
-		(void)text_add_utf8_lossy(out, buf_str(&v->traceback), v->traceback.len);
-	}
-	const char *sentence = sentence_of(x);
-	if (sentence != NULL) {
-		start_line(out);
-		(void)buf_add_str(out, sentence);
-		if (x->verdict == VERDICT_SESSION_KILLED && x->reason[0] != '\0') {
-			(void)buf_add_str(out, ": ");
-			(void)text_add_utf8_lossy(out, x->reason, strlen(x->reason));
-		}
-	} else if (x->verdict == VERDICT_EXITED && v->traceback.len == 0 && v->exit_code != 0) {
-		start_line(out);
-		(void)buf_addf(out, "SystemExit: %" PRIu32, v->exit_code);
-	}
-}
 
 static json_t *stdout_json(const struct execution *x)
 {
 	if (x->out_cut_bytes == 0) {
 		return aca_string(buf_str(&x->out), x->out.len);
 	}
-	cleanup(buf_fini) struct buf b = BUF_INIT(x->out.len * 3 + NOTES_MAX_BYTES);
-	add_stream(&b, &x->out, x->out_cut_bytes);
+	cleanup(buf_fini) struct buf b = BUF_INIT(x->out.len * 3 + OUTCOME_NOTES_MAX_BYTES);
+	outcome_add_stream(&b, &x->out, x->out_cut_bytes);
 	return aca_string(buf_str(&b), b.len);
 }
 
 static json_t *stderr_json(const struct execution *x)
 {
 	size_t bytes = (x->err.len + x->value.traceback.len) * 3;
-	cleanup(buf_fini) struct buf b = BUF_INIT(bytes + NOTES_MAX_BYTES);
-	add_stream(&b, &x->err, x->err_cut_bytes);
-	add_why(&b, x);
+	cleanup(buf_fini) struct buf b = BUF_INIT(bytes + OUTCOME_NOTES_MAX_BYTES);
+	outcome_add_stream(&b, &x->err, x->err_cut_bytes);
+	outcome_add_why(&b, x, sentence_of(x));
 	return aca_string(buf_str(&b), b.len);
 }
 
 /* --- displays -----------------------------------------------------------------------------------
  */
-
-json_t *aca_reply_display(const struct display *d)
-{
-	json_t *bundle = json_object();
-	for (uint32_t i = 0; i < d->count; i++) {
-		const char *mime = d->items[i].mime;
-		cleanup(buf_fini) struct buf key = BUF_INIT(strlen(mime) * 3);
-		(void)text_add_utf8_lossy(&key, mime, strlen(mime));
-		json_t *data = mime_is_text(mime)
-				   ? aca_string(d->items[i].data, d->items[i].len)
-				   : aca_value_base64(d->items[i].data, d->items[i].len);
-		(void)json_object_set_new_nocheck(bundle, buf_str(&key), data);
-	}
-	return bundle;
-}
 
 /* True when the result slot, holding item SLOT_ITEM of the only display, tells all of it. A
  * figure's text/plain ("<Figure size 640x480>") is no loss. */
@@ -147,7 +68,7 @@ static void add_displays(json_t *to, const struct execution *x, bool has_image, 
 	}
 	json_t *list = json_array();
 	for (size_t i = 0; i < x->display_count; i++) {
-		(void)json_array_append_new(list, aca_reply_display(x->displays[i]));
+		(void)json_array_append_new(list, outcome_display(x->displays[i]));
 	}
 	(void)json_object_set_new(to, "displays", list);
 }
@@ -205,8 +126,8 @@ static json_t *as_string(json_t *j)
 	if (json_is_string(j)) {
 		return j;
 	}
-	cleanup(buf_fini) struct buf text = BUF_INIT(ACA_JSON_MAX_BYTES);
-	(void)aca_json_add(&text, j);
+	cleanup(buf_fini) struct buf text = BUF_INIT(JSON_TEXT_MAX_BYTES);
+	(void)json_text_add_tree(&text, j);
 	json_t *s = aca_string(buf_str(&text), text.len);
 	json_decref(j);
 	return s;

@@ -21,9 +21,6 @@ struct aca_format {
 /* The whole reply object. A new reference. */
 json_t *aca_reply_execution(const struct execution *x, const struct aca_format *f);
 
-/* One display as {mime: data}: text as it is, anything else in base64. A new reference. */
-json_t *aca_reply_display(const struct display *d);
-
 /* Operation-Id, X-Ms-Session-Guid and, once X is final, how long it took. */
 void aca_reply_headers(struct call *c, const struct execution *x);
 

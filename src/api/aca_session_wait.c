@@ -14,7 +14,9 @@ struct dir_wait {
 
 struct session *aca_hold_session(const struct aca_hold *h)
 {
-	struct session *s = h->pool == NULL ? NULL : engine_session_find(h->pool, h->identifier);
+	struct session *s = h->pool == NULL
+				? NULL
+				: engine_session_find(h->pool, h->tenant, h->identifier);
 	bool same = s != NULL && strcmp(s->guid, h->guid) == 0;
 	return same && s->state == SESSION_ACTIVE && s->worker != NULL ? s : NULL;
 }
@@ -22,7 +24,7 @@ struct session *aca_hold_session(const struct aca_hold *h)
 void aca_hold_release(struct aca_hold *h)
 {
 	if (h->pool != NULL) {
-		engine_session_unhold(h->pool, h->guid, h->identifier);
+		engine_session_unhold(h->pool, h->guid, h->tenant, h->identifier);
 		h->pool = NULL;
 	}
 }
@@ -47,6 +49,7 @@ static void on_ready(void *ctx, struct session *s, const struct err *e)
 	}
 	struct aca_hold hold = {.pool = s->pool};
 	memcpy(hold.guid, s->guid, sizeof(hold.guid));
+	memcpy(hold.tenant, s->tenant, sizeof(hold.tenant));
 	memcpy(hold.identifier, s->identifier, sizeof(hold.identifier));
 	engine_session_hold(s);
 	run(c, s->worker->data_dir_fd, &hold, !starting);

@@ -15,6 +15,7 @@
 struct aca_hold {
 	struct pool *pool; /* NULL: holds nothing */
 	char guid[TEXT_GUID_BYTES];
+	char tenant[ENGINE_TENANT_MAX + 1];
 	char identifier[ENGINE_IDENTIFIER_MAX + 1];
 };
 

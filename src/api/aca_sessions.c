@@ -1,17 +1,22 @@
 #include <stdio.h>
+#include <string.h>
 
 #include "api/aca.h"
 
 #define SESSIONS_PAGE 100
 
 /* {"identifier","createdAt","lastAccessedAt","expireAt","etag"}; the etag is what changes when the
- * identifier gets another session (on Azure the container's id). */
+ * identifier gets another session (on Azure the container's id). A tenant's also has "tenant". */
 static json_t *session_json(const struct session *s)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:s}", "identifier", aca_text(s->identifier),
+	json_t *j = json_pack("{s:o, s:o, s:o, s:o, s:s}", "identifier", aca_text(s->identifier),
 	    "createdAt", aca_time(s->created_wall_us), "lastAccessedAt",
 	    aca_time(s->accessed_wall_us), "expireAt", aca_time(engine_session_expires_wall_us(s)),
 	    "etag", s->guid);
+	if (*s->tenant != '\0') {
+		(void)json_object_set_new(j, "tenant", json_string(s->tenant));
+	}
+	return j;
 }
 
 /* Borrowed; NULL having answered. */
@@ -59,23 +64,37 @@ void aca_session_stop(struct call *c)
 	}
 }
 
+/* S, or the first after it that the caller may see: those of TENANT, NULL for every one. */
+static const struct session *first_shown(const struct session *s, const char *tenant)
+{
+	while (s != NULL &&
+	       (engine_session_is_own(s) || (tenant != NULL && strcmp(s->tenant, tenant) != 0))) {
+		s = s->by_key.next;
+	}
+	return s;
+}
+
 /* Sessions come in the order they were made, which a hash of uthash keeps. */
 void aca_sessions_list(struct call *c)
 {
 	struct aca_problem p;
 	uint64_t skip = 0;
+	const char *tenant = NULL;
 	const struct pool *pool = aca_pool(c, &p);
-	if (pool == NULL || aca_query_skip(c, &skip, &p) < 0) {
+	if (pool == NULL || aca_tenant(c, &tenant, &p) < 0 || aca_query_skip(c, &skip, &p) < 0) {
 		aca_fail(c, &p);
 		return;
 	}
+	if (tenant == NULL && (c->principal == NULL || c->principal->role < ROLE_ADMIN)) {
+		tenant = ""; /* the server's own */
+	}
 	json_t *list = json_array();
-	const struct session *s = pool->sessions;
+	const struct session *s = first_shown(pool->sessions, tenant);
 	for (uint64_t i = 0; s != NULL && i < skip + SESSIONS_PAGE; i++) {
 		if (i >= skip) {
 			(void)json_array_append_new(list, session_json(s));
 		}
-		s = s->by_identifier.next;
+		s = first_shown(s->by_key.next, tenant);
 	}
 	json_t *reply = json_pack("{s:o}", "sessions", list);
 	if (s != NULL) {

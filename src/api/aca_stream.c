@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/aca_json.h"
+#include "api/json_text.h"
+#include "api/outcome.h"
 #include "base/unicode.h"
 
 #define CHUNK_BYTES 16384U /* of output in one event */
@@ -27,7 +28,7 @@ static void set_event(struct stream *s, const char *name, json_t *data)
 	buf_clear(&s->event);
 	s->event_at = 0;
 	(void)buf_addf(&s->event, "event: %s\ndata: ", name);
-	if (aca_json_add(&s->event, data) < 0) {
+	if (json_text_add_tree(&s->event, data) < 0) {
 		(void)buf_add_str(&s->event, "{}");
 	}
 	(void)buf_add_str(&s->event, "\n\n");
@@ -63,7 +64,7 @@ static bool next_output(struct stream *s)
 		const struct output_run *r = &s->x->runs[s->run];
 		if (r->kind == OUTPUT_DISPLAY) {
 			s->run++;
-			set_event(s, "display", aca_reply_display(s->x->displays[r->start]));
+			set_event(s, "display", outcome_display(s->x->displays[r->start]));
 			return true;
 		}
 		if (set_text(s, r->kind, r->start + r->len, true)) {
@@ -155,7 +156,7 @@ void aca_stream_reply(
 	    .x = x,
 	    .format = *f,
 	    .cancel_when_gone = cancel_when_gone,
-	    .event = BUF_INIT(ACA_JSON_MAX_BYTES + 64U),
+	    .event = BUF_INIT(JSON_TEXT_MAX_BYTES + 64U),
 	};
 	s->observer = (struct execution_observer){.notify = stream_notify, .ctx = s};
 	execution_observe(x, &s->observer);

@@ -2,8 +2,10 @@
  * api: the dialects' routes, and what they need of the server.
  *
  *     size_t count;
- *     const struct route *routes = api_routes(&count);
- *     http_add_routes(http, routes, count, &api);      call->app is this struct api
+ *     const struct route *routes;
+ *     for (size_t i = 0; (routes = api_routes(i, &count)) != NULL; i++) {
+ *             http_add_routes(http, routes, count, &api);      call->app is this struct api
+ *     }
  *
  * The one who drives the loop calls engine_set_now before a call is handed on.
  */
@@ -18,23 +20,42 @@
 #include "engine/engine.h"
 #include "ipc/codec.h"
 
+struct codemode;
+struct pcm;
+
+/* What an operator can set of py-code-mode's wire. */
+struct pcm_config {
+	uint32_t timeout_ms;     /* of an execution that names none; at most TIMEOUT_MAX_MS */
+	uint32_t timeout_max_ms; /* above it, and above the pool's own limit, it is the limit */
+	bool strict_sessions;    /* an id that the server did not give is refused */
+};
+
+/* What that wire keeps between requests. NULL when out of memory. */
+struct pcm *pcm_new(const struct pcm_config *c);
+/* NULL is allowed. */
+void pcm_free(struct pcm *p);
+
 /* Everything is borrowed and must outlive the last call. */
 struct api {
 	struct engine *engine;
+	struct codemode *codemode; /* NULL: what needs it answers 503 */
+	struct pcm *pcm;
 	const char *python_version;         /* "3.11.2"; from KEEPER_READY */
 	const struct ipc_package *packages; /* what can be imported, for GET metadata */
 	size_t package_count;
 	int64_t started_wall_us;
+	uint64_t started_us; /* clock_mono_us */
 	/* Every result that is not a string is answered as its JSON text in a string: for clients
 	 * whose type for it is a string (Semantic Kernel .NET). Off is true to the wire. */
 	bool results_as_strings;
 };
 
-/* All routes of all dialects, /health and /metrics. Static. */
-const struct route *api_routes(size_t *count);
+/* The routes of table I, static; NULL past the last. Table 0 is Azure's with /health and /metrics,
+ * table 1 py-code-mode's. */
+const struct route *api_routes(size_t i, size_t *count);
 
-/* Answers with E in the Azure envelope; for what the HTTP layer finds before there is a route (404,
- * 405). STATUS is the answer's status. */
+/* Answers with E for what the HTTP layer finds before there is a route (404, 405), in the shape of
+ * the dialect the path belongs to, else in Azure's. STATUS is the answer's status. */
 void api_on_error(struct call *c, int status, const struct err *e);
 
 #endif

@@ -39,6 +39,9 @@ struct principal {
 	const char *name;
 	enum role role;
 	const char *pool; /* the only pool it may use, or NULL */
+	/* Its tenant: it sees the sessions and the store of that one only. NULL: the server's own,
+	 * and with ROLE_ADMIN also those of every tenant. */
+	const char *prefix;
 };
 
 struct call;
@@ -116,6 +119,8 @@ struct call_upload {
 
 #define ROUTE_BUFFERED 1U  /* read a body up to max_body_bytes into call->body */
 #define ROUTE_MULTIPART 2U /* hand a multipart body to upload */
+/* The token is behind "Bearer" spelt so and one space; else the scheme is taken without case. */
+#define ROUTE_EXACT_BEARER 4U
 
 struct route {
 	enum call_method method;

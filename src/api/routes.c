@@ -1,4 +1,5 @@
 #include "api/aca.h"
+#include "api/pcm.h"
 
 #define BODY_MAX_BYTES (8U << 20)
 #define SMALL_BODY_MAX_BYTES (64U << 10) /* where a body is allowed and not looked at */
@@ -25,8 +26,9 @@
 		.on_error = aca_on_error,                                                     \
 	}
 
-/* A literal segment is tried before a placeholder: files/upload is not files/{name}. */
-static const struct route routes[] = {
+/* Azure's, and the server's own. A literal segment is tried before a placeholder: files/upload is
+ * not files/{name}. */
+static const struct route aca_routes[] = {
     /* the old dialects */
     EXECUTE("code/execute", aca_execute_code),
     EXECUTE("python/execute", aca_execute_python),
@@ -56,8 +58,25 @@ static const struct route routes[] = {
     SIMPLE(CALL_GET, "metrics", ROLE_METRICS, ops_metrics),
 };
 
-const struct route *api_routes(size_t *count)
+const struct route *api_routes(size_t i, size_t *count)
 {
-	*count = sizeof(routes) / sizeof(routes[0]);
-	return routes;
+	switch (i) {
+	case 0:
+		*count = array_len(aca_routes);
+		return aca_routes;
+	case 1:
+		return pcm_routes(count);
+	default:
+		*count = 0;
+		return NULL;
+	}
+}
+
+void api_on_error(struct call *c, int status, const struct err *e)
+{
+	if (c->path != NULL && pcm_owns_path(c->path)) {
+		pcm_on_error(c, status, e);
+	} else {
+		aca_on_error(c, status, e);
+	}
 }

@@ -167,7 +167,7 @@ static int tree_read(struct config *c, struct err *e)
 {
 	static const char *const known[] = {"listen", "data_dir", "user", "isolation", "tls",
 	    "auth", "preload", "read_only_paths", "log_level", "drain_seconds", "grace_seconds",
-	    "connections_max", "results_as_strings", "pools", NULL};
+	    "connections_max", "results_as_strings", "pools", "code_mode", NULL};
 	const char *listen = NULL;
 	const char *data_dir = NULL;
 	const char *user = NULL;
@@ -201,7 +201,7 @@ static int tree_read(struct config *c, struct err *e)
 	    set_log_level(log_level, e) < 0 || tls_read(c, e) < 0 || config_auth_read(c, e) < 0) {
 		return -1;
 	}
-	return config_pools_read(c, e);
+	return config_pools_read(c, e) < 0 ? -1 : config_code_mode_read(c, e);
 }
 
 /* --- the other sources
@@ -217,6 +217,7 @@ static int defaults(struct config *c, struct err *e)
 	    .drain_ms = 10000,
 	    .connections_max = 4096,
 	    .engine = {.grace_ms = 2000, .finished_keep_ms = 3600 * 1000},
+	    .pcm = {.timeout_ms = 30000, .timeout_max_ms = 300000},
 	};
 	memcpy(c->preload, preload, sizeof(preload));
 	c->preload_count = array_len(preload);
@@ -227,6 +228,9 @@ static int defaults(struct config *c, struct err *e)
 	} else {
 		(void)buf_addf(&dir, "%s/.local/share/carrel", home);
 	}
+	if (config_code_mode_defaults(c, e) < 0) {
+		return -1;
+	}
 	return set_text(&c->host, "127.0.0.1", e) < 0 ? -1
 						      : set_text(&c->data_dir, buf_str(&dir), e);
 }
@@ -235,6 +239,41 @@ static const char *env(const char *name)
 {
 	const char *value = getenv(name);
 	return value != NULL && value[strspn(value, " \t\r\n")] != '\0' ? value : NULL;
+}
+
+/* Seconds, whole or not, of an environment variable, as milliseconds; absent leaves *OUT. */
+static int env_seconds(const char *name, uint32_t *out_ms, struct err *e)
+{
+	const char *text = env(name);
+	if (text == NULL) {
+		return 0;
+	}
+	char *end = NULL;
+	double seconds = strtod(text, &end);
+	if (end == text || end[strspn(end, " \t\r\n")] != '\0' || !(seconds >= 0.001) ||
+	    !(seconds <= 86400)) {
+		return err_set(
+		    e, ERR_INVALID, "%s must be 0.001 to 86400 seconds, not '%s'", name, text);
+	}
+	*out_ms = (uint32_t)(seconds * 1000);
+	return 0;
+}
+
+/* The reference's names for what can be set of its wire. */
+static int pcm_environment_read(struct config *c, struct err *e)
+{
+	if (env_seconds("DEFAULT_TIMEOUT", &c->pcm.timeout_ms, e) < 0 ||
+	    env_seconds("MAX_EXECUTION_TIME", &c->pcm.timeout_max_ms, e) < 0) {
+		return -1;
+	}
+	const char *strict = env("CARREL_STRICT_SESSIONS");
+	if (strict != NULL) {
+		c->pcm.strict_sessions = strcasecmp(strict, "true") == 0;
+	}
+	if (c->pcm.timeout_ms > c->pcm.timeout_max_ms) {
+		c->pcm.timeout_ms = c->pcm.timeout_max_ms;
+	}
+	return 0;
 }
 
 static int environment_read(struct config *c, struct err *e)
@@ -251,13 +290,14 @@ static int environment_read(struct config *c, struct err *e)
 	    set_text(&c->tls_key_file, env("CARREL_TLS_KEY"), e) < 0 ||
 	    set_log_level(env("CARREL_LOG_LEVEL"), e) < 0 ||
 	    (token != NULL && config_token_add(c, t, token, e) < 0) ||
-	    (token_file != NULL && config_token_add_file(c, t, token_file, e) < 0)) {
+	    (token_file != NULL && config_token_add_file(c, t, token_file, e) < 0) ||
+	    pcm_environment_read(c, e) < 0) {
 		return -1;
 	}
 	if (disabled != NULL && strcasecmp(disabled, "true") == 0) {
 		c->auth_disabled = true;
 	}
-	return 0;
+	return config_code_mode_environment(c, e);
 }
 
 static int flags_read(struct config *c, const struct config_flags *f, struct err *e)
@@ -285,6 +325,7 @@ int config_load(struct config *c, const struct config_flags *flags, struct err *
 	}
 	r = r < 0 ? r : environment_read(c, e);
 	r = r < 0 ? r : flags_read(c, flags, e);
+	r = r < 0 ? r : config_code_mode_finish(c, e);
 	if (r < 0) {
 		config_fini(c);
 	}
@@ -345,6 +386,7 @@ void config_forget_tokens(struct config *c)
 void config_fini(struct config *c)
 {
 	config_forget_tokens(c);
+	config_code_mode_fini(c);
 	free(c->host);
 	free(c->data_dir);
 	free(c->user);

@@ -72,10 +72,31 @@ static int token_expiry(const char *text, struct config_place at, int64_t *out, 
 	return 0;
 }
 
+/* A tenant's files lie in a directory of its name beside these of the server's own. */
+static int token_prefix(const char *text, struct config_place at, struct err *e)
+{
+	static const char *const taken[] = {"tools", "skills", "workflows", "artifacts", "deps",
+	    "vectors", "workspaces", "packages"};
+	if (text == NULL) {
+		return 0;
+	}
+	if (!engine_tenant_is_valid(text)) {
+		return config_bad(e, at,
+		    "must be 1 to 64 letters, digits, '_', '-' and '.', and begin with a letter or "
+		    "a digit");
+	}
+	for (size_t i = 0; i < array_len(taken); i++) {
+		if (strcmp(text, taken[i]) == 0) {
+			return config_bad(e, at, "is a name that the store uses itself");
+		}
+	}
+	return 0;
+}
+
 static int token_read(struct config *c, const json_t *map, const char *prefix, struct err *e)
 {
 	static const char *const known[] = {
-	    "name", "token", "token_file", "role", "pool", "expires", NULL};
+	    "name", "token", "token_file", "role", "pool", "prefix", "expires", NULL};
 	struct config_token t = {.name = "token", .role = ROLE_EXECUTE};
 	const char *text = NULL;
 	const char *file = NULL;
@@ -90,6 +111,8 @@ static int token_read(struct config *c, const json_t *map, const char *prefix, s
 	    config_get_text(map, (struct config_place){prefix, "token_file"}, &file, e) < 0 ||
 	    config_get_text(map, (struct config_place){prefix, "role"}, &role, e) < 0 ||
 	    config_get_text(map, (struct config_place){prefix, "pool"}, &t.pool, e) < 0 ||
+	    config_get_text(map, (struct config_place){prefix, "prefix"}, &t.prefix, e) < 0 ||
+	    token_prefix(t.prefix, (struct config_place){prefix, "prefix"}, e) < 0 ||
 	    config_get_text(map, (struct config_place){prefix, "expires"}, &expires, e) < 0 ||
 	    token_role(role, (struct config_place){prefix, "role"}, &t.role, e) < 0 ||
 	    (expires != NULL && token_expiry(expires, (struct config_place){prefix, "expires"},

@@ -31,7 +31,7 @@ void engine_free(struct engine *en)
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		struct session *s;
 		struct session *next;
-		HASH_ITER(by_identifier, en->pools[i].sessions, s, next)
+		HASH_ITER(by_key, en->pools[i].sessions, s, next)
 		{
 			session_end(s, VERDICT_SESSION_KILLED, NULL);
 		}
@@ -43,8 +43,10 @@ void engine_free(struct engine *en)
 	{
 		HASH_DELETE(by_id, en->workers, w);
 		en->ops->release(en->ops_ctx, w);
+		packages_release(w);
 		free(w);
 	}
+	packages_forget(en);
 	free(en);
 }
 
@@ -79,7 +81,7 @@ void engine_tick(struct engine *en, uint64_t now_ms)
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		struct session *s;
 		struct session *next;
-		HASH_ITER(by_identifier, en->pools[i].sessions, s, next)
+		HASH_ITER(by_key, en->pools[i].sessions, s, next)
 		{
 			session_tick(s);
 		}
@@ -98,7 +100,7 @@ uint32_t engine_active_executions(const struct engine *en)
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		struct session *s;
 		struct session *next;
-		HASH_ITER(by_identifier, en->pools[i].sessions, s, next)
+		HASH_ITER(by_key, en->pools[i].sessions, s, next)
 		{
 			active += s->queue_len;
 		}

@@ -8,7 +8,8 @@
  *   worker   a process made by the keeper:  STARTING -> READY -> ATTACHED -> ENDING -> gone
  *            (and STARTING | READY -> ENDING). Never attached twice.
  *   session  what an identifier names:      PENDING -> ACTIVE -> gone. PENDING waits for a worker;
- *            ACTIVE has exactly one.
+ *            ACTIVE has exactly one. An identifier is a tenant's: the same one under two tenants
+ *            names two sessions, and no call finds the other's.
  *
  * Invariants: at most pool.max_sessions sessions in a pool; at most one execution of a session is
  * RUNNING, and executions run in the order they were queued; a session's place is free at once when
@@ -30,6 +31,12 @@
 
 #define ENGINE_IDENTIFIER_MIN 4
 #define ENGINE_IDENTIFIER_MAX 128
+#define ENGINE_TENANT_MAX 64
+#define ENGINE_WORKSPACE_MAX 128
+/* The tenant of sessions that the server runs for itself: no token's, no client can name it, and no
+ * list shows it. They stand beside the pool's max_sessions, ENGINE_OWN_SESSIONS_MAX in a pool. */
+#define ENGINE_TENANT_OWN "\x01"
+#define ENGINE_OWN_SESSIONS_MAX 2
 #define ENGINE_QUEUE_MAX 32                  /* executions waiting in a session */
 #define ENGINE_FINISHED_MAX 64               /* final executions kept by a session */
 #define ENGINE_FINISHED_BYTES_MAX (8U << 20) /* and their output together */
@@ -57,6 +64,9 @@ enum session_state { SESSION_PENDING, SESSION_ACTIVE };
 
 struct engine;
 struct pool;
+struct package_mount;
+struct package_set;
+struct packages_waiter;
 
 struct worker {
 	uint64_t id;
@@ -66,6 +76,15 @@ struct worker {
 	int data_dir_fd; /* its /mnt/data; owned by the one who does the I/O; -1 before READY */
 	uint32_t pid;    /* on the host; 0 before it is known */
 	void *link;      /* of the one who does the I/O */
+	/* Of engine/packages.h. */
+	struct package_mount *mounts;
+	unsigned mount_count;
+	unsigned mounts_pending; /* asked for, and not answered */
+	struct packages_waiter *packages_waiters;
+	uint64_t oom_kills;      /* in its control group, when last asked */
+	uint64_t usage_asked_ms; /* when that was; 0: never */
+	unsigned usage_pending;  /* questions that are not answered */
+	bool end_children;       /* they filled the memory: they go before the next execution */
 	UT_hash_handle by_id;
 	struct worker *prev, *next; /* pool.ready */
 };
@@ -79,7 +98,12 @@ struct session_waiter {
 };
 
 struct session {
+	char key[ENGINE_TENANT_MAX + 1 + ENGINE_IDENTIFIER_MAX + 1]; /* of pool.sessions */
 	char identifier[ENGINE_IDENTIFIER_MAX + 1];
+	char tenant[ENGINE_TENANT_MAX + 1]; /* "" none: the server's own */
+	/* Which skills and artifacts it sees; "" none. Set by the one who makes the session, before
+	 * its first execution; kept when the session is lost and made anew. */
+	char workspace[ENGINE_WORKSPACE_MAX + 1];
 	char guid[TEXT_GUID_BYTES];
 	enum session_state state;
 	struct pool *pool;
@@ -99,7 +123,7 @@ struct session {
 	unsigned finished_len;
 	size_t finished_bytes;
 	struct session_waiter *waiters;
-	UT_hash_handle by_identifier;
+	UT_hash_handle by_key;
 	struct session *prev, *next; /* pool.pending, exactly while PENDING */
 };
 
@@ -107,10 +131,11 @@ struct pool {
 	struct pool_config config;
 	uint32_t index;
 	struct engine *engine;
-	struct session *sessions; /* hash by identifier */
+	struct session *sessions; /* hash by tenant and identifier */
 	struct session *pending;  /* oldest first */
 	struct worker *ready;     /* oldest first */
 	uint32_t session_count;
+	uint32_t own_count; /* of these, those of ENGINE_TENANT_OWN */
 	uint32_t pending_count;
 	uint32_t ready_count;
 	uint32_t starting_count;
@@ -133,6 +158,10 @@ struct engine_ops {
 	int (*execute)(void *ctx, struct worker *w, struct execution *x);
 	/* The worker is about to be freed: drop its link and descriptors. */
 	void (*release)(void *ctx, struct worker *w);
+	/* Show the worker a directory of packages -> engine_on_mounted. */
+	void (*mount)(void *ctx, struct worker *w, const char *name);
+	/* Ask what the kernel has counted against the worker -> engine_on_usage. */
+	void (*usage)(void *ctx, struct worker *w);
 };
 
 struct engine_config {
@@ -148,7 +177,8 @@ struct engine {
 	void *ops_ctx;
 	struct pool pools[IPC_POOLS_MAX];
 	uint32_t pool_count;
-	struct worker *workers; /* hash by id */
+	struct worker *workers;       /* hash by id */
+	struct package_set *packages; /* hash by tenant; of engine/packages.h */
 	uint64_t next_worker_id;
 	uint64_t next_seq;
 	size_t held_bytes;
@@ -170,12 +200,20 @@ struct pool *engine_pool(struct engine *en, const char *name);
 /* 0, or -1 with ERR_INVALID and a text that names the rule (4 to 128 of the wire's characters). */
 int engine_identifier_check(const char *identifier, struct err *e);
 
+/* TENANT is 1 to 64 letters, digits, '_', '-' and '.', and begins with a letter or a digit. */
+bool engine_tenant_is_valid(const char *tenant);
+/* Whether S is one of ENGINE_TENANT_OWN. */
+bool engine_session_is_own(const struct session *s);
+
+/* TENANT, here and below: whose session; NULL and "" stand for the server's own. */
+
 /* The session of that identifier, or NULL. Does not count as an access. Borrowed. */
-struct session *engine_session_find(struct pool *p, const char *identifier);
+struct session *engine_session_find(struct pool *p, const char *tenant, const char *identifier);
 
 /* Finds or makes the session and counts an access. NULL with ERR_INVALID, ERR_BUSY (pool full) or
  * ERR_UNAVAILABLE (draining). Borrowed: valid until the loop runs again. */
-struct session *engine_session_open(struct pool *p, const char *identifier, struct err *e);
+struct session *engine_session_open(
+    struct pool *p, const char *tenant, const char *identifier, struct err *e);
 
 /* Calls W->ready once: now when the session is ACTIVE, else when it is or when it ends. */
 void engine_session_wait(struct session *s, struct session_waiter *w);
@@ -184,7 +222,8 @@ void engine_session_unwait(struct session *s, struct session_waiter *w);
 /* A request that is using the session (an upload, a download): the cooldown waits for it. */
 void engine_session_hold(struct session *s);
 /* By identifier, because the session may have ended in between. */
-void engine_session_unhold(struct pool *p, const char *guid, const char *identifier);
+void engine_session_unhold(
+    struct pool *p, const char *guid, const char *tenant, const char *identifier);
 
 /* Ends the session now; what it runs becomes CANCELED, SESSION_KILLED. Its place is free at once.
  */
@@ -227,6 +266,8 @@ void engine_on_display(struct worker *w, uint64_t seq, struct display *d);
 /* -1 when no execution of that number runs there: the caller then breaks the worker. */
 int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r);
 void engine_on_interrupted(struct worker *w);
+/* The answer to ops->usage; answers come in the order of the questions. */
+void engine_on_usage(struct worker *w, uint64_t oom_kills);
 
 /* The worker broke the protocol or closed its socket: it is killed, and its session lost. */
 void engine_on_worker_broken(struct worker *w, const char *why);

@@ -59,7 +59,8 @@ struct display {
  * not known to be UTF-8. Zero where nothing came. */
 struct execution_value {
 	enum ipc_kind kind;
-	struct buf json; /* JSON text for bool, int, float; checked to be JSON by the reader */
+	struct buf json; /* JSON text for bool, int, float, and with request.values of any kind;
+			    checked to be JSON by the reader */
 	struct buf text; /* text/plain */
 	struct buf error_name;
 	struct buf error_value;
@@ -86,6 +87,7 @@ struct execution_request {
 	struct ipc_bytes code;
 	struct ipc_bytes standard_input;
 	bool empty_namespace;
+	bool values;               /* the value is wanted as JSON, whatever its type */
 	bool asynchronous;         /* goes on when nobody waits for it */
 	uint32_t timeout_ms;       /* 0: the pool's; never above the pool's */
 	uint32_t output_max_bytes; /* a stream; 0: the pool's; never above the pool's */
@@ -103,7 +105,9 @@ struct execution {
 	enum execution_state state;
 	enum verdict verdict;
 	enum verdict stopping; /* why it is being interrupted; VERDICT_NONE when it is not */
-	char reason[160];      /* for a person: how the session ended under it; may be empty */
+	enum verdict told;  /* by its result, while the engine asks for more; else VERDICT_NONE */
+	uint64_t oom_kills; /* processes killed at the memory limit, while the session lives */
+	char reason[160];   /* for a person: how the session ended under it; may be empty */
 	enum ipc_execute_kind kind;
 	bool asynchronous;
 	bool new_session; /* the first execution of a session made after one that was lost */
@@ -114,6 +118,7 @@ struct execution {
 	struct buf code; /* freed when it has been sent */
 	struct buf standard_input;
 	bool empty_namespace;
+	bool values;
 
 	struct buf out;         /* stdout, at most output_max_bytes */
 	struct buf err;         /* stderr, at most output_max_bytes */

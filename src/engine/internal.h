@@ -3,6 +3,7 @@
 #define ENGINE_INTERNAL_H
 
 #include "engine/engine.h"
+#include "engine/packages.h"
 
 #define ENGINE_DISPLAYS_MAX 128              /* displays kept by an execution */
 #define ENGINE_DISPLAY_BYTES_MAX (32U << 20) /* and their data together */
@@ -25,7 +26,7 @@ size_t execution_kept_bytes(const struct execution *x);
 
 /* --- session.c --- */
 
-struct session *session_new(struct pool *p, const char *identifier);
+struct session *session_new(struct pool *p, const char *tenant, const char *identifier);
 /* Gives a PENDING session its worker. */
 void session_attach(struct session *s, struct worker *w);
 /* Starts the next execution when it may. */
@@ -39,6 +40,18 @@ void session_end(struct session *s, enum verdict verdict, const struct err *e);
 struct execution *session_running(const struct session *s);
 void session_tick(struct session *s);
 
+/* --- packages.c --- */
+
+/* Asks for what W, which is attached, lacks of its tenant's packages. True when nothing is left to
+ * wait for. */
+bool packages_ready(struct worker *w);
+/* W has ended: whoever waits is told. */
+void packages_tell_gone(struct worker *w);
+/* Frees what is known of W's mounts. */
+void packages_release(struct worker *w);
+/* Frees what is known of tenants' packages. */
+void packages_forget(struct engine *en);
+
 /* --- pool.c --- */
 
 void pool_init(struct pool *p, struct engine *en, uint32_t index, const struct pool_config *c);
@@ -49,8 +62,9 @@ void pool_refill(struct pool *p);
 void pool_place(struct pool *p, struct session *s);
 /* Ends a worker, whatever its state; engine_on_worker_ended follows. */
 void worker_end(struct worker *w);
-/* Identifiers whose session was lost: remembered within a bound, told once. */
-void pool_remember_loss(struct pool *p, const char *identifier);
-bool pool_forget_loss(struct pool *p, const char *identifier);
+/* Sessions that were lost: remembered within a bound, told once. */
+void pool_remember_loss(struct pool *p, const struct session *s);
+/* When the one before S was lost: S gets its workspace and is to tell. */
+void pool_forget_loss(struct pool *p, struct session *s);
 
 #endif

@@ -17,7 +17,8 @@
 #define BACKOFF_MAX_MS 10000
 
 struct lost {
-	char identifier[ENGINE_IDENTIFIER_MAX + 1];
+	char key[sizeof(((struct session *)NULL)->key)];
+	char workspace[ENGINE_WORKSPACE_MAX + 1];
 	UT_hash_handle hh;
 };
 
@@ -40,10 +41,10 @@ void pool_fini(struct pool *p)
 	}
 }
 
-void pool_remember_loss(struct pool *p, const char *identifier)
+void pool_remember_loss(struct pool *p, const struct session *s)
 {
 	struct lost *l = NULL;
-	HASH_FIND_STR(p->lost, identifier, l);
+	HASH_FIND_STR(p->lost, s->key, l);
 	if (l != NULL) {
 		return;
 	}
@@ -54,21 +55,22 @@ void pool_remember_loss(struct pool *p, const char *identifier)
 		l = calloc(1, sizeof(*l));
 	}
 	if (l != NULL) {
-		(void)memccpy(l->identifier, identifier, '\0', sizeof(l->identifier) - 1);
-		HASH_ADD_STR(p->lost, identifier, l);
+		memcpy(l->key, s->key, sizeof(l->key));
+		memcpy(l->workspace, s->workspace, sizeof(l->workspace));
+		HASH_ADD_STR(p->lost, key, l);
 	}
 }
 
-bool pool_forget_loss(struct pool *p, const char *identifier)
+void pool_forget_loss(struct pool *p, struct session *s)
 {
 	struct lost *l = NULL;
-	HASH_FIND_STR(p->lost, identifier, l);
-	if (l == NULL) {
-		return false;
+	HASH_FIND_STR(p->lost, s->key, l);
+	if (l != NULL) {
+		s->after_loss = true;
+		memcpy(s->workspace, l->workspace, sizeof(s->workspace));
+		HASH_DEL(p->lost, l);
+		free(l);
 	}
-	HASH_DEL(p->lost, l);
-	free(l);
-	return true;
 }
 
 static struct worker *worker_new(struct pool *p)
@@ -115,9 +117,9 @@ void pool_refill(struct pool *p)
 	if (en->draining || en->now_ms < p->refill_at_ms) {
 		return;
 	}
-	uint32_t free_places = p->config.max_sessions > p->session_count
-				   ? p->config.max_sessions - p->session_count
-				   : 0;
+	uint32_t clients = p->session_count - p->own_count;
+	uint32_t free_places = p->config.max_sessions > clients ? p->config.max_sessions - clients
+								: 0;
 	uint32_t spare = p->config.ready_sessions < free_places ? p->config.ready_sessions
 								: free_places;
 	uint32_t want = p->pending_count + spare;
@@ -237,8 +239,10 @@ void engine_on_worker_ended(struct worker *w, const struct worker_end *end)
 	}
 	leave_state(w);
 	w->session = NULL;
+	packages_tell_gone(w);
 	en->ops->release(en->ops_ctx, w);
 	HASH_DELETE(by_id, en->workers, w);
+	packages_release(w);
 	free(w);
 	if (s != NULL) {
 		struct execution *x = session_running(s);

@@ -116,6 +116,14 @@ static int find_route(struct exchange *x, const char *url)
 	return x->answered ? -1 : 0;
 }
 
+/* Whether a good token stands where the route wants it. */
+static bool is_spelt_as_wanted(const struct exchange *x, const char *header)
+{
+	bool exact = (x->call.route->flags & ROUTE_EXACT_BEARER) != 0;
+	return !exact || auth_is_disabled(x->http->auth) ||
+	       (strncmp(header, "Bearer ", 7) == 0 && header[7] != ' ' && header[7] != '\t');
+}
+
 static int authenticate(struct exchange *x)
 {
 	struct call *c = &x->call;
@@ -126,6 +134,9 @@ static int authenticate(struct exchange *x)
 	enum auth_result r = x->http->auth != NULL
 				 ? auth_check(x->http->auth, header, clock_wall_us(), &c->principal)
 				 : AUTH_UNKNOWN;
+	if (r == AUTH_OK && !is_spelt_as_wanted(x, header)) {
+		r = AUTH_MALFORMED;
+	}
 	if (r != AUTH_OK) {
 		call_set_header(c, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
 		exchange_refuse(x, MHD_HTTP_UNAUTHORIZED, ERR_DENIED, "%s", auth_result_text(r));

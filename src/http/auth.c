@@ -12,7 +12,7 @@
 
 struct token {
 	unsigned char digest[DIGEST_BYTES];
-	struct principal principal; /* name and pool are ours */
+	struct principal principal; /* its texts are ours */
 	int64_t expires_wall_us;
 };
 
@@ -40,14 +40,27 @@ struct auth *auth_new(void)
 	return a;
 }
 
+static void forget(struct principal *p)
+{
+	free((char *)(uintptr_t)p->name);
+	free((char *)(uintptr_t)p->pool);
+	free((char *)(uintptr_t)p->prefix);
+}
+
+/* A copy of TEXT, which may be NULL; false without memory. */
+static bool copy(const char **out, const char *text)
+{
+	*out = text == NULL ? NULL : strdup(text);
+	return text == NULL || *out != NULL;
+}
+
 void auth_free(struct auth *a)
 {
 	if (a == NULL) {
 		return;
 	}
 	for (size_t i = 0; i < a->count; i++) {
-		free((char *)(uintptr_t)a->tokens[i].principal.name);
-		free((char *)(uintptr_t)a->tokens[i].principal.pool);
+		forget(&a->tokens[i].principal);
 	}
 	EVP_MD_free(a->sha256);
 	OPENSSL_cleanse(a->tokens, sizeof(a->tokens));
@@ -96,16 +109,16 @@ static bool is_token(const char *text)
 	return true;
 }
 
-int auth_add(struct auth *a, const char *token, const char *name, enum role role, const char *pool,
+int auth_add(struct auth *a, const char *token, const struct principal *who,
     int64_t expires_wall_us, struct err *e)
 {
 	if (!is_token(token)) {
 		return err_set(e, ERR_INVALID,
 		    "the token \"%s\" must be 1 to %d visible ASCII characters without spaces",
-		    name, AUTH_TOKEN_MAX_BYTES);
+		    who->name, AUTH_TOKEN_MAX_BYTES);
 	}
-	if (role == ROLE_NONE) {
-		return err_set(e, ERR_INVALID, "the token \"%s\" has no role", name);
+	if (who->role == ROLE_NONE) {
+		return err_set(e, ERR_INVALID, "the token \"%s\" has no role", who->name);
 	}
 	if (a->count == AUTH_TOKENS_MAX) {
 		return err_set(e, ERR_BUSY, "more than %d tokens", AUTH_TOKENS_MAX);
@@ -117,15 +130,15 @@ int auth_add(struct auth *a, const char *token, const char *name, enum role role
 	const struct token *same = find(a, t->digest);
 	if (same != NULL) {
 		return err_set(e, ERR_CONFLICT, "the tokens \"%s\" and \"%s\" are the same",
-		    same->principal.name, name);
+		    same->principal.name, who->name);
 	}
-	cleanup(text_free) char *own_name = strdup(name);
-	cleanup(text_free) char *own_pool = pool != NULL ? strdup(pool) : NULL;
-	if (own_name == NULL || (pool != NULL && own_pool == NULL)) {
+	struct principal mine = {.role = who->role};
+	if (!copy(&mine.name, who->name) || !copy(&mine.pool, who->pool) ||
+	    !copy(&mine.prefix, who->prefix)) {
+		forget(&mine);
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
-	t->principal = (struct principal){
-	    .name = steal(&own_name), .role = role, .pool = steal(&own_pool)};
+	t->principal = mine;
 	t->expires_wall_us = expires_wall_us;
 	a->count++;
 	return 0;

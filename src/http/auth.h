@@ -32,10 +32,10 @@ void auth_free(struct auth *a);
 void auth_set_disabled(struct auth *a);
 bool auth_is_disabled(const struct auth *a);
 
-/* Adds a token. All texts are copied (the token as its digest). POOL: the only pool it may use, or
- * NULL. EXPIRES_WALL_US: 0 for never. -1 with *E for an empty or too long token, one with bytes
- * that no header can carry, one that is there already, ROLE_NONE, or too many. */
-int auth_add(struct auth *a, const char *token, const char *name, enum role role, const char *pool,
+/* Adds a token that stands for WHO, all of whose texts are copied (the token as its digest).
+ * EXPIRES_WALL_US: 0 for never. -1 with *E for an empty or too long token, one with bytes that no
+ * header can carry, one that is there already, ROLE_NONE, or too many. */
+int auth_add(struct auth *a, const char *token, const struct principal *who,
     int64_t expires_wall_us, struct err *e);
 
 /* HEADER is the Authorization header's value or NULL. On AUTH_OK *OUT is the principal, borrowed

@@ -307,6 +307,104 @@ class Pools(ServerCase):
         self.assertEqual(answer, {"value": []})
 
 
+class Tenants(ServerCase):
+    config = {
+        "auth": {"tokens": [
+            {"name": "acme", "token": "token-of-acme", "prefix": "acme"},
+            {"name": "acme too", "token": "second-of-acme", "prefix": "acme"},
+            {"name": "zeta", "token": "token-of-zeta", "prefix": "zeta", "role": "admin"},
+            {"name": "nobody's", "token": "token-of-none"},
+        ]},
+    }
+    names = ("token-of-acme", "token-of-zeta", "token-of-none")
+
+    def tearDown(self):
+        for name in ("acme", "zeta"):
+            self.server.request("DELETE", "session", self.session, tenant=name)
+        super().tearDown()
+
+    def ask(self, token, method, route, body=None, identifier=None, **query):
+        return self.server.request(method, route, identifier or self.session, body,
+                                   headers={"Authorization": f"Bearer {token}"}, **query)
+
+    def run_cell(self, token, code, **query):
+        reply = self.ask(token, "POST", "executions", {"code": code}, **query).json()
+        self.assertEqual(reply["status"], "Succeeded", reply)
+        return reply["result"]["executionResult"]
+
+    def listed(self, token, **query):
+        sessions = self.ask(token, "GET", "listSessions", **query).json()["sessions"]
+        return [(s["identifier"], s.get("tenant")) for s in sessions]
+
+    def test_one_identifier_is_a_session_of_each(self):
+        for token in self.names:
+            self.run_cell(token, f"whose = '{token}'; open('whose.txt', 'w').write(whose)")
+        for token in self.names:
+            self.assertEqual(self.run_cell(token, "whose"), token)
+            self.assertEqual(self.ask(token, "GET", "files/whose.txt/content").body, token.encode())
+        self.assertEqual(self.run_cell("second-of-acme", "whose"), "token-of-acme")
+        # Deleting, by session or by file, is of one's own only.
+        self.assertEqual(self.ask("token-of-acme", "DELETE", "files/whose.txt").status, 204)
+        self.assertEqual(self.ask("token-of-zeta", "DELETE", "session").status, 204)
+        self.assertEqual(self.run_cell("token-of-acme", "whose"), "token-of-acme")
+        self.assertEqual(self.ask("token-of-none", "GET", "files/whose.txt").status, 200)
+        self.assert_error(self.ask("token-of-zeta", "GET", "session"), 400,
+                          "SessionWithIdentifierNotFound")
+
+    def test_executions_are_apart(self):
+        started = self.ask("token-of-acme", "POST", "executions", {"code": "1"}).json()
+        found = self.ask("token-of-acme", "GET", f"executions/{started['id']}")
+        self.assertEqual(found.status, 200)
+        for token in ("token-of-zeta", "token-of-none"):
+            self.assert_error(self.ask(token, "GET", f"executions/{started['id']}"), 400,
+                              "SessionWithIdentifierNotFound")
+            self.run_cell(token, "1")
+            for method in ("GET", "DELETE"):
+                reply = self.ask(token, method, f"executions/{started['id']}")
+                self.assertEqual(reply.status, 404, reply)
+
+    def test_each_lists_its_own(self):
+        for token in self.names:
+            self.run_cell(token, "1")
+        own = self.session
+        self.assertEqual(self.listed("token-of-acme"), [(own, "acme")])
+        self.assertEqual(self.listed("token-of-zeta"), [(own, "zeta")])
+        self.assertEqual(self.listed("token-of-none"), [(own, None)])
+        # The operator's token has the role admin and no prefix.
+        self.assertEqual(self.listed(self.server.token),
+                         [(own, "acme"), (own, "zeta"), (own, None)])
+        self.assertEqual(self.listed(self.server.token, tenant="zeta"), [(own, "zeta")])
+
+    def test_only_an_operator_names_a_tenant(self):
+        self.run_cell("token-of-acme", "x = 'acme'")
+        self.assertEqual(self.run_cell(self.server.token, "x", tenant="acme"), "acme")
+        self.assertEqual(self.run_cell("token-of-acme", "x", tenant="acme"), "acme")
+        for token, tenant in (("token-of-acme", "zeta"), ("token-of-zeta", "acme"),
+                              ("token-of-none", "acme")):
+            for method, route in (("GET", "session"), ("GET", "listSessions"), ("GET", "files"),
+                                  ("DELETE", "session"), ("POST", "executions")):
+                reply = self.ask(token, method, route, {"code": "1"}, tenant=tenant)
+                self.assert_error(reply, 403, "Forbidden", "tenant")
+        self.assert_error(self.ask(self.server.token, "GET", "session", tenant="../x"), 400,
+                          "SessionRequestValidationFailed", "tenant")
+        self.assertEqual(self.run_cell("token-of-acme", "x"), "acme")
+
+    def test_a_lost_session_is_told_to_its_tenant(self):
+        self.ask("token-of-acme", "POST", "executions", {"code": "import os; os._exit(1)"})
+        for token, told in (("token-of-zeta", False), ("token-of-acme", True)):
+            reply = self.ask(token, "POST", "executions", {"code": "1"}).json()
+            self.assertIs(reply.get("newSession", False), told, reply)
+
+    def test_bad_prefixes_are_refused(self):
+        for prefix in ("a/b", "..", ".a", "", "skills", "workspaces", "x" * 65, 5):
+            server = Server({"auth": {"tokens": [{"token": "t", "prefix": prefix}]}})
+            server.expect_failure = True
+            server.start(wait=False)
+            self.assertEqual(server.process.wait(20), 2, prefix)
+            server.stop()
+            self.assertIn("auth.tokens[0].prefix", server.log_text())
+
+
 class Tokens(ServerCase):
     config = {
         "pools": [{"name": "first", "ready_sessions": 2}, {"name": "second", "ready_sessions": 2}],

@@ -17,11 +17,13 @@ ROOMS = {
     "keeper": {"base", "ipc", "sandbox", "keeper"},
     "engine": {"base", "ipc", "engine"},
     "store": {"base", "ipc", "engine", "store"},
-    "tools": {"base", "ipc", "engine", "tools"},
+    "tools": {"base", "ipc", "sandbox", "engine", "tools"},
     "gateway": {"base", "ipc", "engine", "gateway"},
-    "api": {"base", "ipc", "engine", "store", "tools", "api"},
+    "codemode": {"base", "ipc", "engine", "store", "tools", "codemode"},
+    "api": {"base", "ipc", "engine", "store", "tools", "codemode", "api"},
     "http": {"base", "http"},
-    "cli": {"base", "ipc", "sandbox", "engine", "store", "tools", "gateway", "api", "http", "cli"},
+    "cli": {"base", "ipc", "sandbox", "engine", "store", "tools", "codemode", "gateway", "api",
+            "http", "cli"},
 }
 ALSO = {("http", "api/call.h")}
 # Headers that only their own room includes.

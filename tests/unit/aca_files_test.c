@@ -41,7 +41,7 @@ static void put(const char *target, const char *name, const char *text)
 
 static struct session *session(void)
 {
-	return engine_session_find(&world.engine->pools[0], "user-0001");
+	return engine_session_find(&world.engine->pools[0], NULL, "user-0001");
 }
 
 static int data_dir(void)
@@ -174,7 +174,7 @@ static void test_upload_waits(void **state)
 	world.no_workers = true;
 	fake_send(&f, &world, "GET", "/files?" V "&identifier=third", NULL);
 	assert_int_equal(f.answers, 0);
-	engine_session_delete(engine_session_find(&world.engine->pools[0], "third"));
+	engine_session_delete(engine_session_find(&world.engine->pools[0], NULL, "third"));
 	assert_int_equal(f.answers, 1);
 	assert_int_equal(f.status, 410);
 	assert_string_equal(fake_text(&f, "error.code"), "SessionGone");
@@ -195,7 +195,7 @@ static void begin_upload(struct fake_call *f)
 	fake_call_fini(f);
 	fake_start(f, &world, "GET", "/health", NULL, NULL, NULL, 0);
 	size_t count;
-	r = api_routes(&count);
+	r = api_routes(0, &count);
 	while (r->method != CALL_POST || strcmp(r->pattern, "files") != 0) {
 		r++;
 	}
@@ -265,7 +265,7 @@ static void test_session_ends_during_upload(void **state)
 	/* Another session of the same identifier is not the one that was written to. */
 	begin_upload(&f);
 	engine_session_delete(session());
-	assert_non_null(engine_session_open(&world.engine->pools[0], "user-0001", NULL));
+	assert_non_null(engine_session_open(&world.engine->pools[0], NULL, "user-0001", NULL));
 	fake_pump(&world);
 	f.call.route->handle(&f.call);
 	assert_int_equal(f.status, 410);

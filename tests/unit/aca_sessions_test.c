@@ -61,7 +61,7 @@ static void test_sessions_pages(void **state)
 	for (int i = 0; i < 150; i++) {
 		char id[32];
 		(void)snprintf(id, sizeof(id), "user-%03d", i);
-		assert_non_null(engine_session_open(&world.engine->pools[0], id, NULL));
+		assert_non_null(engine_session_open(&world.engine->pools[0], NULL, id, NULL));
 	}
 	fake_pump(&world);
 	fake_send(&f, &world, "GET", "/a/sessionPools/default/listSessions?" V, NULL);

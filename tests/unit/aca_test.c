@@ -56,7 +56,7 @@ static void test_oldest_shape(void **state)
 	assert_string_equal(fake_text(&f, "result"), "text");
 	assert_string_equal(fake_text(&f, "stdout"), "");
 	assert_null(fake_at(&f, "properties"));
-	assert_non_null(engine_session_find(&world.engine->pools[0], "body-id"));
+	assert_non_null(engine_session_find(&world.engine->pools[0], NULL, "body-id"));
 	fake_call_fini(&f);
 }
 
@@ -227,15 +227,15 @@ static void test_identifier_places(void **state)
 	value(IPC_KIND_NONE, "", "");
 	fake_send(&f, &world, "POST", "/identifier/path-id/code/execute?" V, CODE);
 	assert_int_equal(f.status, 200);
-	assert_non_null(engine_session_find(pool, "path-id"));
+	assert_non_null(engine_session_find(pool, NULL, "path-id"));
 	fake_call_fini(&f);
 	/* The query's comes first. */
 	fake_send(&f, &world, "POST", "/identifier/path-2/code/execute?" V "&identifier=query-2",
 	    "{\"identifier\":\"body-2\",\"code\":\"1\"}");
 	assert_int_equal(f.status, 200);
-	assert_non_null(engine_session_find(pool, "query-2"));
-	assert_null(engine_session_find(pool, "path-2"));
-	assert_null(engine_session_find(pool, "body-2"));
+	assert_non_null(engine_session_find(pool, NULL, "query-2"));
+	assert_null(engine_session_find(pool, NULL, "path-2"));
+	assert_null(engine_session_find(pool, NULL, "body-2"));
 	fake_call_fini(&f);
 }
 

@@ -13,14 +13,21 @@
 
 #define NOW_US 1700000000000000
 
+static int add(struct auth *a, const char *token, const char *name, enum role role,
+    const char *pool, int64_t expires_wall_us, struct err *e)
+{
+	const struct principal who = {.name = name, .role = role, .pool = pool};
+	return auth_add(a, token, &who, expires_wall_us, e);
+}
+
 static int setup(void **state)
 {
 	struct err e;
 	struct auth *a = auth_new();
 	assert_non_null(a);
-	assert_int_equal(auth_add(a, "first", "one", ROLE_EXECUTE, NULL, 0, &e), 0);
-	assert_int_equal(auth_add(a, "second", "two", ROLE_ADMIN, "blue", NOW_US + 1, &e), 0);
-	assert_int_equal(auth_add(a, "third", "three", ROLE_METRICS, NULL, NOW_US, &e), 0);
+	assert_int_equal(add(a, "first", "one", ROLE_EXECUTE, NULL, 0, &e), 0);
+	assert_int_equal(add(a, "second", "two", ROLE_ADMIN, "blue", NOW_US + 1, &e), 0);
+	assert_int_equal(add(a, "third", "three", ROLE_METRICS, NULL, NOW_US, &e), 0);
 	*state = a;
 	return 0;
 }
@@ -41,6 +48,20 @@ static void known_tokens_are_let_in(void **state)
 	assert_int_equal(auth_check(*state, " bEARER \t second", NOW_US, &p), AUTH_OK);
 	assert_string_equal(p->name, "two");
 	assert_string_equal(p->pool, "blue");
+}
+
+static void a_token_has_a_tenant(void **state)
+{
+	const struct principal *p = NULL;
+	struct err e;
+	char prefix[] = "acme";
+	const struct principal who = {.name = "four", .role = ROLE_EXECUTE, .prefix = prefix};
+	assert_int_equal(auth_add(*state, "fourth", &who, 0, &e), 0);
+	prefix[0] = 'X'; /* it has been copied */
+	assert_int_equal(auth_check(*state, "Bearer fourth", NOW_US, &p), AUTH_OK);
+	assert_string_equal(p->prefix, "acme");
+	assert_int_equal(auth_check(*state, "Bearer first", NOW_US, &p), AUTH_OK);
+	assert_null(p->prefix);
 }
 
 static void others_are_told_why_not(void **state)
@@ -96,16 +117,16 @@ static void bad_tokens_are_not_taken(void **state)
 	longest[AUTH_TOKEN_MAX_BYTES + 1] = '\0';
 	static const char *const bad[] = {"", "a b", "a\n", "a\x7f", "\xc3\xa4"};
 	for (size_t i = 0; i < array_len(bad); i++) {
-		assert_int_equal(auth_add(*state, bad[i], "n", ROLE_ADMIN, NULL, 0, &e), -1);
+		assert_int_equal(add(*state, bad[i], "n", ROLE_ADMIN, NULL, 0, &e), -1);
 		assert_int_equal(e.code, ERR_INVALID);
 	}
-	assert_int_equal(auth_add(*state, longest, "n", ROLE_ADMIN, NULL, 0, &e), -1);
+	assert_int_equal(add(*state, longest, "n", ROLE_ADMIN, NULL, 0, &e), -1);
 	longest[AUTH_TOKEN_MAX_BYTES] = '\0';
-	assert_int_equal(auth_add(*state, longest, "n", ROLE_ADMIN, NULL, 0, &e), 0);
-	assert_int_equal(auth_add(*state, "first", "again", ROLE_ADMIN, NULL, 0, &e), -1);
+	assert_int_equal(add(*state, longest, "n", ROLE_ADMIN, NULL, 0, &e), 0);
+	assert_int_equal(add(*state, "first", "again", ROLE_ADMIN, NULL, 0, &e), -1);
 	assert_int_equal(e.code, ERR_CONFLICT);
 	assert_null(strstr(e.text, "first"));
-	assert_int_equal(auth_add(*state, "fine", "n", ROLE_NONE, NULL, 0, &e), -1);
+	assert_int_equal(add(*state, "fine", "n", ROLE_NONE, NULL, 0, &e), -1);
 }
 
 static void there_is_a_bound(void **state)
@@ -114,9 +135,9 @@ static void there_is_a_bound(void **state)
 	char token[16];
 	for (int i = 3; i < AUTH_TOKENS_MAX; i++) {
 		(void)snprintf(token, sizeof(token), "t%d", i);
-		assert_int_equal(auth_add(*state, token, token, ROLE_ADMIN, NULL, 0, &e), 0);
+		assert_int_equal(add(*state, token, token, ROLE_ADMIN, NULL, 0, &e), 0);
 	}
-	assert_int_equal(auth_add(*state, "more", "more", ROLE_ADMIN, NULL, 0, &e), -1);
+	assert_int_equal(add(*state, "more", "more", ROLE_ADMIN, NULL, 0, &e), -1);
 	assert_int_equal(e.code, ERR_BUSY);
 	const struct principal *p = NULL;
 	assert_int_equal(auth_check(*state, "Bearer t255", NOW_US, &p), AUTH_OK);
@@ -127,6 +148,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(known_tokens_are_let_in, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_token_has_a_tenant, setup, teardown),
 	    cmocka_unit_test_setup_teardown(others_are_told_why_not, setup, teardown),
 	    cmocka_unit_test(without_tokens_nobody_is_let_in),
 	    cmocka_unit_test_setup_teardown(bad_tokens_are_not_taken, setup, teardown),

@@ -42,7 +42,11 @@ struct fake_world {
 	char stdin_text[256];
 	enum ipc_execute_kind kind;
 	bool empty_namespace;
+	uint32_t timeout_ms;
 	unsigned interrupts;
+	/* Answers may be JSON that jansson does not read: numbers past its range, names twice. */
+	bool loose;
+	const char *prefix; /* of the token that calls from now on */
 };
 
 /* Pools: "default" (Python, 3 sessions) and "sh" (shell). */

@@ -449,16 +449,23 @@ static void on_term(uv_signal_t *s, int signum)
 	(void)uv_timer_start(&server.drain, on_drain, 10, 10);
 }
 
+static int add(struct auth *a, const char *token, const char *name, enum role role,
+    const char *pool, int64_t expires_wall_us, struct err *e)
+{
+	const struct principal who = {.name = name, .role = role, .pool = pool};
+	return auth_add(a, token, &who, expires_wall_us, e);
+}
+
 static struct auth *make_auth(struct err *e)
 {
 	int64_t past_us = clock_wall_us() - 1;
 	struct auth *a = auth_new();
-	if (a == NULL || auth_add(a, "admin-token", "root", ROLE_ADMIN, NULL, 0, e) < 0 ||
-	    auth_add(a, "user-token", "user", ROLE_EXECUTE, NULL, 0, e) < 0 ||
-	    auth_add(a, "metrics-token", "scraper", ROLE_METRICS, NULL, 0, e) < 0 ||
-	    auth_add(a, "pool-token", "tenant", ROLE_EXECUTE, "blue", 0, e) < 0 ||
-	    auth_add(a, "default-token", "local", ROLE_EXECUTE, "main", 0, e) < 0 ||
-	    auth_add(a, "old-token", "old", ROLE_ADMIN, NULL, past_us, e) < 0) {
+	if (a == NULL || add(a, "admin-token", "root", ROLE_ADMIN, NULL, 0, e) < 0 ||
+	    add(a, "user-token", "user", ROLE_EXECUTE, NULL, 0, e) < 0 ||
+	    add(a, "metrics-token", "scraper", ROLE_METRICS, NULL, 0, e) < 0 ||
+	    add(a, "pool-token", "tenant", ROLE_EXECUTE, "blue", 0, e) < 0 ||
+	    add(a, "default-token", "local", ROLE_EXECUTE, "main", 0, e) < 0 ||
+	    add(a, "old-token", "old", ROLE_ADMIN, NULL, past_us, e) < 0) {
 		return NULL;
 	}
 	return a;

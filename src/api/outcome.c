@@ -1,0 +1,110 @@
+#include "api/outcome.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "api/json_text.h"
+#include "api/mime.h"
+#include "base/base64.h"
+#include "base/text.h"
+#include "base/unicode.h"
+
+void outcome_add_stream(struct buf *out, const struct buf *stream, uint64_t cut_bytes)
+{
+	size_t kept = stream->len;
+	if (cut_bytes > 0) {
+		kept = unicode_whole(buf_str(stream), kept);
+	}
+	(void)text_add_utf8_lossy(out, buf_str(stream), kept);
+	if (cut_bytes > 0) {
+		(void)buf_addf(out, "\n[output cut: %zu of %" PRIu64 " bytes kept]\n", stream->len,
+		    stream->len + cut_bytes);
+	}
+}
+
+const char *outcome_sentence(const struct execution *x)
+{
+	switch (x->verdict) {
+	case VERDICT_TIME_LIMIT:
+		return "The execution reached its limit of time";
+	case VERDICT_MEMORY_LIMIT:
+		if (x->oom_kills > 0) {
+			return "The session reached its limit of memory: processes that it had "
+			       "started were ended";
+		}
+		/* Caught in the session it is a MemoryError with a traceback; else it was killed.
+		 */
+		return x->value.traceback.len == 0
+			   ? "The session reached its limit of memory and ended"
+			   : NULL;
+	case VERDICT_PROCESS_LIMIT:
+		return "The session reached its limit of processes and threads";
+	case VERDICT_FILE_SPACE_LIMIT:
+		return "The session reached its limit of file space";
+	case VERDICT_OPEN_FILES_LIMIT:
+		return "The session reached its limit of open files";
+	case VERDICT_INTERRUPTED:
+		return "Execution was interrupted";
+	case VERDICT_SESSION_KILLED:
+		return "The session ended; its variables and files are gone";
+	case VERDICT_NONE:
+	case VERDICT_SUCCEEDED:
+	case VERDICT_EXCEPTION:
+	case VERDICT_EXITED:
+	case VERDICT_OUTPUT_LIMIT:
+	case VERDICT_COUNT:
+		break;
+	}
+	return NULL;
+}
+
+static void start_line(struct buf *out)
+{
+	if (out->len > 0 && out->data[out->len - 1] != '\n') {
+		(void)buf_add_char(out, '\n');
+	}
+}
+
+void outcome_add_why(struct buf *out, const struct execution *x, const char *sentence)
+{
+	const struct execution_value *v = &x->value;
+	if (v->traceback.len > 0) {
+		start_line(out);
+		(void)text_add_utf8_lossy(out, buf_str(&v->traceback), v->traceback.len);
+	}
+	if (sentence != NULL) {
+		start_line(out);
+		(void)buf_add_str(out, sentence);
+		if (x->verdict == VERDICT_SESSION_KILLED && x->reason[0] != '\0') {
+			(void)buf_add_str(out, ": ");
+			(void)text_add_utf8_lossy(out, x->reason, strlen(x->reason));
+		}
+	} else if (x->verdict == VERDICT_EXITED && v->traceback.len == 0 && v->exit_code != 0) {
+		start_line(out);
+		(void)buf_addf(out, "SystemExit: %" PRIu32, v->exit_code);
+	}
+}
+
+static json_t *base64_json(const char *bytes, size_t len)
+{
+	cleanup(buf_fini) struct buf b = BUF_INIT(len / 3 * 4 + 4);
+	if (base64_encode(bytes, len, &b) < 0) {
+		return json_string("");
+	}
+	return json_stringn_nocheck(buf_str(&b), b.len);
+}
+
+json_t *outcome_display(const struct display *d)
+{
+	json_t *bundle = json_object();
+	for (uint32_t i = 0; i < d->count; i++) {
+		const char *mime = d->items[i].mime;
+		cleanup(buf_fini) struct buf key = BUF_INIT(strlen(mime) * 3);
+		(void)text_add_utf8_lossy(&key, mime, strlen(mime));
+		json_t *data = mime_is_text(mime)
+				   ? json_text_string(d->items[i].data, d->items[i].len)
+				   : base64_json(d->items[i].data, d->items[i].len);
+		(void)json_object_set_new_nocheck(bundle, buf_str(&key), data);
+	}
+	return bundle;
+}

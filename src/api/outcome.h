@@ -1,0 +1,30 @@
+/*
+ * outcome: what every dialect tells of an execution that has ended, in the same words.
+ *
+ * Everything a session sent is hostile bytes; what leaves here is well-formed UTF-8.
+ */
+#ifndef API_OUTCOME_H
+#define API_OUTCOME_H
+
+#include <jansson.h>
+
+#include "engine/execution.h"
+
+#define OUTCOME_NOTES_MAX_BYTES 4096 /* what is added to a stream in our own words */
+
+/* Adds a stream's text, with a visible mark where CUT_BYTES of it are missing. OUT needs room for
+ * three times the stream and OUTCOME_NOTES_MAX_BYTES. */
+void outcome_add_stream(struct buf *out, const struct buf *stream, uint64_t cut_bytes);
+
+/* Why X ended, for the verdicts that neither a traceback nor an exit code tells of; NULL for the
+ * others. Static. */
+const char *outcome_sentence(const struct execution *x);
+
+/* Adds why X failed, on a line of its own: its traceback, then SENTENCE (may be NULL) and what is
+ * known of it, or the code it exited with. Nothing for one that succeeded. */
+void outcome_add_why(struct buf *out, const struct execution *x, const char *sentence);
+
+/* One display as {mime: data}: text as it is, anything else in base64. A new reference. */
+json_t *outcome_display(const struct display *d);
+
+#endif

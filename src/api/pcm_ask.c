@@ -1,0 +1,141 @@
+#include "api/pcm_ask.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if !__has_include("codemode/internal.h")
+/* The room is not in this tree yet: api.codemode is NULL then, and nothing is asked. */
+#pragma weak codemode_call
+#pragma weak codemode_cancel
+#endif
+
+struct asking {
+	struct call *call;
+	struct codemode_call *pending;
+	struct buf bytes;
+	char prefix[ENGINE_TENANT_MAX + 1];
+	char workspace[ENGINE_WORKSPACE_MAX + 1];
+	pcm_answer_fn answer;
+	void *state;
+	void (*drop)(void *state);
+	bool starting; /* pcm_ask has not returned yet */
+	bool done;
+};
+
+static void drop_state(void (*drop)(void *state), void *state)
+{
+	if (drop != NULL) {
+		drop(state);
+	}
+}
+
+static void asking_free(struct asking *a)
+{
+	buf_fini(&a->bytes);
+	free(a);
+}
+
+static void on_done(
+    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes)
+{
+	struct asking *a = ctx;
+	struct call *c = a->call;
+	bool starting = a->starting;
+	c->ctx = NULL;
+	c->gone = NULL;
+	a->done = true;
+	a->answer(c, a->state, code, result, bytes);
+	if (!starting) {
+		asking_free(a);
+	}
+}
+
+static void on_gone(struct call *c)
+{
+	struct asking *a = c->ctx;
+	codemode_cancel(a->pending);
+	drop_state(a->drop, a->state);
+	asking_free(a);
+}
+
+/* Fails with the state dropped. */
+static void refuse(struct call *c, struct pcm_question *q, int status, const char *text)
+{
+	json_decref(q->arguments);
+	buf_fini(&q->bytes);
+	drop_state(q->drop, q->state);
+	pcm_fail(c, status, "%s", text);
+}
+
+void pcm_ask(struct call *c, const struct store_space *space, struct pcm_question *q)
+{
+	const struct api *api = c->app;
+	if (api->codemode == NULL) {
+		refuse(c, q, 503, "Code mode is not available on this server");
+		return;
+	}
+	struct asking *a = calloc(1, sizeof(*a));
+	if (a == NULL) {
+		refuse(c, q, 500, "Internal Server Error");
+		return;
+	}
+	*a = (struct asking){.call = c,
+	    .bytes = q->bytes,
+	    .answer = q->answer,
+	    .state = q->state,
+	    .drop = q->drop,
+	    .starting = true};
+	/* Copies: the ids' table may change while this waits. */
+	struct store_space own = {0};
+	if (space->prefix != NULL) {
+		(void)snprintf(a->prefix, sizeof(a->prefix), "%s", space->prefix);
+		own.prefix = a->prefix;
+	}
+	if (space->workspace != NULL && !q->server_space) {
+		(void)snprintf(a->workspace, sizeof(a->workspace), "%s", space->workspace);
+		own.workspace = a->workspace;
+	}
+	c->ctx = a;
+	c->gone = on_gone;
+	struct codemode_call *pending = codemode_call(api->codemode, &own, q->method, q->arguments,
+	    a->bytes.max > 0 ? &a->bytes : NULL, q->system, on_done, a);
+	json_decref(q->arguments);
+	if (a->done) {
+		asking_free(a);
+		return;
+	}
+	a->pending = pending;
+	a->starting = false;
+}
+
+const char *pcm_message(const json_t *failure)
+{
+	const char *text = json_string_value(json_object_get(failure, "message"));
+	return text != NULL ? text : "Internal Server Error";
+}
+
+void pcm_fail_code(struct call *c, enum codemode_error code, const json_t *failure)
+{
+	static const int statuses[] = {
+	    [CODEMODE_OK] = 500,
+	    [CODEMODE_INVALID] = 400,
+	    [CODEMODE_NOT_FOUND] = 404,
+	    [CODEMODE_DENIED] = 403,
+	    [CODEMODE_UNAVAILABLE] = 503,
+	    [CODEMODE_FAILED] = 500,
+	};
+	pcm_fail(c, statuses[code], "%s", pcm_message(failure));
+}
+
+void pcm_answer_result(struct call *c, void *state, enum codemode_error code, const json_t *result,
+    const struct buf *bytes)
+{
+	(void)state;
+	(void)bytes;
+	if (code != CODEMODE_OK) {
+		pcm_fail_code(c, code, result);
+	} else {
+		pcm_reply(c, 200, result);
+	}
+}
