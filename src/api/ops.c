@@ -15,10 +15,10 @@ void ops_health(struct call *c)
 	const struct api *api = c->app;
 	bool draining = api->engine->draining;
 	const char *word = draining ? "draining" : "healthy";
-	double up_s = (double)((clock_mono_us() - api->started_us) / 1000) / 1000;
+	uint64_t up_ms = (clock_mono_us() - api->started_us) / 1000;
 	struct buf body = BUF_INIT(HEALTH_MAX_BYTES);
 	(void)buf_addf(&body, "{\"message\":\"%s\",\"status\":\"%s\",\"uptime_seconds\":%.3f}",
-	    word, word, up_s);
+	    word, word, (double)up_ms / 1000);
 	call_reply(c, draining ? 503 : 200, "application/json; charset=utf-8", &body);
 	buf_fini(&body);
 }

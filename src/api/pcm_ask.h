@@ -18,7 +18,7 @@ typedef void (*pcm_answer_fn)(struct call *c, void *state, enum codemode_error c
 struct pcm_question {
 	const char *method;
 	json_t *arguments; /* taken over; NULL: {} */
-	struct buf bytes;  /* taken over: what follows artifacts.save */
+	struct buf bytes;  /* taken over: what follows artifacts.save; of no maximum: none */
 	bool system;       /* see codemode_call */
 	bool server_space; /* tools and dependencies: the workspace does not matter */
 	pcm_answer_fn answer;

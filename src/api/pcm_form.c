@@ -46,12 +46,13 @@ static void wrong_query(
 /* --- opening and closing ------------------------------------------------------------------------
  */
 
-/* No Content-Type at all counts as JSON, as with the reference. */
+/* No Content-Type at all counts as JSON, as with the reference; but not from a web page, which
+ * could send that to a server without tokens and need not ask it first, as it must for JSON. */
 static bool says_json(struct call *c)
 {
 	const char *type = call_header(c, "Content-Type");
 	if (type == NULL || *type == '\0') {
-		return true;
+		return call_header(c, "Origin") == NULL;
 	}
 	size_t len = strcspn(type, "; \t");
 	bool plain = len == 16 && strncasecmp(type, "application/json", len) == 0;

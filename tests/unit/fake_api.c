@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "api/json_text.h"
 #include "base/fd.h"
 #include "base/text.h"
 
@@ -255,6 +256,16 @@ static void answered(struct fake_call *f, int status)
 	f->status = status;
 }
 
+static bool is_json(const struct buf *body)
+{
+	struct buf copy = BUF_INIT(body->len);
+	bool is = json_text_add_checked(&copy, body->data, body->len) == 0;
+	/* Nothing of an answer may have to be mended. */
+	is = is && copy.len == body->len && memcmp(copy.data, body->data, copy.len) == 0;
+	buf_fini(&copy);
+	return is;
+}
+
 void call_reply(struct call *c, int status, const char *content_type, struct buf *body)
 {
 	struct fake_call *f = fake_of(c);
@@ -265,7 +276,7 @@ void call_reply(struct call *c, int status, const char *content_type, struct buf
 	if (content_type != NULL && text_has_prefix(content_type, "application/json")) {
 		size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
 		f->json = json_loadb(f->body.data, f->body.len, flags, NULL);
-		assert(f->json != NULL);
+		assert(f->json != NULL || (f->world->loose && is_json(&f->body)));
 	}
 }
 

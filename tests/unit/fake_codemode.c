@@ -70,6 +70,7 @@ struct codemode_call *codemode_call(struct codemode *m, const struct store_space
     const char *method, const json_t *arguments, const struct buf *bytes, bool system,
     codemode_done_fn done, void *ctx)
 {
+	assert((bytes != NULL) == (strcmp(method, "artifacts.save") == 0));
 	note(m, space, method, arguments, bytes, system);
 	unsigned i = 0;
 	while (i < m->answer_count && strcmp(m->answers[i].method, method) != 0) {

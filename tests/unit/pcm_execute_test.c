@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-#include "aca_fixture.h"
 #include "pcm_fixture.h"
 
 #define ONE "{\"code\":\"1\"}"
@@ -313,19 +312,30 @@ static void a_body_of_another_type_is_refused(void **state)
 	}
 }
 
+/* A page of somebody else's can send a body without a type to a server on the same machine. */
+static void a_web_page_must_say_json(void **state)
+{
+	(void)state;
+	struct fake_call f;
+	fake_start(
+	    &f, &world, "POST", "/execute", "Origin", "http://evil.example", ONE, strlen(ONE));
+	assert_int_equal(f.status, 422);
+	assert_int_equal(world.engine->pools[0].session_count, 0);
+	fake_call_fini(&f);
+}
+
 static void limits_are_told_with_their_status(void **state)
 {
 	(void)state;
 	struct fake_call f;
-	size_t len = (4U << 20) + 16;
-	char *body = malloc(len + 1);
-	assert_non_null(body);
-	memset(body, 'x', len);
-	memcpy(body, "{\"code\":\"", 9);
-	memcpy(body + len - 2, "\"}", 3);
-	pcm_expect(
-	    "POST", "/execute", "agent-1", body, 413, "The code is larger than 4194304 bytes");
-	free(body);
+	cleanup(buf_fini) struct buf body = BUF_INIT(8U << 20);
+	(void)buf_add_str(&body, "{\"code\":\"");
+	while (body.len < (4U << 20) + 32) {
+		(void)buf_add_str(&body, "0123456789abcdef");
+	}
+	(void)buf_add_str(&body, "\"}");
+	pcm_expect("POST", "/execute", "agent-1", buf_str(&body), 413,
+	    "The code is larger than 4194304 bytes");
 	/* The pool has three sessions. */
 	static const char *const ids[] = {"one-1", "two-2", "three-3"};
 	for (size_t i = 0; i < array_len(ids); i++) {
@@ -406,6 +416,7 @@ int main(void)
 	    PCM_TEST(everything_that_is_wrong_is_told_at_once),
 	    PCM_TEST(a_large_input_is_not_told_back),
 	    PCM_TEST(a_body_of_another_type_is_refused),
+	    PCM_TEST(a_web_page_must_say_json),
 	    PCM_TEST(limits_are_told_with_their_status),
 	    PCM_TEST(pools_are_named_as_on_the_other_wire),
 	    PCM_TEST(paths_and_methods_there_are_not),

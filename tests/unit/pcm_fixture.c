@@ -7,7 +7,6 @@
 
 #include <cmocka.h>
 
-#include "aca_fixture.h"
 #include "pcm_fixture.h"
 
 struct codemode mode;

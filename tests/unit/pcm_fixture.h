@@ -5,12 +5,11 @@
 #ifndef TESTS_PCM_FIXTURE_H
 #define TESTS_PCM_FIXTURE_H
 
-#include "fake_api.h"
+#include "aca_fixture.h"
 #include "fake_codemode.h"
 
 #define PCM_TEST(fn) cmocka_unit_test_setup_teardown(fn, pcm_setup, pcm_teardown)
 
-extern struct fake_world world;
 extern struct codemode mode;
 
 int pcm_setup(void **state);
