@@ -408,6 +408,21 @@ class ClientTest(ClientCase):
         self.assertNotEqual(loaded["nan"], loaded["nan"])
         self.assertEqual((loaded["inf"], loaded["lone"]), (data["inf"], data["lone"]))
 
+    async def test_artifacts_of_servers_that_answer_json(self):
+        for body, data in ((b'"text"', "text"), (b"[NaN]", None), (b'{"a": 1}', {"a": 1})):
+            with ScriptedServer(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body) as server:
+                loaded = await carrel.SessionClient(server.url).load_artifact("x")
+                if data is None:
+                    self.assertNotEqual(loaded[0], loaded[0])
+                else:
+                    self.assertEqual(loaded, data)
+            self.assertIn(b"Accept: application/octet-stream\r\n", server.received[0])
+
+    async def test_an_artifact_that_only_says_it_is_json(self):
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream; type=json\r\n"
+        with ScriptedServer(head + b"Content-Length: 3\r\n\r\n{no") as server:
+            self.assertEqual(await carrel.SessionClient(server.url).load_artifact("x"), "{no")
+
     async def test_dependencies(self):
         client = self.client()
         self.assertEqual((await client.api_add_dep("six"))["installed"], ["six"])
