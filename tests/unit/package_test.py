@@ -656,12 +656,12 @@ class ConfigTest(unittest.TestCase):
             base = pathlib.Path(directory, "made", "here")
             storage = carrel.FileStorage(base)
             self.assertEqual(storage.server_environment(), {
-                "SKILLS_PATH": f"{base}/skills", "ARTIFACTS_PATH": f"{base}/artifacts",
-                "DEPS_PATH": f"{base}/deps"})
+                "TOOLS_PATH": f"{base}/tools", "SKILLS_PATH": f"{base}/skills",
+                "ARTIFACTS_PATH": f"{base}/artifacts", "DEPS_PATH": f"{base}/deps"})
             storage.prepare()
-            self.assertTrue((base / "skills").is_dir())
-            (base / "tools").mkdir()
-            self.assertEqual(storage.server_environment()["TOOLS_PATH"], f"{base}/tools")
+            storage.prepare()
+            self.assertEqual({path.name for path in base.iterdir()},
+                             {"tools", "skills", "artifacts", "deps"})
 
     @unittest.skipUnless(os.geteuid() == 0, "only root gives files away")
     def test_files_of_root_are_given_to_the_servers_user(self):
