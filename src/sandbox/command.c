@@ -360,6 +360,15 @@ bool command_walls_namespaces(const struct command_walls *w)
 	return w->namespaces;
 }
 
+int command_become_owner(const char *work_dir, struct err *e)
+{
+	struct stat st;
+	if (stat(work_dir, &st) < 0) {
+		return err_set_os(e, errno, "%s", work_dir);
+	}
+	return identity_drop(st.st_uid, st.st_gid, e);
+}
+
 int command_restrict_runner(const char *work_dir, struct err *e)
 {
 	if (caps_drop_all(e) < 0 || landlock_restrict_runner(landlock_abi(), work_dir, e) < 0) {

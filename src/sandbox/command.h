@@ -31,7 +31,7 @@
 
 #include "base/err.h"
 
-#define COMMAND_PATH "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+#define COMMAND_PATH "/usr/local/bin:/usr/bin:/bin"
 #define COMMAND_DATA_FD 198 /* where the command finds the session's files; "data" leads to it */
 #define COMMAND_HOME_BYTES 1024
 
@@ -80,6 +80,9 @@ struct command_walls *command_walls_new(const char *work_dir, bool namespaces, s
 void command_walls_free(struct command_walls *w);
 /* Whether commands get a pid namespace of their own here. */
 bool command_walls_namespaces(const struct command_walls *w);
+
+/* As root: becomes the owner of WORK_DIR for good, who may not be root. */
+int command_become_owner(const char *work_dir, struct err *e);
 
 /* Restricts the calling process, the runner, for good: it reads what its user may, and writes in
  * WORK_DIR, /proc and the usual devices only. */
