@@ -176,7 +176,9 @@ static json_t *cancel(struct installer *in, const json_t *packages)
 	json_t *result = NULL;
 	if (runner != NULL) {
 		struct runner_call *c = runner_install(runner, packages, on_done, &result);
-		usleep(300000); /* until something runs for it */
+		for (int i = 0; i < 3 && result == NULL; i++) {
+			(void)uv_run(&loop, UV_RUN_NOWAIT);
+		}
 		runner_cancel(c);
 		return json_object();
 	}
