@@ -40,7 +40,8 @@ class Redis:
         self.port, self.tls = free_port(), tls
         self.certificate = self.directory / "cert.pem"
         # It goes with the test, however that ends.
-        command = ["setpriv", "--pdeathsig", "KILL", "redis-server", "--bind", "127.0.0.1", "--dir", self.directory, "--save", "",
+        command = ["setpriv", "--pdeathsig", "KILL", "redis-server", "--bind", "127.0.0.1",
+                   "--dir", self.directory, "--save", "",
                    "--requirepass", PASSWORD]
         if tls:
             key = self.directory / "key.pem"
