@@ -502,6 +502,8 @@ int config_code_mode_finish(struct config *c, struct err *e)
 	struct config_code_mode *m = &c->code_mode;
 	m->store.dir = m->store.dir ?: keep(c, "%s/store", c->data_dir);
 	m->tools_dir = m->tools_dir ?: m->store.tools_dir;
+	m->runner_needed = m->tools_dir != NULL || m->tools_file != NULL ||
+			   m->embeddings_url != NULL || m->store.redis_url != NULL;
 	m->tools_dir = m->tools_dir ?: keep(c, "%s/tools", m->store.dir);
 	m->work_dir = keep(c, "%s", c->data_dir);
 	bool all = m->store.dir != NULL && m->tools_dir != NULL && m->work_dir != NULL;
