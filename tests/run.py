@@ -215,8 +215,8 @@ def fuzz_one(program, seconds):
             shutil.copytree(seeds, corpus, dirs_exist_ok=True)
         done = run([program, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048",
                     "-print_final_stats=1", f"-artifact_prefix={BUILD}/", corpus],
-                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                   cwd=scratch)
+                   {"TMPDIR": scratch}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                   text=True, errors="replace", cwd=scratch)
     lines = done.stdout.splitlines()
     if done.returncode != 0:
         return failure(name, "\n".join(lines[-SLOW_LINES:]))

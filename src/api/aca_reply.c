@@ -18,7 +18,8 @@ static const char *sentence_of(const struct execution *x)
 		return "Request timed out waiting for code execution to complete";
 	}
 	/* Caught in the session it is a MemoryError with a traceback; else it was killed. */
-	bool killed = x->verdict == VERDICT_MEMORY_LIMIT && x->value.traceback.len == 0;
+	bool killed = x->verdict == VERDICT_MEMORY_LIMIT && x->oom_kills == 0 &&
+		      x->value.traceback.len == 0;
 	return killed ? "Execution aborted" : outcome_sentence(x);
 }
 

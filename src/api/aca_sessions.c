@@ -67,7 +67,8 @@ void aca_session_stop(struct call *c)
 /* S, or the first after it that the caller may see: those of TENANT, NULL for every one. */
 static const struct session *first_shown(const struct session *s, const char *tenant)
 {
-	while (s != NULL && tenant != NULL && strcmp(s->tenant, tenant) != 0) {
+	while (s != NULL &&
+	       (engine_session_is_own(s) || (tenant != NULL && strcmp(s->tenant, tenant) != 0))) {
 		s = s->by_key.next;
 	}
 	return s;

@@ -16,6 +16,8 @@ struct stream {
 	struct aca_format format;
 	bool cancel_when_gone;
 	bool ended;       /* the result event has been made */
+	bool still;       /* told that nothing changed, and has not said so */
+	size_t known;     /* how much there was when it was last told */
 	size_t run;       /* the run being sent */
 	size_t at[2];     /* bytes sent of stdout and stderr */
 	struct buf event; /* being sent */
@@ -78,6 +80,18 @@ static bool next_output(struct stream *s)
 	return false;
 }
 
+/* A comment, which clients pass over and proxies count as life. */
+static bool set_comment(struct stream *s)
+{
+	if (!s->still) {
+		return false;
+	}
+	s->still = false;
+	buf_clear(&s->event);
+	s->event_at = 0;
+	return buf_add_str(&s->event, ": still running\n\n") == 0;
+}
+
 /* Makes the next event: false when there is none yet, or none any more. */
 static bool next_event(struct stream *s)
 {
@@ -88,7 +102,7 @@ static bool next_event(struct stream *s)
 		return true;
 	}
 	if (!execution_is_final(s->x)) {
-		return false;
+		return set_comment(s);
 	}
 	if (set_text(s, OUTPUT_STDOUT, s->x->out.len, false) ||
 	    set_text(s, OUTPUT_STDERR, s->x->err.len, false)) {
@@ -128,8 +142,10 @@ static void stream_close(struct call_source *source)
 
 static void stream_notify(void *ctx, struct execution *x)
 {
-	(void)x;
 	struct stream *s = ctx;
+	size_t now = x->out.len + x->err.len + x->display_count;
+	s->still = now == s->known;
+	s->known = now;
 	call_wake(s->source.call);
 }
 
@@ -158,6 +174,7 @@ void aca_stream_reply(
 	    .cancel_when_gone = cancel_when_gone,
 	    .event = BUF_INIT(JSON_TEXT_MAX_BYTES + 64U),
 	};
+	s->known = x->out.len + x->err.len + x->display_count;
 	s->observer = (struct execution_observer){.notify = stream_notify, .ctx = s};
 	execution_observe(x, &s->observer);
 	aca_reply_headers(c, x);

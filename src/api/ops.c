@@ -3,6 +3,7 @@
 
 #include "api/aca.h"
 #include "base/clock.h"
+#include "codemode/codemode.h"
 
 #define HEALTH_MAX_BYTES 256
 #define METRICS_MAX_BYTES (8U << 20) /* above what IPC_POOLS_MAX pools print */
@@ -172,6 +173,26 @@ static void add_executions(struct buf *b, const struct engine *en)
 	}
 }
 
+/* Those that happened: a line for each method and outcome would be mostly zeros. */
+static void add_host_calls(struct buf *b, const struct engine *en)
+{
+	static const char name[] = "carrel_host_calls_total";
+	add_head(b, name, "counter", "What sessions asked of the server, by method and outcome.");
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		for (size_t m = 0; m < METRICS_HOST_METHODS; m++) {
+			for (enum host_outcome o = 0; o < HOST_OUTCOME_COUNT; o++) {
+				uint64_t count = en->pools[i].metrics.host_calls[m][o];
+				if (count == 0) {
+					continue;
+				}
+				add_name(b, name, "", &en->pools[i]);
+				(void)buf_addf(b, ",method=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
+				    metrics_host_methods[m], host_outcome_name(o), count);
+			}
+		}
+	}
+}
+
 static void add_histogram(
     struct buf *b, const char *name, const struct pool *p, const struct histogram *h)
 {
@@ -194,6 +215,7 @@ static void add_histograms(struct buf *b, const struct engine *en)
 {
 	static const char create[] = "carrel_session_create_seconds";
 	static const char execute[] = "carrel_execution_seconds";
+	static const char host_call[] = "carrel_host_call_seconds";
 	add_head(b, create, "histogram", "From an identifier's first request to its worker.");
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		add_histogram(b, create, &en->pools[i], &en->pools[i].metrics.create);
@@ -201,6 +223,19 @@ static void add_histograms(struct buf *b, const struct engine *en)
 	add_head(b, execute, "histogram", "From an execution's request to its end.");
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		add_histogram(b, execute, &en->pools[i], &en->pools[i].metrics.execute);
+	}
+	add_head(b, host_call, "histogram", "From a host call to its answer.");
+	for (uint32_t i = 0; i < en->pool_count; i++) {
+		add_histogram(b, host_call, &en->pools[i], &en->pools[i].metrics.host_call);
+	}
+}
+
+static void add_codemode_count(void *ctx, const char *method, const char *outcome, uint64_t count)
+{
+	if (count > 0) {
+		(void)buf_addf(ctx,
+		    "carrel_codemode_calls_total{method=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
+		    method, outcome, count);
 	}
 }
 
@@ -212,7 +247,13 @@ void ops_metrics(struct call *c)
 		add_plain(&b, api->engine, i);
 	}
 	add_executions(&b, api->engine);
+	add_host_calls(&b, api->engine);
 	add_histograms(&b, api->engine);
+	if (api->codemode != NULL) {
+		add_head(&b, "carrel_codemode_calls_total", "counter",
+		    "What sessions and routes asked of the store and the runner, by outcome.");
+		codemode_each_count(api->codemode, add_codemode_count, &b);
+	}
 	call_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
 	buf_fini(&b);
 }

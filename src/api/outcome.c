@@ -28,6 +28,10 @@ const char *outcome_sentence(const struct execution *x)
 	case VERDICT_TIME_LIMIT:
 		return "The execution reached its limit of time";
 	case VERDICT_MEMORY_LIMIT:
+		if (x->oom_kills > 0) {
+			return "The session reached its limit of memory: processes that it had "
+			       "started were ended";
+		}
 		/* Caught in the session it is a MemoryError with a traceback; else it was killed.
 		 */
 		return x->value.traceback.len == 0

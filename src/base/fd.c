@@ -2,7 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 void fd_close(int *fd)
@@ -20,6 +23,34 @@ int fd_take(int *fd)
 	int taken = *fd;
 	*fd = -1;
 	return taken;
+}
+
+static int open_resolving(int dir_fd, const char *path, int flags, mode_t mode, uint64_t resolve)
+{
+	struct open_how how = {
+	    .flags = (unsigned)(flags | O_CLOEXEC),
+	    .mode = mode,
+	    .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | resolve,
+	};
+	for (int tries = 0;; tries++) {
+		long fd = syscall(
+		    SYS_openat2, dir_fd, *path == '\0' ? "." : path, &how, sizeof(how));
+		/* EAGAIN: something was renamed meanwhile and the kernel could not be sure. */
+		if (fd >= 0 || (errno != EINTR && errno != EAGAIN) || tries == 8) {
+			return fd >= 0 ? (int)fd : -errno;
+		}
+	}
+}
+
+int fd_open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
+{
+	return open_resolving(
+	    dir_fd, path, flags | O_NOFOLLOW, mode, RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
+}
+
+int fd_open_inside(int dir_fd, const char *path, int flags)
+{
+	return open_resolving(dir_fd, path, flags, 0, 0);
 }
 
 int fd_write_all(int fd, const void *bytes, size_t len)

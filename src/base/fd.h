@@ -16,6 +16,14 @@ void fd_close(int *fd);
 /* Takes the descriptor out of *FD, leaving -1. */
 int fd_take(int *fd);
 
+/* Opens PATH ("" is the directory itself) beneath DIR_FD, through no link and into no other file
+ * system. A close-on-exec descriptor or -errno. */
+int fd_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
+
+/* The same for a directory whose owner may use links: they are followed as long as they stay
+ * beneath DIR_FD (the volumes that orchestrators mount are made of such links). */
+int fd_open_inside(int dir_fd, const char *path, int flags);
+
 /* Writes all LEN bytes, through short writes and EINTR. 0 or -errno. For blocking descriptors. */
 int fd_write_all(int fd, const void *bytes, size_t len);
 

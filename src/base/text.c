@@ -69,6 +69,11 @@ int text_to_bytes(const char *text, uint64_t *out)
 	return 0;
 }
 
+bool text_is_hex(const char *text, size_t digits)
+{
+	return strspn(text, "0123456789abcdef") == digits && text[digits] == '\0';
+}
+
 bool text_has_prefix(const char *text, const char *prefix)
 {
 	return strncmp(text, prefix, strlen(prefix)) == 0;

@@ -18,6 +18,9 @@ int text_to_u64(const char *text, uint64_t max, uint64_t *out);
  * follow): "64m", "2GiB", "4096". 0, -EINVAL or -ERANGE. */
 int text_to_bytes(const char *text, uint64_t *out);
 
+/* True when TEXT is DIGITS hexadecimal digits in lower case and nothing else. */
+bool text_is_hex(const char *text, size_t digits);
+
 bool text_has_prefix(const char *text, const char *prefix);
 bool text_has_suffix(const char *text, const char *suffix);
 

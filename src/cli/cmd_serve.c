@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/config.h"
+#include "codemode/codemode.h"
 #include "gateway/gateway.h"
 #include "gateway/seal.h"
 #include "http/server.h"
@@ -24,10 +25,16 @@
 
 struct server {
 	struct config config;
+	struct buf packages_dir;
 	uv_loop_t loop;
 	struct auth *auth;
 	struct http *http;
 	struct gateway *gateway;
+	struct store *store;
+	struct runner_link *runner; /* NULL: no tools */
+	json_t *first_tools;        /* [tools, problems] told before there was a codemode */
+	struct codemode *codemode;
+	bool connects; /* the store is on the network */
 	struct api api;
 	uid_t uid;
 	gid_t gid;
@@ -95,22 +102,68 @@ static int parse_flags(int argc, char **argv, struct config_flags *f)
 /* --- start
  * ---------------------------------------------------------------------------------------- */
 
-static int prepare_data_dir(struct server *s, struct err *e)
+/* Makes DIR and those above it. *MADE: whether DIR was not there. */
+static int make_dir(const char *dir, const char *what, bool *made, struct err *e)
 {
-	const char *dir = s->config.data_dir;
 	cleanup(buf_fini) struct buf part = BUF_INIT(4096);
 	for (const char *at = dir; at != NULL && *at != '\0';) {
 		at = strchr(at + 1, '/');
 		buf_clear(&part);
 		if (buf_add(&part, dir, at != NULL ? (size_t)(at - dir) : strlen(dir)) < 0) {
-			return err_set(e, ERR_INVALID, "the data directory's path is too long");
+			return err_set(e, ERR_INVALID, "%s: the path is too long", what);
 		}
-		if (mkdir(buf_str(&part), at == NULL ? 0700 : 0755) < 0 && errno != EEXIST) {
-			return err_set_os(e, errno, "the data directory %s", buf_str(&part));
+		int r = mkdir(buf_str(&part), at == NULL ? 0700 : 0755);
+		if (r < 0 && errno != EEXIST) {
+			return err_set_os(e, errno, "%s %s", what, buf_str(&part));
+		}
+		*made = r == 0;
+	}
+	return 0;
+}
+
+/* And gives it to the server's user: always when OWN, else when it was just made. */
+static int prepare_dir(
+    const struct server *s, const char *dir, const char *what, bool own, struct err *e)
+{
+	bool made = false;
+	if (make_dir(dir, what, &made, e) < 0) {
+		return -1;
+	}
+	if (geteuid() == 0 && (own || made) && chown(dir, s->uid, s->gid) < 0) {
+		return err_set_os(e, errno, "%s %s", what, dir);
+	}
+	return 0;
+}
+
+static int prepare_dirs(struct server *s, struct err *e)
+{
+	const struct store_config *st = &s->config.code_mode.store;
+	const char *const dirs[] = {
+	    st->dir, st->skills_dir, st->artifacts_dir, st->deps_dir, st->workspaces_dir};
+	if (prepare_dir(s, s->config.data_dir, "the data directory", true, e) < 0) {
+		return -1;
+	}
+	for (size_t i = 0; i < array_len(dirs); i++) {
+		if (dirs[i] != NULL && prepare_dir(s, dirs[i], "the directory", false, e) < 0) {
+			return -1;
 		}
 	}
-	if (geteuid() == 0 && chown(dir, s->uid, s->gid) < 0) {
-		return err_set_os(e, errno, "the data directory %s", dir);
+	return 0;
+}
+
+/* Where packages are installed and sessions get them from. */
+static int prepare_packages_dir(struct server *s, struct err *e)
+{
+	struct buf *dir = &s->packages_dir;
+	*dir = BUF_INIT(4096);
+	if (buf_addf(dir, "%s/packages", s->config.data_dir) < 0) {
+		return err_set(e, ERR_INVALID, "the data directory's path is too long");
+	}
+	if (mkdir(buf_str(dir), 0700) < 0 && errno != EEXIST) {
+		return err_set_os(e, errno, "the directory %s", buf_str(dir));
+	}
+	if (geteuid() == 0 && chown(buf_str(dir), s->uid, s->gid) < 0) {
+		return err_set_os(e, errno, "the directory %s", buf_str(dir));
 	}
 	return 0;
 }
@@ -180,10 +233,10 @@ static int make_http(struct server *s, struct err *e)
 	return 0;
 }
 
-/* The keeper stands beside this program, or where CARREL_KEEPER says. */
-static int keeper_path(struct buf *out, struct err *e)
+/* NAME stands beside this program, or where VARIABLE says. */
+static int helper_path(const char *name, const char *variable, struct buf *out, struct err *e)
 {
-	const char *named = getenv("CARREL_KEEPER");
+	const char *named = getenv(variable);
 	if (named != NULL) {
 		return buf_add_str(out, named);
 	}
@@ -194,7 +247,7 @@ static int keeper_path(struct buf *out, struct err *e)
 	}
 	self[n] = '\0';
 	char *slash = strrchr(self, '/');
-	return buf_addf(out, "%.*s/carrel-keeper", slash != NULL ? (int)(slash - self) : 0, self);
+	return buf_addf(out, "%.*s/%s", slash != NULL ? (int)(slash - self) : 0, self, name);
 }
 
 static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const struct err *e);
@@ -203,7 +256,7 @@ static int make_gateway(struct server *s, struct err *e)
 {
 	cleanup(buf_fini) struct buf path = BUF_INIT(4096);
 	struct gateway_config *c = calloc(1, sizeof(*c));
-	if (c == NULL || keeper_path(&path, e) < 0) {
+	if (c == NULL || helper_path("carrel-keeper", "CARREL_KEEPER", &path, e) < 0) {
 		free(c);
 		return -1;
 	}
@@ -215,6 +268,7 @@ static int make_gateway(struct server *s, struct err *e)
 	k->uid = s->uid;
 	k->gid = s->gid;
 	k->work_dir = from->data_dir;
+	k->packages_dir = buf_str(&s->packages_dir);
 	k->read_only_path_count = from->read_only_path_count;
 	memcpy(k->read_only_paths, from->read_only_paths, sizeof(from->read_only_paths));
 	k->preload_count = from->preload_count;
@@ -233,6 +287,83 @@ static int make_gateway(struct server *s, struct err *e)
 	s->api.python_version = "";
 	s->api.started_wall_us = clock_wall_us();
 	s->api.started_us = clock_mono_us();
+	return 0;
+}
+
+/* --- code mode -----------------------------------------------------------------------------------
+ */
+
+static void tools_told(void *ctx, const json_t *tools, const json_t *problems)
+{
+	struct server *s = ctx;
+	if (s->codemode != NULL) {
+		codemode_on_tools(s->codemode, tools, problems);
+		return;
+	}
+	json_decref(s->first_tools);
+	s->first_tools = json_pack("[O, O]", tools, problems);
+}
+
+/* Without its program there are no tools, and nothing else is missing. */
+static int start_runner(struct server *s, struct err *e)
+{
+	const struct config_code_mode *m = &s->config.code_mode;
+	cleanup(buf_fini) struct buf path = BUF_INIT(4096);
+	if (helper_path("carrel-runner", "CARREL_RUNNER", &path, e) < 0) {
+		return -1;
+	}
+	if (access(buf_str(&path), X_OK) < 0) {
+		log_event(LOG_LEVEL_WARNING, "runner_missing", LOG_STR("path", buf_str(&path)));
+		return 0;
+	}
+	const struct runner_config c = {
+	    .path = buf_str(&path),
+	    .tools_dir = m->tools_dir,
+	    .tools_file = m->tools_file,
+	    .work_dir = m->work_dir,
+	    .secrets = m->secrets,
+	    .deps = m->installer,
+	    .embeddings_url = m->embeddings_url,
+	    .embeddings_model = m->embeddings_model,
+	    .embeddings_secret = m->embeddings_secret,
+	};
+	s->runner = runner_link_start(&s->loop, &c, tools_told, s, e);
+	return s->runner != NULL ? 0 : -1;
+}
+
+/* The store, the runner and the one who answers with them, as the server's own user. */
+static int make_codemode(struct server *s, struct err *e)
+{
+	const struct config_code_mode *m = &s->config.code_mode;
+	if (start_runner(s, e) < 0) {
+		return -1;
+	}
+	s->connects = m->store.redis_url != NULL;
+	s->store = store_new(&s->loop, &m->store, e);
+	if (s->store == NULL) {
+		return -1;
+	}
+	const struct codemode_config c = {
+	    .engine = gateway_engine(s->gateway),
+	    .store = s->store,
+	    .runner = s->runner,
+	    .allow_runtime_deps = m->allow_runtime_deps,
+	    .tools_from_store = m->store.redis_url != NULL,
+	    .rank_by_embeddings = s->runner != NULL && m->embeddings_url != NULL,
+	};
+	s->codemode = codemode_new(&s->loop, &c, e);
+	if (s->codemode == NULL) {
+		return -1;
+	}
+	if (s->first_tools != NULL) {
+		codemode_on_tools(s->codemode, json_array_get(s->first_tools, 0),
+		    json_array_get(s->first_tools, 1));
+	}
+	codemode_add_deps(s->codemode, m->packages);
+	gateway_set_host_calls(s->gateway, &codemode_host_calls, s->codemode);
+	s->api.codemode = s->codemode;
+	config_forget_secrets(&s->config);
+	log_event(LOG_LEVEL_INFO, "store", LOG_STR("at", store_describe(s->store)));
 	return 0;
 }
 
@@ -281,6 +412,9 @@ static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const s
 	if (*ready->warning != '\0') {
 		log_event(
 		    LOG_LEVEL_WARNING, "preload_incomplete", LOG_STR("missing", ready->warning));
+	}
+	if (s->codemode != NULL) {
+		codemode_warm(s->codemode);
 	}
 	log_event(LOG_LEVEL_INFO, "keeper_ready", LOG_STR("python", ready->python_version),
 	    LOG_INT("ms", clock_mono_ms() - s->started_ms));
@@ -376,8 +510,8 @@ static int start(struct server *s, struct err *e)
 		s->gid = getegid();
 	}
 	raise_descriptor_limit();
-	if (prepare_data_dir(s, e) < 0 || make_auth(s, e) < 0 || make_dialects(s, e) < 0 ||
-	    make_http(s, e) < 0 || make_gateway(s, e) < 0) {
+	if (prepare_dirs(s, e) < 0 || prepare_packages_dir(s, e) < 0 || make_auth(s, e) < 0 ||
+	    make_dialects(s, e) < 0 || make_http(s, e) < 0 || make_gateway(s, e) < 0) {
 		return -1;
 	}
 	watch_signals(s);
@@ -389,10 +523,10 @@ static int start(struct server *s, struct err *e)
 		return -1;
 	}
 	/* serve, and seal */
-	if (http_start(s->http, e) < 0) {
+	if (make_codemode(s, e) < 0 || http_start(s->http, e) < 0) {
 		return -1;
 	}
-	return seal_system_calls(e);
+	return seal_system_calls(s->connects, e);
 }
 
 static void release(struct server *s)
@@ -406,7 +540,12 @@ static void release(struct server *s)
 			uv_close((uv_handle_t *)&s->on_stdin, NULL);
 		}
 	}
+	codemode_stop(s->codemode);
 	gateway_free(s->gateway);
+	codemode_free(s->codemode);
+	runner_link_stop(s->runner);
+	store_free(s->store);
+	json_decref(s->first_tools);
 	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&s->loop);
 	auth_free(s->auth);
@@ -417,6 +556,7 @@ static void release(struct server *s)
 	}
 	free(s->packages);
 	free(s->python_version);
+	buf_fini(&s->packages_dir);
 	config_fini(&s->config);
 }
 

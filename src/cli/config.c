@@ -167,7 +167,7 @@ static int tree_read(struct config *c, struct err *e)
 {
 	static const char *const known[] = {"listen", "data_dir", "user", "isolation", "tls",
 	    "auth", "preload", "read_only_paths", "log_level", "drain_seconds", "grace_seconds",
-	    "connections_max", "results_as_strings", "pools", NULL};
+	    "connections_max", "results_as_strings", "pools", "code_mode", NULL};
 	const char *listen = NULL;
 	const char *data_dir = NULL;
 	const char *user = NULL;
@@ -201,7 +201,7 @@ static int tree_read(struct config *c, struct err *e)
 	    set_log_level(log_level, e) < 0 || tls_read(c, e) < 0 || config_auth_read(c, e) < 0) {
 		return -1;
 	}
-	return config_pools_read(c, e);
+	return config_pools_read(c, e) < 0 ? -1 : config_code_mode_read(c, e);
 }
 
 /* --- the other sources
@@ -227,6 +227,9 @@ static int defaults(struct config *c, struct err *e)
 		(void)buf_add_str(&dir, "/var/lib/carrel");
 	} else {
 		(void)buf_addf(&dir, "%s/.local/share/carrel", home);
+	}
+	if (config_code_mode_defaults(c, e) < 0) {
+		return -1;
 	}
 	return set_text(&c->host, "127.0.0.1", e) < 0 ? -1
 						      : set_text(&c->data_dir, buf_str(&dir), e);
@@ -294,7 +297,7 @@ static int environment_read(struct config *c, struct err *e)
 	if (disabled != NULL && strcasecmp(disabled, "true") == 0) {
 		c->auth_disabled = true;
 	}
-	return 0;
+	return config_code_mode_environment(c, e);
 }
 
 static int flags_read(struct config *c, const struct config_flags *f, struct err *e)
@@ -322,6 +325,7 @@ int config_load(struct config *c, const struct config_flags *flags, struct err *
 	}
 	r = r < 0 ? r : environment_read(c, e);
 	r = r < 0 ? r : flags_read(c, flags, e);
+	r = r < 0 ? r : config_code_mode_finish(c, e);
 	if (r < 0) {
 		config_fini(c);
 	}
@@ -382,6 +386,7 @@ void config_forget_tokens(struct config *c)
 void config_fini(struct config *c)
 {
 	config_forget_tokens(c);
+	config_code_mode_fini(c);
 	free(c->host);
 	free(c->data_dir);
 	free(c->user);

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "engine/engine.h"
 #include "sandbox/sandbox.h"
+#include "store/store.h"
 
 #define CONFIG_TOKENS_MAX 64
 
@@ -27,6 +28,24 @@ struct config_token {
 	const char *pool;        /* NULL: every pool */
 	const char *prefix;      /* its tenant; NULL: the server's own */
 	int64_t expires_wall_us; /* 0: never */
+};
+
+/* Tools, skills, artifacts, dependencies. Borrowed texts live in the tree, in TEXTS or in the
+ * environment, until config_forget_secrets. */
+struct config_code_mode {
+	struct store_config store;
+	const char *tools_dir;
+	const char *tools_file; /* NULL: none */
+	const char *work_dir;   /* the runner's */
+	json_t *secrets;        /* {name: text} */
+	json_t *packages;       /* array of requirement lines */
+	json_t *installer;      /* as runner_config.deps */
+	bool allow_runtime_deps;
+	const char *embeddings_url;
+	const char *embeddings_model;
+	const char *embeddings_secret;
+	json_t *texts;
+	json_t *wiped_variables; /* names of environment variables that hold secrets */
 };
 
 struct config {
@@ -48,6 +67,7 @@ struct config {
 	uint32_t connections_max;
 	bool results_as_strings; /* see struct api */
 	struct engine_config engine;
+	struct config_code_mode code_mode;
 	struct pcm_config pcm;
 	json_t *tree; /* what the borrowed strings above live in */
 };
@@ -68,6 +88,10 @@ int config_load(struct config *c, const struct config_flags *flags, struct err *
 
 /* Checks what only a server needs: a token or authentication switched off, and both TLS files. */
 int config_check_serve(const struct config *c, struct err *e);
+
+/* Overwrites the secrets of code mode, in memory and in the environment, once the store and the
+ * runner have what they need; the texts of code_mode are gone after it. */
+void config_forget_secrets(struct config *c);
 
 /* Overwrites the tokens' text in memory. */
 void config_forget_tokens(struct config *c);

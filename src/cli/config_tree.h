@@ -43,6 +43,17 @@ int config_only_known(
 /* The key "pools", or one pool of defaults. */
 int config_pools_read(struct config *c, struct err *e);
 
+/* --- config_codemode.c --- */
+
+int config_code_mode_defaults(struct config *c, struct err *e);
+/* The key "code_mode". */
+int config_code_mode_read(struct config *c, struct err *e);
+/* The variables of py-code-mode's container. */
+int config_code_mode_environment(struct config *c, struct err *e);
+/* What was not given, once the data directory is known. */
+int config_code_mode_finish(struct config *c, struct err *e);
+void config_code_mode_fini(struct config *c);
+
 /* --- config_tokens.c --- */
 
 /* The key "auth". */

@@ -100,6 +100,39 @@ static const char serve_help[] =
     "Example:\n"
     "  CONTAINER_AUTH_TOKEN=$(openssl rand -hex 32) carrel serve --listen 127.0.0.1:8080\n";
 
+static const char store_help[] =
+    "carrel store: what a store of tools, skills, artifacts and dependencies holds.\n"
+    "\n"
+    "  carrel store bootstrap --source PATH --target STORE [--clear]   fill it from files\n"
+    "  carrel store bootstrap --type deps --target STORE --deps REQUIREMENT...\n"
+    "  carrel store list --target STORE\n"
+    "  carrel store pull --target STORE --dest DIR                     write it to files\n"
+    "  carrel store diff --source PATH --target STORE                  exit 1 if they differ\n"
+    "  carrel store export --target STORE --dest DIR                   everything, to a new "
+    "file store\n"
+    "  carrel store import --source DIR --target STORE [--clear]       and back\n"
+    "\n"
+    "      --type TYPE      skills (the default), tools, deps or artifacts; export and import: "
+    "all\n"
+    "      --target STORE   a Redis URL (else REDIS_URL, which keeps a password out of ps), or\n"
+    "                       the directory of a file store\n"
+    "      --source PATH    a directory: *.py for skills, *.yaml for tools, any files for\n"
+    "                       artifacts; for deps a file of requirements\n"
+    "      --prefix PREFIX  of the type's keys (default: the type); of export and import the\n"
+    "                       whole store's (default: py_code_mode), as in PREFIX:skills\n"
+    "      --clear          take out what is there first\n"
+    "      --ca-file FILE   certificates to trust instead of the system's, for rediss\n"
+    "  -o, --output FORMAT  text, or json: one JSON document on stdout\n"
+    "\n"
+    "A Redis URL is redis://[[user]:password@]host[:port][/db], rediss://..., unix://PATH or\n"
+    "host:port?ssl=true. What is wrong with a file is said with its line, and the file skipped.\n"
+    "Exit status: 0; 1 differences, or files that were skipped; 2 wrong use; 3 the store.\n"
+    "\n"
+    "Example:\n"
+    "  carrel store bootstrap --source skills --target redis://localhost --prefix "
+    "myapp:skills\n"
+    "  carrel store diff --source skills --target redis://localhost --prefix myapp:skills\n";
+
 static const char doctor_help[] =
     "carrel doctor: say, wall by wall, what isolation this host gives and how to mend the rest.\n"
     "\n"
@@ -122,6 +155,7 @@ static const struct command commands[] = {
     {"repl", "a Python prompt in a session", repl_help, cmd_repl},
     {"files", "put, get, list and remove a session's files", files_help, cmd_files},
     {"sessions", "list, show and end sessions", sessions_help, cmd_sessions},
+    {"store", "fill, list, compare and copy stores", store_help, cmd_store},
     {"serve", "run the server", serve_help, cmd_serve},
     {"doctor", "say what isolation this host gives", doctor_help, cmd_doctor},
     {"version", "print the version", version_help, cmd_version},

@@ -55,16 +55,38 @@ struct codemode_config {
 	struct store *store;
 	struct runner_link *runner;
 	bool allow_runtime_deps;
+	/* Tools of the server's own space come from the store (Redis) as well as from files; those
+	 * of a token's prefix always do. */
+	bool tools_from_store;
+	bool rank_by_embeddings; /* the runner has a URL for them */
 };
 
 struct codemode *codemode_new(uv_loop_t *loop, const struct codemode_config *c, struct err *e);
+/* Lets go of what it holds of the engine; to be called before the gateway is freed, which cancels
+ * the calls of its sessions. NULL is allowed. */
+void codemode_stop(struct codemode *m);
+/* After the gateway; before the store and the runner. The loop must run once more. NULL is allowed.
+ */
 void codemode_free(struct codemode *m);
 
 /* For gateway_set_host_calls: calls of sessions, in the space of their session. */
 extern const struct host_call_handler codemode_host_calls; /* ctx: the struct codemode */
 
-/* For runner_link_start's on_tools. */
+/* For runner_link_start's on_tools; CTX is the struct codemode. */
 void codemode_on_tools(void *ctx, const json_t *tools, const json_t *problems);
+
+/* Puts requirement lines (array of texts, borrowed) into the server's own list, as at the start.
+ * What is wrong with one is logged. */
+void codemode_add_deps(struct codemode *m, const json_t *packages);
+
+/* Reads the skills of the server's own space ahead of the first who asks, once sessions can be
+ * made. */
+void codemode_warm(struct codemode *m);
+
+/* Calls EACH for every method and outcome ("ok", "invalid", "not_found", "denied", "unavailable",
+ * "failed"). */
+void codemode_each_count(const struct codemode *m,
+    void (*each)(void *ctx, const char *method, const char *outcome, uint64_t count), void *ctx);
 
 /* --- the same methods for the HTTP API ----------------------------------------------------------
  */

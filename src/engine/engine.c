@@ -43,8 +43,10 @@ void engine_free(struct engine *en)
 	{
 		HASH_DELETE(by_id, en->workers, w);
 		en->ops->release(en->ops_ctx, w);
+		packages_release(w);
 		free(w);
 	}
+	packages_forget(en);
 	free(en);
 }
 

@@ -33,6 +33,10 @@
 #define ENGINE_IDENTIFIER_MAX 128
 #define ENGINE_TENANT_MAX 64
 #define ENGINE_WORKSPACE_MAX 128
+/* The tenant of sessions that the server runs for itself: no token's, no client can name it, and no
+ * list shows it. They stand beside the pool's max_sessions, ENGINE_OWN_SESSIONS_MAX in a pool. */
+#define ENGINE_TENANT_OWN "\x01"
+#define ENGINE_OWN_SESSIONS_MAX 2
 #define ENGINE_QUEUE_MAX 32                  /* executions waiting in a session */
 #define ENGINE_FINISHED_MAX 64               /* final executions kept by a session */
 #define ENGINE_FINISHED_BYTES_MAX (8U << 20) /* and their output together */
@@ -60,6 +64,9 @@ enum session_state { SESSION_PENDING, SESSION_ACTIVE };
 
 struct engine;
 struct pool;
+struct package_mount;
+struct package_set;
+struct packages_waiter;
 
 struct worker {
 	uint64_t id;
@@ -69,6 +76,15 @@ struct worker {
 	int data_dir_fd; /* its /mnt/data; owned by the one who does the I/O; -1 before READY */
 	uint32_t pid;    /* on the host; 0 before it is known */
 	void *link;      /* of the one who does the I/O */
+	/* Of engine/packages.h. */
+	struct package_mount *mounts;
+	unsigned mount_count;
+	unsigned mounts_pending; /* asked for, and not answered */
+	struct packages_waiter *packages_waiters;
+	uint64_t oom_kills;      /* in its control group, when last asked */
+	uint64_t usage_asked_ms; /* when that was; 0: never */
+	unsigned usage_pending;  /* questions that are not answered */
+	bool end_children;       /* they filled the memory: they go before the next execution */
 	UT_hash_handle by_id;
 	struct worker *prev, *next; /* pool.ready */
 };
@@ -119,6 +135,7 @@ struct pool {
 	struct session *pending;  /* oldest first */
 	struct worker *ready;     /* oldest first */
 	uint32_t session_count;
+	uint32_t own_count; /* of these, those of ENGINE_TENANT_OWN */
 	uint32_t pending_count;
 	uint32_t ready_count;
 	uint32_t starting_count;
@@ -141,6 +158,10 @@ struct engine_ops {
 	int (*execute)(void *ctx, struct worker *w, struct execution *x);
 	/* The worker is about to be freed: drop its link and descriptors. */
 	void (*release)(void *ctx, struct worker *w);
+	/* Show the worker a directory of packages -> engine_on_mounted. */
+	void (*mount)(void *ctx, struct worker *w, const char *name);
+	/* Ask what the kernel has counted against the worker -> engine_on_usage. */
+	void (*usage)(void *ctx, struct worker *w);
 };
 
 struct engine_config {
@@ -156,7 +177,8 @@ struct engine {
 	void *ops_ctx;
 	struct pool pools[IPC_POOLS_MAX];
 	uint32_t pool_count;
-	struct worker *workers; /* hash by id */
+	struct worker *workers;       /* hash by id */
+	struct package_set *packages; /* hash by tenant; of engine/packages.h */
 	uint64_t next_worker_id;
 	uint64_t next_seq;
 	size_t held_bytes;
@@ -180,6 +202,8 @@ int engine_identifier_check(const char *identifier, struct err *e);
 
 /* TENANT is 1 to 64 letters, digits, '_', '-' and '.', and begins with a letter or a digit. */
 bool engine_tenant_is_valid(const char *tenant);
+/* Whether S is one of ENGINE_TENANT_OWN. */
+bool engine_session_is_own(const struct session *s);
 
 /* TENANT, here and below: whose session; NULL and "" stand for the server's own. */
 
@@ -242,6 +266,8 @@ void engine_on_display(struct worker *w, uint64_t seq, struct display *d);
 /* -1 when no execution of that number runs there: the caller then breaks the worker. */
 int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r);
 void engine_on_interrupted(struct worker *w);
+/* The answer to ops->usage; answers come in the order of the questions. */
+void engine_on_usage(struct worker *w, uint64_t oom_kills);
 
 /* The worker broke the protocol or closed its socket: it is killed, and its session lost. */
 void engine_on_worker_broken(struct worker *w, const char *why);

@@ -95,6 +95,7 @@ struct execution *execution_new(const struct execution_request *r, const struct 
 	x->asynchronous = r->asynchronous;
 	x->reply_flags = r->reply_flags;
 	x->empty_namespace = r->empty_namespace;
+	x->values = r->values;
 	x->timeout_ms = within(r->timeout_ms, pool->execution_time_ms);
 	x->output_max_bytes = within(r->output_max_bytes, pool->output_max_bytes);
 	x->created_wall_us = clock_wall_us();

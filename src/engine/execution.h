@@ -59,7 +59,8 @@ struct display {
  * not known to be UTF-8. Zero where nothing came. */
 struct execution_value {
 	enum ipc_kind kind;
-	struct buf json; /* JSON text for bool, int, float; checked to be JSON by the reader */
+	struct buf json; /* JSON text for bool, int, float, and with request.values of any kind;
+			    checked to be JSON by the reader */
 	struct buf text; /* text/plain */
 	struct buf error_name;
 	struct buf error_value;
@@ -70,8 +71,12 @@ struct execution_value {
 struct execution;
 struct session;
 
-/* Called after each change: more output, or a new state. Must not call back into the engine with
- * the same execution other than to read it, except engine_cancel from outside a notification. */
+#define EXECUTION_STILL_MS 15000 /* proxies close what is silent for a minute */
+
+/* Called after each change: more output, or a new state; and while there is none, every
+ * EXECUTION_STILL_MS until it is final, so that a client can be told that it is not forgotten. Must
+ * not call back into the engine with the same execution other than to read it, except engine_cancel
+ * from outside a notification. */
 typedef void (*execution_notify)(void *ctx, struct execution *x);
 
 struct execution_observer {
@@ -104,7 +109,9 @@ struct execution {
 	enum execution_state state;
 	enum verdict verdict;
 	enum verdict stopping; /* why it is being interrupted; VERDICT_NONE when it is not */
-	char reason[160];      /* for a person: how the session ended under it; may be empty */
+	enum verdict told;  /* by its result, while the engine asks for more; else VERDICT_NONE */
+	uint64_t oom_kills; /* processes killed at the memory limit, while the session lives */
+	char reason[160];   /* for a person: how the session ended under it; may be empty */
 	enum ipc_execute_kind kind;
 	bool asynchronous;
 	bool new_session; /* the first execution of a session made after one that was lost */
@@ -115,6 +122,7 @@ struct execution {
 	struct buf code; /* freed when it has been sent */
 	struct buf standard_input;
 	bool empty_namespace;
+	bool values;
 
 	struct buf out;         /* stdout, at most output_max_bytes */
 	struct buf err;         /* stderr, at most output_max_bytes */
@@ -134,6 +142,8 @@ struct execution {
 	uint64_t ended_us;
 	uint64_t duration_us; /* in the session, as the session tells; else ended - started */
 	uint64_t deadline_ms; /* clock_mono_ms; 0 when not running */
+	uint64_t
+	    still_ms; /* when observers were last told that nothing changed, or it was queued */
 
 	size_t *held;      /* the engine's count of such bytes, see ENGINE_HELD_BYTES_MAX */
 	size_t held_bytes; /* this one's part of it */

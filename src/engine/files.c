@@ -2,11 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -119,25 +117,6 @@ int files_name_check(const char *name, struct err *e)
 /* --- opening
  * --------------------------------------------------------------------------------------- */
 
-/* A new close-on-exec descriptor beneath DIR_FD, or -errno. PATH "" is the directory itself. */
-static int open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
-{
-	struct open_how how = {
-	    .flags = (unsigned)(flags | O_CLOEXEC | O_NOFOLLOW),
-	    .mode = mode,
-	    .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
-		       RESOLVE_NO_XDEV,
-	};
-	for (int tries = 0;; tries++) {
-		long fd = syscall(
-		    SYS_openat2, dir_fd, *path == '\0' ? "." : path, &how, sizeof(how));
-		/* EAGAIN: something was renamed meanwhile and the kernel could not be sure. */
-		if (fd >= 0 || (errno != EINTR && errno != EAGAIN) || tries == 8) {
-			return fd >= 0 ? (int)fd : -errno;
-		}
-	}
-}
-
 /* In the user's terms. OS_ERRNO > 0. */
 static int path_error(struct err *e, int os_errno, const char *what)
 {
@@ -199,7 +178,7 @@ static void fill_entry(struct files_entry *out, const char *path, const struct s
 int files_open(
     int root_fd, const struct files_path *p, int *fd, struct files_entry *out, struct err *e)
 {
-	cleanup(fd_close) int file = open_beneath(
+	cleanup(fd_close) int file = fd_open_beneath(
 	    root_fd, p->text, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
 	if (file < 0) {
 		return path_error(e, -file, "file");
@@ -218,7 +197,7 @@ int files_open(
 
 int files_stat(int root_fd, const struct files_path *p, struct files_entry *out, struct err *e)
 {
-	cleanup(fd_close) int file = open_beneath(root_fd, p->text, O_PATH, 0);
+	cleanup(fd_close) int file = fd_open_beneath(root_fd, p->text, O_PATH, 0);
 	if (file < 0) {
 		return path_error(e, -file, "file");
 	}
@@ -244,7 +223,7 @@ int files_remove(int root_fd, const struct files_path *p, struct err *e)
 	const char *name = base_name(p->text);
 	struct files_path parent = *p;
 	parent.text[name == p->text ? 0 : name - p->text - 1] = '\0';
-	cleanup(fd_close) int dir = open_beneath(root_fd, parent.text, O_PATH | O_DIRECTORY, 0);
+	cleanup(fd_close) int dir = fd_open_beneath(root_fd, parent.text, O_PATH | O_DIRECTORY, 0);
 	if (dir < 0) {
 		return path_error(e, -dir, "file");
 	}
@@ -268,7 +247,7 @@ static int enter_directory(int dir_fd, const char *segment)
 	if (!made && errno != EEXIST) {
 		return -errno;
 	}
-	int fd = open_beneath(dir_fd, segment, O_RDONLY | O_DIRECTORY, 0);
+	int fd = fd_open_beneath(dir_fd, segment, O_RDONLY | O_DIRECTORY, 0);
 	if (made && fd >= 0) {
 		/* Past our umask: it is for the session to write in. Through the descriptor, since
 		 * the name may be a link by now. */
@@ -280,7 +259,7 @@ static int enter_directory(int dir_fd, const char *segment)
 /* A descriptor of the directory, made as far as it is missing, or -errno. */
 static int make_directories(int root_fd, const struct files_path *p)
 {
-	int dir = open_beneath(root_fd, "", O_RDONLY | O_DIRECTORY, 0);
+	int dir = fd_open_beneath(root_fd, "", O_RDONLY | O_DIRECTORY, 0);
 	const char *at = p->text;
 	while (dir >= 0 && *at != '\0') {
 		char segment[FILES_NAME_MAX + 1];
@@ -320,7 +299,7 @@ int files_upload_begin(struct files_upload *u, int root_fd, const struct files_p
 	char guid[TEXT_GUID_BYTES];
 	(void)snprintf(u->temporary, sizeof(u->temporary), FILES_UPLOAD_PREFIX "%.8s%.4s",
 	    text_guid(guid), guid + 9);
-	int fd = open_beneath(dir, u->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
+	int fd = fd_open_beneath(dir, u->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
 	if (fd < 0) {
 		return path_error(e, -fd, "directory");
 	}
@@ -397,7 +376,7 @@ static int push(struct files_walk *w, int dir_fd, const char *name)
 	if (w->depth == FILES_DEPTH_MAX || have + 1 + strlen(name) > FILES_PATH_MAX) {
 		return -ENAMETOOLONG;
 	}
-	cleanup(fd_close) int fd = open_beneath(dir_fd, name, O_RDONLY | O_DIRECTORY, 0);
+	cleanup(fd_close) int fd = fd_open_beneath(dir_fd, name, O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0) {
 		return fd;
 	}

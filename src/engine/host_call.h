@@ -26,10 +26,10 @@
 
 #include "engine/engine.h"
 
-#define HOST_CALLS_MAX 64
-#define HOST_CALL_MAX_BYTES (8U << 20)
+#define HOST_CALLS_MAX IPC_HOST_CALLS_MAX
+#define HOST_CALL_MAX_BYTES IPC_HOST_CALL_MAX_BYTES
 #define HOST_METHOD_MAX 63
-#define HOST_BYTES_MAX (128ULL << 20) /* "size", both ways */
+#define HOST_BYTES_MAX IPC_HOST_BYTES_MAX /* "size", both ways */
 
 struct host_call {
 	uint64_t id; /* the session's number */
@@ -48,9 +48,11 @@ struct host_call {
  * or later, with host_call_reply, unless cancel was called for it before. */
 struct host_call_handler {
 	void (*begin)(void *ctx, struct host_call *c);
-	/* Bytes of a HOST_PUT. False: no more now; host_call_resume when there is room again. */
+	/* Bytes of a HOST_PUT; they are taken as a whole. False: no more now; host_call_resume when
+	 * there is room again. C may be answered in here. */
 	bool (*put)(void *ctx, struct host_call *c, const char *bytes, size_t len);
-	/* The session, its execution, or whoever waited is gone. C is freed after it returns. */
+	/* The session, its execution, or whoever waited is gone; C->worker may have no session any
+	 * more. C is freed after it returns. Not called for a call that was answered. */
 	void (*cancel)(void *ctx, struct host_call *c);
 };
 
@@ -61,14 +63,15 @@ struct host_source {
 	ssize_t (*read)(struct host_source *s, char *out, size_t max);
 	/* Called once, at the end or when nobody wants it any more. Frees S. */
 	void (*close)(struct host_source *s);
-	uint64_t left; /* bytes to come; at 0 it is closed */
+	uint64_t left; /* bytes to come; counted down by the link, which closes it at 0 */
 };
 
 /* --- implemented by gateway/host_calls.c --------------------------------------------------------
  */
 
 /* Answers C, with JSON as its result or, when not OK, as {"error": NAME, "message": TEXT}. SOURCE
- * may be NULL. C is freed when all is sent; the handler must not touch it any more. */
+ * may be NULL. C is freed when all is sent; the handler must not touch it any more, except that a
+ * source may call host_call_resume until it is closed. */
 void host_call_reply(
     struct host_call *c, bool ok, const char *json, size_t len, struct host_source *source);
 /* There is room for more HOST_PUT bytes, or the source has something. */

@@ -3,6 +3,7 @@
 #define ENGINE_INTERNAL_H
 
 #include "engine/engine.h"
+#include "engine/packages.h"
 
 #define ENGINE_DISPLAYS_MAX 128              /* displays kept by an execution */
 #define ENGINE_DISPLAY_BYTES_MAX (32U << 20) /* and their data together */
@@ -38,6 +39,18 @@ void session_end(struct session *s, enum verdict verdict, const struct err *e);
 /* Its running execution, or NULL. */
 struct execution *session_running(const struct session *s);
 void session_tick(struct session *s);
+
+/* --- packages.c --- */
+
+/* Asks for what W, which is attached, lacks of its tenant's packages. True when nothing is left to
+ * wait for. */
+bool packages_ready(struct worker *w);
+/* W has ended: whoever waits is told. */
+void packages_tell_gone(struct worker *w);
+/* Frees what is known of W's mounts. */
+void packages_release(struct worker *w);
+/* Frees what is known of tenants' packages. */
+void packages_forget(struct engine *en);
 
 /* --- pool.c --- */
 

@@ -22,6 +22,23 @@ extern const uint64_t metrics_bounds_us[METRICS_BUCKETS];
 
 void histogram_add(struct histogram *h, uint64_t us);
 
+/* Host calls are counted by method; one that no server knows counts as the last, because a session
+ * says what it likes. */
+#define METRICS_HOST_METHODS 21
+
+extern const char *const metrics_host_methods[METRICS_HOST_METHODS];
+
+enum host_outcome {
+	HOST_OUTCOME_OK,
+	HOST_OUTCOME_ERROR,    /* answered with one */
+	HOST_OUTCOME_CANCELED, /* nobody waits for the answer any more */
+	HOST_OUTCOME_REFUSED,  /* past a bound */
+	HOST_OUTCOME_COUNT,
+};
+
+/* "ok", "error", "canceled", "refused". */
+const char *host_outcome_name(enum host_outcome o);
+
 struct pool_metrics {
 	uint64_t executions[VERDICT_COUNT]; /* by verdict */
 	struct histogram create;            /* from a session's first request to its worker */
@@ -36,6 +53,11 @@ struct pool_metrics {
 	uint64_t download_bytes;
 	uint64_t uploads;
 	uint64_t downloads;
+	uint64_t host_calls[METRICS_HOST_METHODS][HOST_OUTCOME_COUNT];
+	struct histogram host_call; /* from a host call to its answer */
 };
+
+void metrics_host_call(
+    struct pool_metrics *m, const char *method, enum host_outcome outcome, uint64_t us);
 
 #endif

@@ -117,9 +117,9 @@ void pool_refill(struct pool *p)
 	if (en->draining || en->now_ms < p->refill_at_ms) {
 		return;
 	}
-	uint32_t free_places = p->config.max_sessions > p->session_count
-				   ? p->config.max_sessions - p->session_count
-				   : 0;
+	uint32_t clients = p->session_count - p->own_count;
+	uint32_t free_places = p->config.max_sessions > clients ? p->config.max_sessions - clients
+								: 0;
 	uint32_t spare = p->config.ready_sessions < free_places ? p->config.ready_sessions
 								: free_places;
 	uint32_t want = p->pending_count + spare;
@@ -239,8 +239,10 @@ void engine_on_worker_ended(struct worker *w, const struct worker_end *end)
 	}
 	leave_state(w);
 	w->session = NULL;
+	packages_tell_gone(w);
 	en->ops->release(en->ops_ctx, w);
 	HASH_DELETE(by_id, en->workers, w);
+	packages_release(w);
 	free(w);
 	if (s != NULL) {
 		struct execution *x = session_running(s);

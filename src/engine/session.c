@@ -6,6 +6,9 @@
 #include "base/clock.h"
 #include "engine/internal.h"
 
+#define FILLS_MEMORY_US 50000 /* an execution that took less has not filled memory */
+#define USAGE_KNOWN_MS 1000   /* how long what was counted is taken as still so */
+
 /* Letters and digits aside, what the wire allows in an identifier
  * (DynamicSessions.json, the pattern of parameter "identifier"). */
 static const char identifier_punctuation[] = "_|}{[]:\";'<>?/.,@#$%^&*()-+=!~` ";
@@ -38,6 +41,18 @@ bool engine_tenant_is_valid(const char *tenant)
 	size_t len = strlen(tenant);
 	return len >= 1 && len <= ENGINE_TENANT_MAX && tenant[strspn(tenant, allowed)] == '\0' &&
 	       strchr("_-.", tenant[0]) == NULL;
+}
+
+bool engine_session_is_own(const struct session *s)
+{
+	return strcmp(s->tenant, ENGINE_TENANT_OWN) == 0;
+}
+
+/* Whether P has no place for one more of clients' sessions, or of the server's OWN. */
+static bool is_full(const struct pool *p, bool own)
+{
+	return own ? p->own_count >= ENGINE_OWN_SESSIONS_MAX
+		   : p->session_count - p->own_count >= p->config.max_sessions;
 }
 
 /* An identifier has no control character, so the two parts cannot run into each other. */
@@ -76,6 +91,7 @@ struct session *session_new(struct pool *p, const char *tenant, const char *iden
 	touch(s);
 	HASH_ADD_KEYPTR(by_key, p->sessions, s->key, strlen(s->key), s);
 	p->session_count++;
+	p->own_count += engine_session_is_own(s);
 	p->metrics.sessions_created++;
 	return s;
 }
@@ -95,7 +111,8 @@ struct session *engine_session_find(struct pool *p, const char *tenant, const ch
 struct session *engine_session_open(
     struct pool *p, const char *tenant, const char *identifier, struct err *e)
 {
-	if (tenant != NULL && *tenant != '\0' && !engine_tenant_is_valid(tenant)) {
+	bool own = tenant != NULL && strcmp(tenant, ENGINE_TENANT_OWN) == 0;
+	if (tenant != NULL && *tenant != '\0' && !own && !engine_tenant_is_valid(tenant)) {
 		(void)err_set(e, ERR_INVALID, "the tenant's name is not valid");
 		return NULL;
 	}
@@ -111,7 +128,7 @@ struct session *engine_session_open(
 		(void)err_set(e, ERR_UNAVAILABLE, "the server is stopping");
 		return NULL;
 	}
-	if (p->session_count >= p->config.max_sessions) {
+	if (is_full(p, own)) {
 		p->metrics.sessions_refused++;
 		(void)err_set(e, ERR_BUSY,
 		    "pool '%s' has reached its %u concurrent sessions; delete one, or wait for one "
@@ -299,6 +316,23 @@ struct execution *engine_execute(
 	return x;
 }
 
+static void ask_usage(struct worker *w)
+{
+	struct engine *en = w->pool->engine;
+	w->usage_asked_ms = en->now_ms;
+	w->usage_pending++;
+	en->ops->usage(en->ops_ctx, w);
+}
+
+/* What was killed at the memory limit before an execution is not its doing. Nobody waits for the
+ * answer, and it is not asked for at each of many in a row. */
+static void look_before(struct worker *w)
+{
+	if (w->pool->engine->now_ms >= w->usage_asked_ms + USAGE_KNOWN_MS) {
+		ask_usage(w);
+	}
+}
+
 void session_pump(struct session *s)
 {
 	struct execution *x = s->queue;
@@ -306,15 +340,17 @@ void session_pump(struct session *s)
 	bool may = s->state == SESSION_ACTIVE && s->worker != NULL &&
 		   s->worker->state == WORKER_ATTACHED && !s->interrupt_pending && x != NULL &&
 		   x->state == EXECUTION_QUEUED;
-	if (!may) {
+	if (!may || !packages_ready(s->worker)) {
 		return;
 	}
 	struct engine *en = s->pool->engine;
+	look_before(s->worker);
 	x->started_us = clock_mono_us();
 	x->deadline_ms = en->now_ms + x->timeout_ms;
 	execution_move(x, EXECUTION_RUNNING);
 	s->pool->executing_count++;
 	int r = en->ops->execute(en->ops_ctx, s->worker, x);
+	s->worker->end_children = false;
 	execution_drop_code(x);
 	if (r < 0) {
 		engine_on_worker_broken(s->worker, "it does not take its code");
@@ -393,20 +429,56 @@ static enum verdict verdict_of(const struct execution *x, const struct ipc_resul
 	return cut ? VERDICT_OUTPUT_LIMIT : VERDICT_SUCCEEDED;
 }
 
-int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r)
+/* X, which runs in W, ends with V. */
+static void conclude(struct worker *w, struct execution *x, enum verdict v)
 {
-	struct session *s = w->session;
-	struct execution *x = s == NULL ? NULL : session_running(s);
-	if (x == NULL || x->seq != seq) {
-		return -1;
-	}
-	execution_set_value(x, r);
-	finish(s, x, verdict_of(x, r));
+	finish(w->session, x, v);
 	/* The observers may have deleted the session; its worker tells. */
 	if (w->session != NULL) {
 		session_pump(w->session);
 	}
+}
+
+/* True when processes that X started may have been killed at the memory limit, which the session
+ * cannot tell: it takes a while to fill memory. */
+static bool may_have_filled_memory(const struct execution *x, enum verdict v)
+{
+	return v != VERDICT_MEMORY_LIMIT && x->stopping == VERDICT_NONE &&
+	       clock_mono_us() - x->started_us >= FILLS_MEMORY_US;
+}
+
+int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r)
+{
+	struct session *s = w->session;
+	struct execution *x = s == NULL ? NULL : session_running(s);
+	if (x == NULL || x->seq != seq || x->told != VERDICT_NONE) {
+		return -1;
+	}
+	execution_set_value(x, r);
+	enum verdict v = verdict_of(x, r);
+	if (may_have_filled_memory(x, v)) {
+		x->told = v;
+		ask_usage(w);
+	} else {
+		conclude(w, x, v);
+	}
 	return 0;
+}
+
+void engine_on_usage(struct worker *w, uint64_t oom_kills)
+{
+	struct execution *x = w->session == NULL ? NULL : session_running(w->session);
+	uint64_t before = w->oom_kills;
+	w->oom_kills = oom_kills;
+	if (w->usage_pending > 0) {
+		w->usage_pending--;
+	}
+	if (x == NULL || x->told == VERDICT_NONE || w->usage_pending > 0) {
+		return;
+	}
+	x->oom_kills = oom_kills - before;
+	w->end_children = x->oom_kills > 0;
+	conclude(w, x, x->oom_kills > 0 ? VERDICT_MEMORY_LIMIT : x->told);
 }
 
 void engine_on_output(struct worker *w, enum output_kind kind, const char *bytes, size_t len)
@@ -447,6 +519,7 @@ void session_attach(struct session *s, struct worker *w)
 	s->state = SESSION_ACTIVE;
 	s->interrupt_pending = false;
 	s->kill_at_ms = 0;
+	w->usage_asked_ms = s->pool->engine->now_ms; /* it has done nothing yet */
 	touch(s);
 	histogram_add(&s->pool->metrics.create, clock_mono_us() - s->created_us);
 	/* A waiter may answer its caller, who may delete the session: the worker tells. */
@@ -466,7 +539,8 @@ static void finish_running(struct session *s, enum verdict v, const char *reason
 	struct execution *x = session_running(s);
 	if (x != NULL) {
 		set_reason(x, reason);
-		finish(s, x, v);
+		/* With its result there, what became of the session after it changes nothing. */
+		finish(s, x, x->told != VERDICT_NONE && v != VERDICT_MEMORY_LIMIT ? x->told : v);
 	}
 }
 
@@ -503,6 +577,7 @@ void session_end(struct session *s, enum verdict verdict, const struct err *e)
 	struct worker *w = s->worker;
 	HASH_DELETE(by_key, p->sessions, s);
 	p->session_count--;
+	p->own_count -= engine_session_is_own(s);
 	if (s->state == SESSION_PENDING) {
 		DL_DELETE(p->pending, s);
 		p->pending_count--;
@@ -532,6 +607,23 @@ void engine_session_delete(struct session *s)
 	pool_refill(p);
 }
 
+/* One a tick: an observer may end the session. */
+static void tell_still(struct session *s)
+{
+	struct execution *x;
+	uint64_t now_ms = s->pool->engine->now_ms;
+	DL_FOREACH(s->queue, x)
+	{
+		if (x->still_ms == 0) {
+			x->still_ms = now_ms;
+		} else if (now_ms >= x->still_ms + EXECUTION_STILL_MS) {
+			x->still_ms = now_ms;
+			execution_tell(x);
+			return;
+		}
+	}
+}
+
 void session_tick(struct session *s)
 {
 	struct engine *en = s->pool->engine;
@@ -554,5 +646,7 @@ void session_tick(struct session *s)
 	} else if (s->finished != NULL &&
 		   s->finished->ended_us + (uint64_t)en->config.finished_keep_ms * 1000 <= now_us) {
 		drop_oldest_finished(s);
+	} else {
+		tell_still(s);
 	}
 }

@@ -18,6 +18,9 @@ static void op_spawn(void *ctx, struct worker *w)
 
 static void op_kill(void *ctx, struct worker *w)
 {
+	if (w->link != NULL) {
+		host_calls_end(w->link);
+	}
 	keeper_link_send(ctx, IPC_KILL, w->id, &BUF_INIT(0));
 }
 
@@ -26,6 +29,7 @@ static void op_interrupt(void *ctx, struct worker *w)
 	/* The signal may arrive before the session has read its code, and is then lost. */
 	if (w->session != NULL && w->session->queue != NULL) {
 		link_cancel(w->link, w->session->queue->seq);
+		host_calls_interrupt(w->link);
 	}
 	keeper_link_send(ctx, IPC_INTERRUPT, w->id, &BUF_INIT(0));
 }
@@ -44,12 +48,26 @@ static void op_release(void *ctx, struct worker *w)
 	w->data_dir_fd = -1;
 }
 
+static void op_mount(void *ctx, struct worker *w, const char *name)
+{
+	cleanup(buf_fini) struct buf body = BUF_INIT(256);
+	(void)ipc_text_encode(name, &body);
+	keeper_link_send(ctx, IPC_MOUNT, w->id, &body);
+}
+
+static void op_usage(void *ctx, struct worker *w)
+{
+	keeper_link_send(ctx, IPC_USAGE, w->id, &BUF_INIT(0));
+}
+
 static const struct engine_ops ops = {
     .spawn = op_spawn,
     .kill = op_kill,
     .interrupt = op_interrupt,
     .execute = op_execute,
     .release = op_release,
+    .mount = op_mount,
+    .usage = op_usage,
 };
 
 /* --- life ----------------------------------------------------------------------------------------
@@ -97,6 +115,18 @@ struct engine *gateway_engine(struct gateway *g)
 	return g->engine;
 }
 
+void gateway_set_host_calls(struct gateway *g, const struct host_call_handler *h, void *ctx)
+{
+	g->host_calls = h;
+	g->host_calls_ctx = ctx;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct gateway *g = handle->data;
+	g->open--;
+}
+
 void gateway_free(struct gateway *g)
 {
 	if (g == NULL) {
@@ -104,10 +134,15 @@ void gateway_free(struct gateway *g)
 	}
 	g->keeper_gone = true;
 	engine_free(g->engine);
-	uv_close((uv_handle_t *)&g->tick, NULL);
-	uv_close((uv_handle_t *)&g->keeper_poll, NULL);
+	g->tick.data = g->keeper_poll.data = g;
+	g->open += 2;
+	uv_close((uv_handle_t *)&g->tick, on_closed);
+	uv_close((uv_handle_t *)&g->keeper_poll, on_closed);
 	keeper_link_stop(g);
-	(void)uv_run(g->loop, UV_RUN_DEFAULT);
+	/* Others may have handles on the loop that stay: the store's, the runner's. */
+	while (g->open > 0) {
+		(void)uv_run(g->loop, UV_RUN_ONCE);
+	}
 	ipc_message_fini(&g->scratch);
 	free(g);
 }

@@ -17,6 +17,7 @@
 
 #include "base/err.h"
 #include "engine/engine.h"
+#include "engine/host_call.h"
 #include "ipc/codec.h"
 
 struct gateway;
@@ -38,6 +39,10 @@ struct gateway *gateway_new(uv_loop_t *loop, const struct gateway_config *config
     gateway_keeper_fn on_keeper, void *ctx, struct err *e);
 
 struct engine *gateway_engine(struct gateway *g);
+
+/* Who answers what sessions ask (engine/host_call.h). H and CTX are borrowed for the gateway's
+ * life. To be set before the loop runs; without it each call is answered with an error. */
+void gateway_set_host_calls(struct gateway *g, const struct host_call_handler *h, void *ctx);
 
 /* Kills every session, waits for the keeper to have ended, and frees. The loop must not be running;
  * it is run here until all handles are closed. NULL is allowed. */

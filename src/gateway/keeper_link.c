@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "engine/packages.h"
 #include "gateway/internal.h"
 
 #define KEEPER_MESSAGE_MAX_BYTES (1U << 20)
@@ -103,6 +104,24 @@ static void on_spawn_failed(struct gateway *g, const struct ipc_message *m)
 	}
 }
 
+static void on_mounted(struct gateway *g, const struct ipc_message *m)
+{
+	struct worker *w = engine_worker_find(g->engine, m->ref);
+	struct ipc_mounted x;
+	if (w != NULL && ipc_mounted_decode(&m->body, &x) == 0) {
+		engine_on_mounted(w, x.name, *x.reason != '\0' ? x.reason : NULL);
+	}
+}
+
+static void on_used(struct gateway *g, const struct ipc_message *m)
+{
+	struct worker *w = engine_worker_find(g->engine, m->ref);
+	uint64_t oom_kills;
+	if (w != NULL && ipc_u64_decode(&m->body, &oom_kills) == 0) {
+		engine_on_usage(w, oom_kills);
+	}
+}
+
 static void on_message(struct gateway *g, struct ipc_message *m)
 {
 	const char *text = "?";
@@ -129,6 +148,12 @@ static void on_message(struct gateway *g, struct ipc_message *m)
 	}
 	case IPC_ENDED:
 		on_ended(g, m);
+		break;
+	case IPC_MOUNTED:
+		on_mounted(g, m);
+		break;
+	case IPC_USED:
+		on_used(g, m);
 		break;
 	default:
 		lost_keeper(g, "it sent a message that is not allowed");

@@ -7,12 +7,13 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "engine/packages.h"
 #include "gateway/internal.h"
 
 #define READ_BYTES 65536
 #define MIME_MAX_BYTES 127
 
-static void broken(struct link *l, const char *why)
+void link_broken(struct link *l, const char *why)
 {
 	if (l->worker != NULL) {
 		engine_on_worker_broken(l->worker, why);
@@ -59,7 +60,7 @@ void link_drain(struct link *l)
 	drain_pipe(l, l->err, OUTPUT_STDERR);
 }
 
-static bool executing(const struct link *l)
+bool link_is_executing(const struct link *l)
 {
 	const struct worker *w = l->worker;
 	return w != NULL && w->session != NULL && w->session->queue != NULL &&
@@ -71,7 +72,7 @@ static void on_output(uv_poll_t *poll, int status, int events)
 	struct link *l = poll->data;
 	bool is_out = poll == &l->out_poll;
 	(void)events;
-	if (status == 0 && !executing(l)) {
+	if (status == 0 && !link_is_executing(l)) {
 		*(is_out ? &l->out_paused : &l->err_paused) = true;
 		(void)uv_poll_stop(poll);
 		return;
@@ -143,7 +144,7 @@ static void on_display(struct link *l, const struct ipc_message *m)
 {
 	struct ipc_display items;
 	if (ipc_display_decode(&m->body, &items) < 0 || !mimes_are_sane(&items)) {
-		broken(l, "malformed display");
+		link_broken(l, "malformed display");
 		return;
 	}
 	/* Displays and text keep their order: what was printed before it is read before it. */
@@ -158,12 +159,15 @@ static void on_result(struct link *l, const struct ipc_message *m)
 {
 	struct ipc_result r;
 	if (ipc_result_decode(&m->body, &r) < 0) {
-		broken(l, "malformed result");
+		link_broken(l, "malformed result");
 		return;
 	}
 	link_drain(l);
+	if (link_is_executing(l) && l->worker->session->queue->seq == m->ref) {
+		host_calls_end(l);
+	}
 	if (engine_on_result(l->worker, m->ref, &r) < 0) {
-		broken(l, "a result that nobody waits for");
+		link_broken(l, "a result that nobody waits for");
 	}
 }
 
@@ -172,7 +176,7 @@ static void on_message(struct link *l, struct ipc_message *m)
 	const char *reason;
 	if (!ipc_type_allowed(m->type, IPC_SESSION, IPC_GATEWAY) ||
 	    m->fd_count != ipc_type_fds(m->type)) {
-		broken(l, "a message that a session may not send");
+		link_broken(l, "a message that a session may not send");
 	} else if (!l->sealed && l->data_dir < 0 && m->type == IPC_DATA_DIR) {
 		l->data_dir = fd_take(&m->fds[0]);
 	} else if (!l->sealed && l->data_dir >= 0 && m->type == IPC_SEALED) {
@@ -181,13 +185,16 @@ static void on_message(struct link *l, struct ipc_message *m)
 	} else if (!l->sealed && m->type == IPC_WALLS_FAILED &&
 		   ipc_text_decode(&m->body, &reason) == 0) {
 		(void)memccpy(l->failure, reason, '\0', sizeof(l->failure) - 1);
-		broken(l, reason);
+		link_broken(l, reason);
 	} else if (l->sealed && m->type == IPC_DISPLAY) {
 		on_display(l, m);
 	} else if (l->sealed && m->type == IPC_RESULT) {
 		on_result(l, m);
+	} else if (l->sealed && (m->type == IPC_HOST_CALL || m->type == IPC_HOST_PUT ||
+				    m->type == IPC_HOST_CANCEL)) {
+		host_calls_on_message(l, m);
 	} else {
-		broken(l, "a message out of order");
+		link_broken(l, "a message out of order");
 	}
 }
 
@@ -230,7 +237,7 @@ static void receive(struct link *l)
 		return;
 	}
 	if (r == 0) {
-		r = keep_partial(l, m);
+		r = host_calls_is_too_long(m) ? -EPROTO : keep_partial(l, m);
 	}
 	if (r == 1) {
 		on_message(l, m);
@@ -241,18 +248,41 @@ static void receive(struct link *l)
 	}
 	if (r < 0) {
 		(void)uv_poll_stop(&l->control_poll);
-		broken(l, r == -ECONNRESET ? "it closed its control socket"
-			  : r == -ENOMEM   ? "it sends more than the gateway can hold"
-					   : "malformed packet");
+		link_broken(l, r == -ECONNRESET ? "it closed its control socket"
+			       : r == -ENOMEM   ? "it sends more than the gateway can hold"
+						: "malformed packet");
 	}
 }
 
 static void on_control(uv_poll_t *poll, int status, int events);
 
-static void watch_control(struct link *l)
+void link_watch(struct link *l)
 {
-	int events = UV_READABLE | (l->outbox.bytes.len > 0 ? UV_WRITABLE : 0);
-	(void)uv_poll_start(&l->control_poll, events, on_control);
+	bool sends = l->outbox.bytes.len > 0 || l->send_failed || host_calls_have_more(l);
+	int events = (host_calls_are_full(l) ? 0 : UV_READABLE) | (sends ? UV_WRITABLE : 0);
+	if (l->worker == NULL) {
+		return;
+	}
+	if (events == l->watched) {
+		return;
+	}
+	l->watched = events;
+	if (events == 0) {
+		/* Its end is told by the keeper. */
+		(void)uv_poll_stop(&l->control_poll);
+	} else {
+		(void)uv_poll_start(&l->control_poll, events, on_control);
+	}
+}
+
+/* -errno when the session cannot be sent to. */
+static int send_more(struct link *l)
+{
+	int r = ipc_outbox_flush(&l->outbox, l->control);
+	if (r >= 0) {
+		host_calls_pump(l);
+	}
+	return r < 0 || l->send_failed ? -EPIPE : 0;
 }
 
 static void on_control(uv_poll_t *poll, int status, int events)
@@ -260,19 +290,16 @@ static void on_control(uv_poll_t *poll, int status, int events)
 	struct link *l = poll->data;
 	if (status < 0) {
 		(void)uv_poll_stop(poll);
-		broken(l, "its control socket failed");
+		link_broken(l, "its control socket failed");
 		return;
 	}
 	if ((events & UV_WRITABLE) != 0) {
-		int r = ipc_outbox_flush(&l->outbox, l->control);
-		if (r < 0) {
+		if (send_more(l) < 0) {
 			(void)uv_poll_stop(poll);
-			broken(l, "it does not take its code");
+			link_broken(l, "it does not take what it is sent");
 			return;
 		}
-		if (r == 0) {
-			watch_control(l);
-		}
+		link_watch(l);
 	}
 	if ((events & UV_READABLE) != 0) {
 		receive(l);
@@ -284,12 +311,17 @@ static void on_control(uv_poll_t *poll, int status, int events)
 
 int link_execute(struct link *l, struct execution *x)
 {
-	cleanup(buf_fini) struct buf body = BUF_INIT(GATEWAY_OUTBOX_MAX_BYTES / 2);
+	cleanup(buf_fini) struct buf body = BUF_INIT(GATEWAY_CODE_MAX_BYTES);
+	cleanup(buf_fini) struct buf packages = BUF_INIT(4096);
+	(void)engine_packages_add_names(l->worker, &packages);
 	struct ipc_execute message = {
 	    .kind = (uint8_t)x->kind,
 	    .empty_namespace = x->empty_namespace,
+	    .values = x->values,
+	    .end_children = l->worker->end_children,
 	    .code = {buf_str(&x->code), x->code.len},
 	    .standard_input = {buf_str(&x->standard_input), x->standard_input.len},
+	    .packages = {buf_str(&packages), packages.len},
 	};
 	int r = ipc_execute_encode(&message, &body);
 	if (r == 0) {
@@ -300,7 +332,7 @@ int link_execute(struct link *l, struct execution *x)
 		return r;
 	}
 	if (l->outbox.bytes.len > 0) {
-		watch_control(l);
+		link_watch(l);
 	}
 	resume_output(l);
 	return 0;
@@ -310,7 +342,7 @@ void link_cancel(struct link *l, uint64_t seq)
 {
 	if (ipc_outbox_send(&l->outbox, l->control, IPC_CANCEL, seq, NULL, 0) == 0 &&
 	    l->outbox.bytes.len > 0) {
-		watch_control(l);
+		link_watch(l);
 	}
 }
 
@@ -340,7 +372,8 @@ struct link *link_new(struct gateway *g, struct worker *w, int control, int out,
 		polls[i]->data = l;
 		l->open_handles++;
 	}
-	watch_control(l);
+	g->open++;
+	link_watch(l);
 	(void)uv_poll_start(&l->out_poll, UV_READABLE, on_output);
 	(void)uv_poll_start(&l->err_poll, UV_READABLE, on_output);
 	return l;
@@ -352,6 +385,7 @@ static void on_closed(uv_handle_t *handle)
 	if (--l->open_handles > 0) {
 		return;
 	}
+	l->gateway->open--;
 	ipc_outbox_fini(&l->outbox);
 	free(l);
 }
@@ -361,6 +395,7 @@ void link_close(struct link *l)
 	if (l == NULL) {
 		return;
 	}
+	host_calls_end(l);
 	l->worker = NULL;
 	forget_partial(l);
 	uv_close((uv_handle_t *)&l->control_poll, on_closed);

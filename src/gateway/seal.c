@@ -7,6 +7,7 @@
 #include <seccomp.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 int seal_find_user(const char *name, uid_t *uid, gid_t *gid, struct err *e)
@@ -59,6 +60,9 @@ int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e)
 	}
 	return 0;
 }
+
+/* Of socket()'s second argument; the rest are flags. */
+#define SOCKET_TYPE_MASK 0xf
 
 static const int allowed[] = {
     /* sockets that are there, and new connections to them */
@@ -114,6 +118,7 @@ static const int allowed[] = {
     SCMP_SYS(fsync),
     SCMP_SYS(fdatasync),
     SCMP_SYS(fadvise64),
+    SCMP_SYS(flock), /* of a store that other processes write too */
     SCMP_SYS(fcntl),
     SCMP_SYS(ioctl),
     SCMP_SYS(dup),
@@ -206,7 +211,27 @@ static int add_rules(scmp_filter_ctx filter)
 	    SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 }
 
-int seal_system_calls(struct err *e)
+/* To connect to a store, and to ask for its address. Netlink, which a resolver would like to have
+ * too, it does without. */
+static int add_sockets(scmp_filter_ctx filter)
+{
+	static const int families[] = {AF_INET, AF_INET6, AF_UNIX};
+	int r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0);
+	for (size_t i = 0; r == 0 && i < array_len(families); i++) {
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
+		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
+		    SCMP_A1(SCMP_CMP_MASKED_EQ, SOCKET_TYPE_MASK, SOCK_STREAM));
+	}
+	/* Questions to a name server. */
+	for (size_t i = 0; r == 0 && i < 2; i++) {
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
+		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
+		    SCMP_A1(SCMP_CMP_MASKED_EQ, SOCKET_TYPE_MASK, SOCK_DGRAM));
+	}
+	return r;
+}
+
+int seal_system_calls(bool connects, struct err *e)
 {
 	/* ENOSYS is what libraries expect of a call that is not there, and step back from. */
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
@@ -215,6 +240,7 @@ int seal_system_calls(struct err *e)
 	}
 	int r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	r = r < 0 ? r : add_rules(filter);
+	r = r < 0 || !connects ? r : add_sockets(filter);
 	r = r < 0 ? r : seccomp_load(filter);
 	seccomp_release(filter);
 	return r < 0 ? err_set_os(e, -r, "seccomp") : 0;

@@ -4,6 +4,7 @@
 #ifndef GATEWAY_SEAL_H
 #define GATEWAY_SEAL_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -18,7 +19,9 @@ int seal_find_user(const char *name, uid_t *uid, gid_t *gid, struct err *e);
 int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e);
 
 /* Allows from now on only the system calls an event loop over sockets and files needs: no program
- * is started, no socket opened, no process traced. Irreversible. */
-int seal_system_calls(struct err *e);
+ * is started, no socket opened, no process traced. Irreversible. CONNECTS: there is a store on the
+ * network; then stream sockets may be opened and connected (internet and Unix), and datagram
+ * sockets to look its name up, but none may be bound, and none of another family. */
+int seal_system_calls(bool connects, struct err *e);
 
 #endif

@@ -94,6 +94,18 @@ static const char *get_text(struct reader *r)
 	return b.data;
 }
 
+/* The same, with its length. */
+static struct ipc_bytes get_long_text(struct reader *r)
+{
+	struct ipc_bytes b = get_bytes(r);
+	if (b.len == 0 || memchr(b.data, '\0', b.len) != b.data + b.len - 1) {
+		r->failed = true;
+		return (struct ipc_bytes){"", 0};
+	}
+	b.len--;
+	return b;
+}
+
 static int reader_end(const struct reader *r)
 {
 	return r->failed || r->left != 0 ? -EPROTO : 0;
@@ -142,6 +154,18 @@ static void put_text(struct writer *w, const char *text)
 	put_bytes(w, text, strlen(text) + 1);
 }
 
+/* LEN characters without a NUL among them, and one after them. */
+static void put_long_text(struct writer *w, struct ipc_bytes text)
+{
+	if (text.len >= UINT32_MAX) {
+		w->result = -EMSGSIZE;
+		return;
+	}
+	put_u32(w, (uint32_t)text.len + 1);
+	put(w, text.data, text.len);
+	put(w, "", 1);
+}
+
 static void put_list(struct writer *w, const char *const *texts, uint32_t count)
 {
 	put_u32(w, count);
@@ -166,6 +190,7 @@ int ipc_keeper_config_encode(const struct ipc_keeper_config *c, struct buf *out)
 	put_u32(&w, c->uid);
 	put_u32(&w, c->gid);
 	put_text(&w, c->work_dir);
+	put_text(&w, c->packages_dir != NULL ? c->packages_dir : "");
 	put_list(&w, c->read_only_paths, c->read_only_path_count);
 	put_list(&w, c->preload, c->preload_count);
 	put_u32(&w, c->pool_count);
@@ -187,6 +212,7 @@ int ipc_keeper_config_decode(const struct buf *body, struct ipc_keeper_config *c
 	c->uid = get_u32(&r);
 	c->gid = get_u32(&r);
 	c->work_dir = get_text(&r);
+	c->packages_dir = get_text(&r);
 	c->read_only_path_count = get_list(&r, c->read_only_paths);
 	c->preload_count = get_list(&r, c->preload);
 	c->pool_count = get_count(&r, IPC_POOLS_MAX);
@@ -241,6 +267,20 @@ int ipc_u32_decode(const struct buf *body, uint32_t *value)
 	return reader_end(&r);
 }
 
+int ipc_u64_encode(uint64_t value, struct buf *out)
+{
+	struct writer w = {out, 0};
+	put_u64(&w, value);
+	return w.result;
+}
+
+int ipc_u64_decode(const struct buf *body, uint64_t *value)
+{
+	struct reader r = reader_of(body);
+	*value = get_u64(&r);
+	return reader_end(&r);
+}
+
 int ipc_text_encode(const char *text, struct buf *out)
 {
 	struct writer w = {out, 0};
@@ -252,6 +292,22 @@ int ipc_text_decode(const struct buf *body, const char **text)
 {
 	struct reader r = reader_of(body);
 	*text = get_text(&r);
+	return reader_end(&r);
+}
+
+int ipc_mounted_encode(const struct ipc_mounted *x, struct buf *out)
+{
+	struct writer w = {out, 0};
+	put_text(&w, x->name);
+	put_text(&w, x->reason);
+	return w.result;
+}
+
+int ipc_mounted_decode(const struct buf *body, struct ipc_mounted *x)
+{
+	struct reader r = reader_of(body);
+	x->name = get_text(&r);
+	x->reason = get_text(&r);
 	return reader_end(&r);
 }
 
@@ -280,8 +336,11 @@ int ipc_execute_encode(const struct ipc_execute *x, struct buf *out)
 	struct writer w = {out, 0};
 	put_u8(&w, x->kind);
 	put_u8(&w, x->empty_namespace);
+	put_u8(&w, x->values);
+	put_u8(&w, x->end_children);
 	put_bytes(&w, x->code.data, x->code.len);
 	put_bytes(&w, x->standard_input.data, x->standard_input.len);
+	put_bytes(&w, x->packages.data, x->packages.len);
 	return w.result;
 }
 
@@ -290,8 +349,11 @@ int ipc_execute_decode(const struct buf *body, struct ipc_execute *x)
 	struct reader r = reader_of(body);
 	x->kind = get_enum(&r, IPC_EXECUTE_ARGV);
 	x->empty_namespace = get_enum(&r, 1);
+	x->values = get_enum(&r, 1);
+	x->end_children = get_enum(&r, 1);
 	x->code = get_bytes(&r);
 	x->standard_input = get_bytes(&r);
+	x->packages = get_bytes(&r);
 	return reader_end(&r);
 }
 
@@ -346,5 +408,37 @@ int ipc_display_decode(const struct buf *body, struct ipc_display *x)
 		x->items[i].mime = get_text(&r);
 		x->items[i].data = get_bytes(&r);
 	}
+	return reader_end(&r);
+}
+
+int ipc_host_call_encode(const struct ipc_host_call *x, struct buf *out)
+{
+	struct writer w = {out, 0};
+	put_text(&w, x->method);
+	put_long_text(&w, x->json);
+	return w.result;
+}
+
+int ipc_host_call_decode(const struct buf *body, struct ipc_host_call *x)
+{
+	struct reader r = reader_of(body);
+	x->method = get_text(&r);
+	x->json = get_long_text(&r);
+	return reader_end(&r);
+}
+
+int ipc_host_reply_encode(const struct ipc_host_reply *x, struct buf *out)
+{
+	struct writer w = {out, 0};
+	put_u8(&w, x->ok);
+	put_long_text(&w, x->json);
+	return w.result;
+}
+
+int ipc_host_reply_decode(const struct buf *body, struct ipc_host_reply *x)
+{
+	struct reader r = reader_of(body);
+	x->ok = get_enum(&r, 1);
+	x->json = get_long_text(&r);
 	return reader_end(&r);
 }

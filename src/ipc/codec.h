@@ -36,6 +36,7 @@ struct ipc_keeper_config {
 	uint32_t uid;
 	uint32_t gid;
 	const char *work_dir;
+	const char *packages_dir; /* "": none */
 	const char *read_only_paths[IPC_LIST_MAX];
 	uint32_t read_only_path_count;
 	const char *preload[IPC_LIST_MAX];
@@ -66,9 +67,21 @@ int ipc_keeper_ready_decode(const struct buf *body, struct ipc_keeper_ready *x);
 int ipc_u32_encode(uint32_t value, struct buf *out);
 int ipc_u32_decode(const struct buf *body, uint32_t *value);
 
-/* KEEPER_FAILED, SPAWN_FAILED, WALLS_FAILED. */
+/* USED. */
+int ipc_u64_encode(uint64_t value, struct buf *out);
+int ipc_u64_decode(const struct buf *body, uint64_t *value);
+
+/* KEEPER_FAILED, SPAWN_FAILED, WALLS_FAILED, MOUNT. */
 int ipc_text_encode(const char *text, struct buf *out);
 int ipc_text_decode(const struct buf *body, const char **text);
+
+struct ipc_mounted {
+	const char *name;
+	const char *reason; /* "": it is there */
+};
+
+int ipc_mounted_encode(const struct ipc_mounted *x, struct buf *out);
+int ipc_mounted_decode(const struct buf *body, struct ipc_mounted *x);
 
 struct ipc_ended {
 	uint32_t wait_status; /* as from waitpid */
@@ -89,8 +102,12 @@ enum ipc_execute_kind {
 struct ipc_execute {
 	uint8_t kind;            /* enum ipc_execute_kind */
 	uint8_t empty_namespace; /* 0 or 1: run without the session's variables */
+	uint8_t values;          /* 0 or 1: ipc_result.json is wanted for every kind of value */
+	uint8_t end_children;    /* 0 or 1: end what earlier code has left running, first */
 	struct ipc_bytes code;
 	struct ipc_bytes standard_input;
+	/* Names of the directories of packages the session may use, each ended by a line feed. */
+	struct ipc_bytes packages;
 };
 
 int ipc_execute_encode(const struct ipc_execute *x, struct buf *out);
@@ -119,13 +136,17 @@ enum ipc_limit {
 	IPC_LIMIT_OPEN_FILES,
 };
 
+#define IPC_VALUE_JSON_MAX_BYTES (8U << 20)
+
 struct ipc_result {
 	uint8_t status; /* enum ipc_status */
 	uint8_t kind;   /* enum ipc_kind */
 	uint8_t limit;  /* enum ipc_limit */
 	uint32_t exit_code;
 	uint64_t duration_us;
-	struct ipc_bytes json; /* for bool, int, float: its JSON text; may be empty */
+	/* For bool, int, float, or as asked for with "values": its JSON text, at most
+	 * IPC_VALUE_JSON_MAX_BYTES; may be empty. */
+	struct ipc_bytes json;
 	struct ipc_bytes text; /* text/plain; for str the string itself */
 	struct ipc_bytes error_name;
 	struct ipc_bytes error_value;
@@ -147,5 +168,29 @@ struct ipc_display {
 
 int ipc_display_encode(const struct ipc_display *x, struct buf *out);
 int ipc_display_decode(const struct buf *body, struct ipc_display *x);
+
+/* Bounds of host calls; engine/host_call.h says what they bound. */
+#define IPC_HOST_CALLS_MAX 64
+#define IPC_HOST_CALL_MAX_BYTES (8U << 20)
+#define IPC_HOST_BYTES_MAX (128ULL << 20)
+
+/* HOST_CALL: METHOD and JSON arguments, both text. */
+struct ipc_host_call {
+	const char *method;
+	struct ipc_bytes json; /* holds no NUL; one follows it */
+};
+
+int ipc_host_call_encode(const struct ipc_host_call *x, struct buf *out);
+int ipc_host_call_decode(const struct buf *body, struct ipc_host_call *x);
+
+/* HOST_REPLY: the result, or when not ok {"error": NAME, "message": TEXT}. HOST_PUT and HOST_BYTES
+ * carry bytes and nothing else, one packet each. */
+struct ipc_host_reply {
+	uint8_t ok;            /* 0 or 1 */
+	struct ipc_bytes json; /* holds no NUL; one follows it */
+};
+
+int ipc_host_reply_encode(const struct ipc_host_reply *x, struct buf *out);
+int ipc_host_reply_decode(const struct buf *body, struct ipc_host_reply *x);
 
 #endif

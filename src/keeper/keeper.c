@@ -176,6 +176,28 @@ static struct child *find(struct keeper *k, uint64_t id)
 	return c;
 }
 
+/* Packages for a session that runs: the name is the gateway's, which has it from its runner. */
+static int mount_packages(struct keeper *k, uint64_t id, struct child *c, const char *name)
+{
+	struct err e = {.text = "the session has ended"};
+	bool there = c != NULL && sandbox_child_mount(k->sb, &c->walls, name, &e) == 0;
+	struct ipc_mounted x = {.name = name, .reason = there ? "" : e.text};
+	cleanup(buf_fini) struct buf body = BUF_INIT(4096);
+	int r = ipc_mounted_encode(&x, &body);
+	return r < 0 ? r : tell(k, IPC_MOUNTED, id, &body);
+}
+
+static int tell_usage(struct keeper *k, uint64_t id, struct child *c)
+{
+	struct sandbox_usage usage = {0};
+	if (c != NULL) {
+		sandbox_child_usage(k->sb, &c->walls, &usage);
+	}
+	cleanup(buf_fini) struct buf body = BUF_INIT(64);
+	int r = ipc_u64_encode(usage.oom_kills, &body);
+	return r < 0 ? r : tell(k, IPC_USED, id, &body);
+}
+
 /* A session that has ended in the meantime is told of by ENDED, so a signal that finds nobody is no
  * failure. */
 static int handle(struct keeper *k, const struct ipc_message *m, struct err *e)
@@ -183,6 +205,7 @@ static int handle(struct keeper *k, const struct ipc_message *m, struct err *e)
 	struct child *c = find(k, m->ref);
 	cleanup(buf_fini) struct buf nothing = BUF_INIT(0);
 	uint32_t pool;
+	const char *name;
 	switch (m->type) {
 	case IPC_SPAWN:
 		if (ipc_u32_decode(&m->body, &pool) < 0 || pool >= k->pool_count || c != NULL) {
@@ -199,6 +222,13 @@ static int handle(struct keeper *k, const struct ipc_message *m, struct err *e)
 			(void)sandbox_child_kill(k->sb, &c->walls);
 		}
 		return 0;
+	case IPC_MOUNT:
+		if (ipc_text_decode(&m->body, &name) < 0) {
+			break;
+		}
+		return mount_packages(k, m->ref, c, name);
+	case IPC_USAGE:
+		return tell_usage(k, m->ref, c);
 	default:
 		break;
 	}

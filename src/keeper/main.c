@@ -85,6 +85,7 @@ static int enter_walls(const struct ipc_keeper_config *config, struct sandbox **
 	    .uid = config->uid,
 	    .gid = config->gid,
 	    .work_dir = config->work_dir,
+	    .packages_dir = *config->packages_dir != '\0' ? config->packages_dir : NULL,
 	};
 	for (uint32_t i = 0; i < config->read_only_path_count && i < SANDBOX_PATHS_MAX; i++) {
 		walls.read_only_paths[walls.read_only_path_count++] = config->read_only_paths[i];
@@ -127,8 +128,11 @@ static int run(struct err *e)
 	if (enter_walls(&config, &sb, e) < 0) {
 		return -1;
 	}
-	if (python_start(e) < 0 ||
-	    python_preload(config.preload, config.preload_count, &warning, e) < 0) {
+	if (python_start(e) < 0) {
+		return -1;
+	}
+	python_set_packages_dir(sandbox_packages_dir(sb));
+	if (python_preload(config.preload, config.preload_count, &warning, e) < 0) {
 		return -1;
 	}
 	/* the one peer */

@@ -9,83 +9,15 @@
 #include <unistd.h>
 
 #include "keeper/arena.h"
+#include "keeper/host_module.h"
 #include "keeper/prelude_sources.h"
 #include "keeper/python.h"
 
+#define PACKAGES_MAX_BYTES 65536
+
 static PyObject *prelude; /* the module _carrel */
 static PyObject *run_cell, *run_shell, *reap_orphans;
-static python_display_fn send_display;
-static pid_t session_pid; /* whoever runs cells: the keeper while it warms up, then the session */
-
-/* --- the module _carrel_host, which the prelude calls -------------------------------------------
- */
-
-static PyObject *host_display(PyObject *module, PyObject *items)
-{
-	(void)module;
-	struct ipc_display d = {0};
-	if (!PyTuple_Check(items) || PyTuple_GET_SIZE(items) > IPC_DISPLAY_ITEMS_MAX) {
-		return PyErr_Format(PyExc_TypeError, "a tuple of at most %d items is wanted",
-		    IPC_DISPLAY_ITEMS_MAX);
-	}
-	for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items); i++) {
-		const char *mime;
-		const char *data;
-		Py_ssize_t len;
-		if (!PyArg_ParseTuple(PyTuple_GET_ITEM(items, i), "sy#", &mime, &data, &len)) {
-			return NULL;
-		}
-		d.items[i].mime = mime;
-		d.items[i].data = (struct ipc_bytes){data, (size_t)len};
-		d.count++;
-	}
-	int r = send_display == NULL ? 0 : send_display(&d);
-	if (r < 0) {
-		errno = -r;
-		return PyErr_SetFromErrno(PyExc_OSError);
-	}
-	Py_RETURN_NONE;
-}
-
-static PyObject *host_session_pid(PyObject *module, PyObject *args)
-{
-	(void)module;
-	(void)args;
-	return PyLong_FromLong(session_pid);
-}
-
-static PyObject *host_getenv(PyObject *module, PyObject *name)
-{
-	(void)module;
-	const char *text = PyUnicode_AsUTF8(name);
-	if (text == NULL) {
-		return NULL;
-	}
-	const char *value = getenv(text);
-	if (value == NULL) {
-		Py_RETURN_NONE;
-	}
-	return PyUnicode_DecodeFSDefault(value);
-}
-
-static PyMethodDef host_methods[] = {
-    {"display", host_display, METH_O, "Sends one display: a tuple of (MIME type, bytes)."},
-    {"getenv", host_getenv, METH_O, "A variable of the process's environment as it is now."},
-    {"session_pid", host_session_pid, METH_NOARGS, "The process that serves the session."},
-    {NULL, NULL, 0, NULL},
-};
-
-static struct PyModuleDef host_module = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "_carrel_host",
-    .m_size = -1,
-    .m_methods = host_methods,
-};
-
-static PyObject *host_init(void)
-{
-	return PyModule_Create(&host_module);
-}
+static struct buf packages_told = BUF_INIT(PACKAGES_MAX_BYTES); /* as the last execution had it */
 
 /* --- start --------------------------------------------------------------------------------------
  */
@@ -171,10 +103,10 @@ static int install_loader(void)
 
 int python_start(struct err *e)
 {
-	if (PyImport_AppendInittab("_carrel_host", host_init) < 0) {
+	if (PyImport_AppendInittab("_carrel_host", host_module_init) < 0) {
 		return err_set(e, ERR_INTERNAL, "Python has no room for a module");
 	}
-	session_pid = getpid();
+	host_module_set_pid(getpid());
 	arena_install();
 	if (start_interpreter(e) < 0) {
 		return -1;
@@ -206,6 +138,13 @@ int python_start(struct err *e)
 static void call_prelude(const char *name)
 {
 	PyObject *r = PyObject_CallMethod(prelude, name, NULL);
+	Py_XDECREF(r);
+	PyErr_Clear();
+}
+
+void python_set_packages_dir(const char *path)
+{
+	PyObject *r = *path == '\0' ? NULL : PyObject_CallMethod(prelude, "packages_at", "s", path);
 	Py_XDECREF(r);
 	PyErr_Clear();
 }
@@ -326,7 +265,7 @@ void python_after_fork_child(void)
 {
 	arena_leave_image();
 	PyOS_AfterFork_Child();
-	session_pid = getpid();
+	host_module_set_pid(getpid());
 	call_prelude("after_fork");
 	call_prelude("open_streams");
 }
@@ -338,11 +277,6 @@ void python_warm_up(void)
 
 /* --- running ------------------------------------------------------------------------------------
  */
-
-void python_set_display(python_display_fn fn)
-{
-	send_display = fn;
-}
 
 void *python_release(void)
 {
@@ -513,16 +447,53 @@ static PyObject *call_shell(const struct ipc_execute *x)
 	return answer;
 }
 
+/* Each line of TEXT. */
+static PyObject *lines_list(struct ipc_bytes text)
+{
+	PyObject *whole = PyUnicode_DecodeUTF8(text.data, (Py_ssize_t)text.len, "replace");
+	PyObject *list = whole == NULL ? NULL : PyUnicode_Splitlines(whole, 0);
+	Py_XDECREF(whole);
+	return list;
+}
+
+/* Tells the prelude when the packages of the session are others than before. False when it was
+ * interrupted, and then the next execution tells again. */
+static bool take_packages(struct ipc_bytes names)
+{
+	bool same = names.len == packages_told.len &&
+		    memcmp(names.data, buf_str(&packages_told), names.len) == 0;
+	if (same) {
+		return true;
+	}
+	PyObject *list = lines_list(names);
+	PyObject *done = list == NULL ? NULL
+				      : PyObject_CallMethod(prelude, "packages_changed", "O", list);
+	bool ok = done != NULL;
+	Py_XDECREF(done);
+	Py_XDECREF(list);
+	buf_clear(&packages_told);
+	if (ok) {
+		(void)buf_add(&packages_told, names.data, names.len);
+	}
+	return ok;
+}
+
 void python_execute(const struct ipc_execute *x, struct python_result *out)
 {
 	memset(out, 0, sizeof(*out));
 	PyObject *answer;
+	if (!take_packages(x->packages)) {
+		set_broken(out);
+		return;
+	}
 	if (x->kind == IPC_EXECUTE_PYTHON) {
 		PyObject *code = PyUnicode_DecodeUTF8(
 		    x->code.data, (Py_ssize_t)x->code.len, "replace");
 		PyObject *empty = x->empty_namespace ? Py_True : Py_False;
-		answer = code == NULL ? NULL
-				      : PyObject_CallFunctionObjArgs(run_cell, code, empty, NULL);
+		PyObject *values = x->values ? Py_True : Py_False;
+		answer = code == NULL
+			     ? NULL
+			     : PyObject_CallFunctionObjArgs(run_cell, code, empty, values, NULL);
 		Py_XDECREF(code);
 		take_cell(answer, out);
 	} else {

@@ -20,6 +20,10 @@ int python_start(struct err *e);
  * thread behind, because such an image cannot be forked. */
 int python_preload(const char *const *names, uint32_t count, struct buf *warning, struct err *e);
 
+/* Where the directories of packages are that an execution names; "" for none. Before the first
+ * fork. */
+void python_set_packages_dir(const char *path);
+
 /* The interpreter's version and the installed distributions. The strings in READY live in the
  * interpreter for good. */
 void python_describe(struct ipc_keeper_ready *ready);

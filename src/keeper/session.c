@@ -18,11 +18,19 @@
 #include "base/text.h"
 #include "ipc/codec.h"
 #include "ipc/frame.h"
+#include "keeper/host.h"
 #include "keeper/python.h"
 
 /* Places of the session's own descriptors, above what user code closes by the range. OUT and ERR
  * are what 1 and 2 are restored from. */
-enum { FD_CONTROL = 1000, FD_OUT = 1001, FD_ERR = 1002, FD_NULL = 1003, FD_LAST = FD_NULL };
+enum {
+	FD_CONTROL = 1000,
+	FD_OUT = 1001,
+	FD_ERR = 1002,
+	FD_NULL = 1003,
+	FD_WAKE = 1004, /* an event, among the session's own threads */
+	FD_LAST = FD_WAKE,
+};
 
 #define MESSAGE_MAX_BYTES (64U << 20)
 
@@ -118,7 +126,7 @@ static int display(const struct ipc_display *items)
 {
 	cleanup(buf_fini) struct buf body = BUF_INIT(MESSAGE_MAX_BYTES);
 	int r = ipc_display_encode(items, &body);
-	return r < 0 ? r : ipc_send(FD_CONTROL, IPC_DISPLAY, running, body.data, body.len, NULL, 0);
+	return r < 0 ? r : host_send(IPC_DISPLAY, running, body.data, body.len);
 }
 
 /* User code may have closed 0, 1 or 2, or put something else there: the next cell gets them back.
@@ -144,7 +152,7 @@ static int answer(uint64_t ref, const struct ipc_result *result)
 {
 	cleanup(buf_fini) struct buf body = BUF_INIT(MESSAGE_MAX_BYTES);
 	int r = ipc_result_encode(result, &body);
-	return r < 0 ? r : ipc_send(FD_CONTROL, IPC_RESULT, ref, body.data, body.len, NULL, 0);
+	return r < 0 ? r : host_send(IPC_RESULT, ref, body.data, body.len);
 }
 
 /* True when the execution SEQ, which has not begun, is cancelled already: its signal came while
@@ -161,6 +169,14 @@ static bool is_cancelled(uint64_t seq)
 	return found;
 }
 
+/* As the first process of its namespace the session reaches all of them, and not itself. */
+static void end_children(void)
+{
+	if (getpid() == 1) {
+		(void)kill(-1, SIGKILL);
+	}
+}
+
 static int execute(const struct ipc_message *m)
 {
 	struct ipc_execute x;
@@ -171,15 +187,20 @@ static int execute(const struct ipc_message *m)
 	repair_standard_fds();
 	struct python_result result = {.result.status = IPC_STATUS_INTERRUPTED};
 	uint64_t start_us = clock_mono_us();
+	if (x.end_children != 0) {
+		end_children();
+		python_between_cells();
+	}
 	if (!is_cancelled(m->ref)) {
+		host_begin();
 		python_execute(&x, &result);
+		host_end();
 	}
 	(void)fflush(NULL); /* what C libraries printed */
 	result.result.duration_us = clock_mono_us() - start_us;
-	/* At the process limit nothing could be started any more: what fills it is ended. As the
-	 * first process of its namespace the session reaches all of them, and not itself. */
-	if (result.result.limit == IPC_LIMIT_PROCESSES && getpid() == 1) {
-		(void)kill(-1, SIGKILL);
+	/* At the process limit nothing could be started any more: what fills it is ended. */
+	if (result.result.limit == IPC_LIMIT_PROCESSES) {
+		end_children();
 	}
 	int r = answer(m->ref, &result.result);
 	python_result_fini(&result);
@@ -194,7 +215,7 @@ static int receive(struct ipc_message *m)
 	void *released = python_release();
 	int r;
 	do {
-		r = ipc_receive(FD_CONTROL, m, false);
+		r = host_receive(m);
 		if (r == 1 && m->type == IPC_CANCEL) {
 			ipc_message_reset(m); /* came too late: it has ended */
 			r = 0;
@@ -230,6 +251,7 @@ void session_run(struct sandbox *sb, const struct sandbox_limits *limits, uint64
 	python_after_fork_child();
 	python_warm_up();
 	python_set_display(display);
+	host_init(FD_CONTROL, FD_WAKE);
 	if (sandbox_seal(sb, &e) < 0) {
 		give_up(&e);
 	}

@@ -177,7 +177,8 @@ static int show_extra(const char *path, const char *resolved, struct err *e)
 
 static int check_extra(const char *path, struct err *e)
 {
-	static const char *const taken[] = {"/proc", "/sys", "/dev", "/tmp", "/mnt/data", "/etc"};
+	static const char *const taken[] = {
+	    "/proc", "/sys", "/dev", "/tmp", "/mnt/data", SESSION_PACKAGES, "/etc"};
 	size_t len = strlen(path);
 	if (path[0] != '/' || len < 2 || path[len - 1] == '/' || strstr(path, "//") != NULL ||
 	    strstr(path, "/../") != NULL || text_has_suffix(path, "/..") ||
@@ -199,6 +200,7 @@ static int check_extra(const char *path, struct err *e)
 
 struct extras {
 	char *resolved[SANDBOX_PATHS_MAX];
+	char *packages; /* NULL: none */
 };
 
 static void extras_fini(struct extras *x)
@@ -206,6 +208,7 @@ static void extras_fini(struct extras *x)
 	for (int i = 0; i < SANDBOX_PATHS_MAX; i++) {
 		text_free(&x->resolved[i]);
 	}
+	text_free(&x->packages);
 }
 
 static int extras_resolve(const struct sandbox_config *config, struct extras *x, struct err *e)
@@ -221,6 +224,12 @@ static int extras_resolve(const struct sandbox_config *config, struct extras *x,
 		x->resolved[i] = realpath(path, NULL);
 		if (x->resolved[i] == NULL) {
 			return err_set_os(e, errno, "cannot show %s", path);
+		}
+	}
+	if (config->packages_dir != NULL) {
+		x->packages = realpath(config->packages_dir, NULL);
+		if (x->packages == NULL) {
+			return err_set_os(e, errno, "cannot find %s", config->packages_dir);
 		}
 	}
 	return 0;
@@ -279,6 +288,7 @@ static int build_skeleton(struct err *e)
 	    NEW "/var",
 	    NEW "/mnt",
 	    NEW "/mnt/data",
+	    NEW SESSION_PACKAGES,
 	    NEW "/home",
 	    NEW "/tmp",
 	};
@@ -303,6 +313,19 @@ static int keep_proc(struct err *e)
 	return 0;
 }
 
+/* For packages_hold, which takes them out again. */
+static int show_packages(const struct extras *x, struct err *e)
+{
+	char source[PATH_MAX];
+	if (x->packages == NULL) {
+		return 0;
+	}
+	if (join(source, OLD, x->packages, e) < 0) {
+		return -1;
+	}
+	return bind_restricted(source, NEW SESSION_PACKAGES, true, ATTR_READ_ONLY, e);
+}
+
 static int build(const struct sandbox_config *config, const struct extras *x, struct err *e)
 {
 	if (mount("carrel", NEW, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=16m,nr_inodes=8k") <
@@ -316,6 +339,9 @@ static int build(const struct sandbox_config *config, const struct extras *x, st
 		if (show_extra(config->read_only_paths[i], x->resolved[i], e) < 0) {
 			return -1;
 		}
+	}
+	if (show_packages(x, e) < 0) {
+		return -1;
 	}
 	if (mount("tmpfs", NEW "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, KEEPER_TMP_OPTIONS) < 0) {
 		return err_set_os(e, errno, "cannot mount /tmp");

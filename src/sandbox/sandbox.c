@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "sandbox/walls.h"
 
@@ -69,6 +70,13 @@ static int copy_config(struct sandbox *sb, const struct sandbox_config *config, 
 			return err_set(e, ERR_INTERNAL, "out of memory");
 		}
 	}
+	if (config->packages_dir != NULL) {
+		sb->strings[SANDBOX_PATHS_MAX] = strdup(config->packages_dir);
+		sb->config.packages_dir = sb->strings[SANDBOX_PATHS_MAX];
+		if (sb->config.packages_dir == NULL) {
+			return err_set(e, ERR_INTERNAL, "out of memory");
+		}
+	}
 	sb->config.work_dir = NULL;
 	sb->config.cgroup_root = NULL;
 	return 0;
@@ -84,10 +92,28 @@ static int compile_filter(struct sandbox *sb, struct err *e)
 	return seccomp_compile(&options, &sb->program, e);
 }
 
+/* As root a server can have a directory that its user cannot reach. Without packages it is a whole
+ * server still. */
+static void check_packages(struct sandbox *sb)
+{
+	const char *dir = sb->config.packages_dir;
+	if (dir != NULL && access(dir, R_OK | X_OK) < 0) {
+		log_event(LOG_LEVEL_WARNING, "packages_out_of_reach", LOG_STR("directory", dir),
+		    LOG_STR("reason", strerrordesc_np(errno)));
+		sb->config.packages_dir = NULL;
+	}
+}
+
 static int enter_namespaces_level(struct sandbox *sb, struct err *e)
 {
-	if (identity_drop(sb->config.uid, sb->config.gid, e) < 0 || userns_enter(e) < 0 ||
-	    root_enter(&sb->config, e) < 0) {
+	if (identity_drop(sb->config.uid, sb->config.gid, e) < 0) {
+		return -1;
+	}
+	check_packages(sb);
+	if (userns_enter(e) < 0 || root_enter(&sb->config, e) < 0) {
+		return -1;
+	}
+	if (sb->config.packages_dir != NULL && packages_hold(sb, e) < 0) {
 		return -1;
 	}
 	/* A process without any capability may still make user namespaces, and is all-powerful
@@ -105,6 +131,7 @@ static int enter_landlock_level(
 	    identity_drop(sb->config.uid, sb->config.gid, e) < 0) {
 		return -1;
 	}
+	check_packages(sb);
 	/* So that what a session leaves behind becomes ours to reap, not the host's. */
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
 		return err_set_os(e, errno, "cannot become the sessions' reaper");
@@ -120,6 +147,8 @@ int sandbox_prepare(const struct sandbox_config *config, struct sandbox **out, s
 	}
 	sb->work_fd = -1;
 	sb->session_fd = -1;
+	sb->packages_user_fd = -1;
+	sb->packages_mnt_fd = -1;
 	sb->landlock_abi = landlock_abi();
 	/* Not on kernels built without checkpoint and restore; the thread keeps its parent's number
 	 * in libc then, which only recursive mutexes compare. */
@@ -230,6 +259,8 @@ void sandbox_free(struct sandbox *sb)
 	seccomp_fini(&sb->program);
 	fd_close(&sb->work_fd);
 	fd_close(&sb->session_fd);
+	fd_close(&sb->packages_user_fd);
+	fd_close(&sb->packages_mnt_fd);
 	for (size_t i = 0; i < array_len(sb->strings); i++) {
 		text_free(&sb->strings[i]);
 	}
@@ -348,6 +379,8 @@ int sandbox_enter(struct sandbox *sb, const struct sandbox_limits *limits, uint6
     int *data_dir_fd, struct err *e)
 {
 	cgroups_close(&sb->cgroups);
+	fd_close(&sb->packages_user_fd);
+	fd_close(&sb->packages_mnt_fd);
 	if (sb->child_failed) {
 		*e = sb->child_error;
 		return -1;
@@ -392,6 +425,35 @@ int sandbox_child_kill(struct sandbox *sb, const struct sandbox_child *child)
 		(void)cgroups_kill(&sb->cgroups, child->id);
 	}
 	return r;
+}
+
+int sandbox_child_mount(
+    struct sandbox *sb, struct sandbox_child *child, const char *name, struct err *e)
+{
+	if (sb->config.packages_dir == NULL) {
+		return err_set(e, ERR_UNAVAILABLE, "this server has no directory of packages");
+	}
+	if (!text_is_hex(name, SANDBOX_PACKAGES_DIGITS)) {
+		return err_set(e, ERR_INVALID, "that is no directory of packages");
+	}
+	if (child->mounts >= SANDBOX_MOUNTS_MAX) {
+		return err_set(e, ERR_BUSY, "a session has at most %d directories of packages",
+		    SANDBOX_MOUNTS_MAX);
+	}
+	if ((at_landlock(sb) ? packages_find(sb, name, e) : packages_mount(sb, child, name, e)) <
+	    0) {
+		return -1;
+	}
+	child->mounts++;
+	return 0;
+}
+
+const char *sandbox_packages_dir(const struct sandbox *sb)
+{
+	if (sb->config.packages_dir == NULL) {
+		return "";
+	}
+	return at_landlock(sb) ? sb->config.packages_dir : SESSION_PACKAGES;
 }
 
 void sandbox_child_usage(

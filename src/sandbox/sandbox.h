@@ -41,6 +41,10 @@ struct sandbox_config {
 	int read_only_path_count;
 	/* SANDBOX_LANDLOCK only: where the sessions' directories are made. Borrowed. */
 	const char *work_dir;
+	/* Where the directories for sandbox_child_mount are. NULL, or one that UID cannot reach
+	 * (which is logged): there are none.
+	 * At SANDBOX_LANDLOCK every session may read all of it. Borrowed. */
+	const char *packages_dir;
 	/* Where the control group hierarchies are looked for; NULL for what /proc/self/cgroup and
 	 * /proc/self/mountinfo say. Tests give a directory of plain files. */
 	const char *cgroup_root;
@@ -64,6 +68,7 @@ void sandbox_free(struct sandbox *sb);
 
 /* A session as the keeper sees it. Zero it before sandbox_fork. */
 struct sandbox_child {
+	unsigned mounts; /* by sandbox_child_mount */
 	pid_t pid;
 	uint64_t id; /* names its control group and its directories; chosen by the caller, unique */
 };
@@ -110,6 +115,19 @@ void sandbox_child_usage(
  * yet (a control group that is still being emptied) is tried again at the next call for any child.
  */
 void sandbox_child_remove(struct sandbox *sb, const struct sandbox_child *child);
+
+#define SANDBOX_MOUNTS_MAX 64      /* into one session over its life */
+#define SANDBOX_PACKAGES_DIGITS 64 /* of the name of a directory of packages, lower-case hex */
+
+/* Shows the session, which may be running code, the directory NAME of packages_dir, read-only and
+ * without set-user-id or devices. It is then at sandbox_packages_dir. -1 with ERR_INVALID for a
+ * NAME that is not one, ERR_BUSY past SANDBOX_MOUNTS_MAX, or with what the kernel says. To be
+ * called while the child is not reaped, once for each NAME. */
+int sandbox_child_mount(
+    struct sandbox *sb, struct sandbox_child *child, const char *name, struct err *e);
+
+/* Where sessions find what was mounted for them. Borrowed; "" when there can be nothing. */
+const char *sandbox_packages_dir(const struct sandbox *sb);
 
 /* One wall, for `carrel doctor` and for the server's start. */
 enum sandbox_state {

@@ -12,7 +12,7 @@
  *               type}; type is "text", "json" or "bytes"
  *
  * Sources of the formats: py-code-mode's FileStorage and RedisStorage (files beneath
- * skills/, artifacts/ with .artifacts.json, the .yaml files of tools/, deps/requirements.txt; keys
+ * skills/, artifacts/ with .artifacts.json, tools/NAME.yaml, deps/requirements.txt; keys
  * PREFIX:tools:__tools__, PREFIX:skills:__skills__, PREFIX:artifacts:NAME and :__index__,
  * PREFIX:deps), so that either side reads what the other wrote.
  *
@@ -133,7 +133,8 @@ struct store_writer *store_artifact_write(struct store *st, const struct store_s
  * DONE follows. */
 bool store_writer_add(struct store_writer *w, const char *bytes, size_t len);
 void store_writer_on_room(struct store_writer *w, void (*room)(void *ctx));
-/* Gives up before DONE: nothing is written, DONE is not called. */
+/* Gives up before DONE: nothing is written (unless the last byte was given already), DONE is not
+ * called. After DONE the writer is gone. */
 void store_writer_abort(struct store_writer *w);
 
 /* Reading, bit by bit. OPENED is called once: with the record (its size is what will be read), or
@@ -144,7 +145,8 @@ struct store_reader *store_artifact_read(struct store *st, const struct store_sp
 /* Up to MAX bytes: how many; 0: none now, MORE will be called; -1: failed, or at the end. */
 ssize_t store_reader_read(struct store_reader *r, char *out, size_t max);
 void store_reader_on_more(struct store_reader *r, void (*more)(void *ctx));
-/* At any time, once. */
+/* At any time, once; also when OPENED was told of no artifact after store_artifact_read had
+ * returned. */
 void store_reader_close(struct store_reader *r);
 
 /* Its callback will not be called. NULL is allowed. What was begun may still happen. */

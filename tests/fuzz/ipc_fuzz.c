@@ -16,11 +16,15 @@ static void decode(const struct ipc_message *m)
 	struct ipc_ended x;
 	const char *text;
 	uint32_t number;
+	struct ipc_host_call call;
+	struct ipc_host_reply reply;
 	(void)ipc_result_decode(&m->body, &r);
 	(void)ipc_display_decode(&m->body, &d);
 	(void)ipc_ended_decode(&m->body, &x);
 	(void)ipc_text_decode(&m->body, &text);
 	(void)ipc_u32_decode(&m->body, &number);
+	(void)ipc_host_call_decode(&m->body, &call);
+	(void)ipc_host_reply_decode(&m->body, &reply);
 }
 
 /* The input is a run of packets: two bytes of length, then that many bytes. */

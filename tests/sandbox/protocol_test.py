@@ -22,6 +22,7 @@ FORGERY = r'''
 import array, threading
 
 SEALED, WALLS_FAILED, DISPLAY, RESULT = 48, 49, 50, 51
+HOST_REPLY, HOST_BYTES, HOST_CALL, HOST_PUT, HOST_CANCEL = 34, 35, 53, 54, 55
 MORE = 1
 PIECE = 61440
 
@@ -90,6 +91,10 @@ def result(status=0, kind=5, limit=0, exit_code=0, duration=1, json=b"", value=b
            name=b"", message=b"", traceback=b""):
     return struct.pack("=BBBIQ", status, kind, limit, exit_code, duration) + b"".join(
         map(text, (json, value, name, message, traceback)))
+
+
+def call_body(method, arguments):
+    return text(method + "\0") + text(arguments + b"\0")
 
 
 def bundle(*items):
@@ -310,6 +315,64 @@ while time.monotonic() < end:
         os.write(1, b"o"); os.write(2, b"e")
 """, timeout=10)
         self.assertIn(reply["verdict"], {"succeeded", "output_limit"})
+
+    # --- host calls ---
+
+    def attack_again(self):
+        self.server.execute(self.attacker, hostile.TOOLS)
+        self.server.execute(self.attacker, FORGERY)
+
+    def test_host_calls_that_are_malformed(self):
+        for what in ("send(HOST_CALL, 1, b'')",
+                     "send(HOST_CALL, 1, call_body('a.b', b'{}')[:-1])",
+                     "send(HOST_CALL, 1, call_body('a.b', b'{}') + b'x')",
+                     "send(HOST_CALL, 1, call_body('', b'{}'))",
+                     "send(HOST_CALL, 1, call_body('x' * 64, b'{}'))",
+                     "send(HOST_CALL, 1, call_body('a b', b'{}'))",
+                     "send(HOST_CALL, 1, call_body('A', b'{}'))",
+                     "send(HOST_CALL, 1, call_body('a', b'x\\0y'))",
+                     "send(HOST_CANCEL, 1, b'x')",
+                     "send_whole(HOST_CALL, 1, call_body('a', b'x' * (9 << 20)))"):
+            with self.subTest(what=what):
+                self.assert_kills(what)
+                self.attack_again()
+
+    def test_bytes_of_host_calls_that_nobody_asked_for(self):
+        for what in ("send(HOST_PUT, 1, b'x')", "send(HOST_PUT, 1, b'x' * PIECE, MORE)",
+                     "send(HOST_CANCEL, 1, b'', MORE)"):
+            with self.subTest(what=what):
+                self.assert_kills(what)
+                self.attack_again()
+
+    def test_answers_are_not_for_sessions_to_send(self):
+        for what in ("send(HOST_REPLY, 1, b'\\1' + text(b'{}\\0'))", "send(HOST_BYTES, 1, b'x')"):
+            with self.subTest(what=what):
+                self.assert_kills(what)
+                self.attack_again()
+
+    def test_host_calls_between_executions(self):
+        for what in ("send(HOST_CALL, 9, call_body('artifacts.list', b'{}'))",
+                     "send(HOST_PUT, 9, b'x')", "send(HOST_CANCEL, 9)"):
+            with self.subTest(what=what):
+                self.attack(f"def late():\n    time.sleep(0.2)\n    {what}\n"
+                            "threading.Thread(target=late, daemon=True).start()")
+                time.sleep(0.5)
+                self.assertEqual(self.server.execute(self.attacker, "1").get("newSession"), True)
+                self.attack_again()
+
+    def test_cancelling_what_is_not_there(self):
+        self.assert_alone("for i in range(1000): send(HOST_CANCEL, i)")
+
+    def test_a_flood_of_host_calls(self):
+        """Answers that nobody takes pile up within a bound, and the session is the one that ends."""
+        reply = self.attack("""
+end = time.monotonic() + 1.5
+n = 1 << 40
+while time.monotonic() < end:
+    n += 1
+    send(HOST_CALL, n, call_body('no.such.method', b'{}'))
+""", timeout=10)
+        self.assertIn(reply["verdict"], {"succeeded", "session_killed"})
 
     # --- packets ---
 

@@ -356,6 +356,32 @@ static void test_stream(void **state)
 	fake_call_fini(&f);
 }
 
+/* A cell that is silent for long: proxies see that the stream lives, clients see nothing. */
+static void test_stream_still(void **state)
+{
+	(void)state;
+	struct fake_call f;
+	start_stream(&f);
+	engine_tick(world.engine, world.engine->now_ms + 1);
+	engine_tick(world.engine, world.engine->now_ms + EXECUTION_STILL_MS);
+	assert_true(f.woken);
+	assert_false(fake_pull(&f, 100));
+	assert_string_equal(buf_str(&f.body), ": still running\n\n");
+	engine_tick(world.engine, world.engine->now_ms + EXECUTION_STILL_MS - 1);
+	assert_false(fake_pull(&f, 100));
+	fake_output(&world, OUTPUT_STDOUT, "a", 1);
+	assert_false(fake_pull(&f, 100));
+	assert_string_equal(
+	    buf_str(&f.body), ": still running\n\nevent: stdout\ndata: {\"text\":\"a\"}\n\n");
+	engine_tick(world.engine, world.engine->now_ms + 1);
+	assert_false(fake_pull(&f, 100));
+	buf_clear(&f.body);
+	fake_finish(&world);
+	assert_true(fake_pull(&f, 1000));
+	assert_int_equal(strncmp(buf_str(&f.body), "event: result", 13), 0);
+	fake_call_fini(&f);
+}
+
 static void test_stream_gone(void **state)
 {
 	(void)state;
@@ -409,6 +435,7 @@ int main(void)
 	    ACA_TEST(test_output_cut),
 	    ACA_TEST(test_gone_interrupts),
 	    ACA_TEST(test_stream),
+	    ACA_TEST(test_stream_still),
 	    ACA_TEST(test_stream_gone),
 	    ACA_TEST(test_stream_large),
 	};

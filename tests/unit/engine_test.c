@@ -11,8 +11,10 @@
 
 #include "base/compiler.h"
 #include "engine/engine.h"
+#include "engine/packages.h"
 
 #define WORKERS_MAX 64
+#define MOUNTS_KEPT 8
 
 struct world {
 	struct engine *engine;
@@ -25,6 +27,10 @@ struct world {
 	uint64_t seq;
 	char code[64];
 	int execute_result;
+	struct worker *mounting; /* of the last one asked for */
+	char mounts[MOUNTS_KEPT][ENGINE_PACKAGES_NAME_BYTES];
+	unsigned mount_count;
+	int usage_asked;
 };
 
 static void op_spawn(void *ctx, struct worker *w)
@@ -60,7 +66,22 @@ static void op_release(void *ctx, struct worker *w)
 	(void)w;
 }
 
-static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release};
+static void op_mount(void *ctx, struct worker *w, const char *name)
+{
+	struct world *world = ctx;
+	world->mounting = w;
+	(void)snprintf(world->mounts[world->mount_count++ % MOUNTS_KEPT], sizeof(world->mounts[0]),
+	    "%s", name);
+}
+
+static void op_usage(void *ctx, struct worker *w)
+{
+	(void)w;
+	((struct world *)ctx)->usage_asked++;
+}
+
+static const struct engine_ops ops = {
+    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount, op_usage};
 
 static int setup(void **state)
 {
@@ -552,6 +573,239 @@ static void final_states_are_final(void **state)
 	assert_string_equal(execution_state_name(EXECUTION_CANCELED), "Canceled");
 }
 
+/* As if it had run for a tenth of a second. */
+static void run_long(struct execution *x)
+{
+	x->started_us -= 100000;
+}
+
+static void children_killed_at_the_memory_limit_are_its_verdict(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct execution *x = run(world, s, "quick");
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(x->verdict, VERDICT_SUCCEEDED);
+	assert_int_equal(world->usage_asked, 0);
+	execution_unref(x);
+	x = run(world, s, "slow");
+	run_long(x);
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(x->state, EXECUTION_RUNNING);
+	assert_int_equal(world->usage_asked, 1);
+	/* A second result meanwhile is one that nobody waits for. */
+	struct ipc_result r = {.status = IPC_STATUS_OK};
+	assert_int_equal(engine_on_result(s->worker, x->seq, &r), -1);
+	engine_on_usage(s->worker, 2);
+	assert_int_equal(x->verdict, VERDICT_MEMORY_LIMIT);
+	assert_int_equal(x->state, EXECUTION_FAILED);
+	assert_int_equal(x->oom_kills, 2);
+	execution_unref(x);
+	/* What has been counted is not counted again, whatever the result. */
+	x = run(world, s, "slow too");
+	run_long(x);
+	answer(world, IPC_STATUS_EXCEPTION);
+	engine_on_usage(s->worker, 2);
+	assert_int_equal(x->verdict, VERDICT_EXCEPTION);
+	execution_unref(x);
+}
+
+static void what_was_killed_between_executions_is_nobodys(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	execution_unref(run(world, s, "leaves something running"));
+	answer(world, IPC_STATUS_OK);
+	engine_set_now(world->engine, 1000000 + 5000);
+	struct execution *x = run(world, s, "much later");
+	assert_int_equal(world->usage_asked, 1);
+	run_long(x);
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(world->usage_asked, 2);
+	engine_on_usage(s->worker, 3); /* as it was before */
+	assert_int_equal(x->state, EXECUTION_RUNNING);
+	engine_on_usage(s->worker, 3);
+	assert_int_equal(x->verdict, VERDICT_SUCCEEDED);
+	execution_unref(x);
+}
+
+static void a_result_counts_though_its_worker_ends(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct worker *w = s->worker;
+	struct execution *x = run(world, s, "slow");
+	run_long(x);
+	answer(world, IPC_STATUS_OK);
+	engine_on_worker_broken(w, "test");
+	all_ended(world, &(struct worker_end){.wait_status = 9});
+	assert_int_equal(x->verdict, VERDICT_SUCCEEDED);
+	execution_unref(x);
+}
+
+#define PACKAGES_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define PACKAGES_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+static void set_packages(struct world *world, const char *tenant, const char *name)
+{
+	struct err e = {0};
+	assert_int_equal(
+	    engine_packages_set(world->engine, tenant, &name, name != NULL ? 1 : 0, &e), 0);
+}
+
+static void expect_names(const struct worker *w, const char *wanted)
+{
+	struct buf b = BUF_INIT(4096);
+	assert_int_equal(engine_packages_add_names(w, &b), 0);
+	assert_string_equal(buf_str(&b), wanted);
+	buf_fini(&b);
+}
+
+static void an_execution_waits_for_its_packages(void **state)
+{
+	struct world *world = *state;
+	all_ready(world);
+	set_packages(world, "acme", PACKAGES_A);
+	struct session *s = engine_session_open(pool_of(world), "acme", "alpha", NULL);
+	struct session *other = open_session(world, "alpha");
+	all_ready(world);
+	struct execution *x = run(world, s, "one");
+	assert_int_equal(x->state, EXECUTION_QUEUED);
+	assert_int_equal(world->mount_count, 1);
+	assert_ptr_equal(world->mounting, s->worker);
+	assert_string_equal(world->mounts[0], PACKAGES_A);
+	expect_names(s->worker, "");
+	/* Nobody else's session is concerned. */
+	struct execution *y = run(world, other, "two");
+	assert_int_equal(y->state, EXECUTION_RUNNING);
+	assert_int_equal(world->mount_count, 1);
+	answer(world, IPC_STATUS_OK);
+	/* An answer about something else is none. */
+	engine_on_mounted(s->worker, PACKAGES_B, NULL);
+	assert_int_equal(x->state, EXECUTION_QUEUED);
+	engine_on_mounted(s->worker, PACKAGES_A, NULL);
+	assert_int_equal(x->state, EXECUTION_RUNNING);
+	expect_names(s->worker, PACKAGES_A "\n");
+	expect_names(other->worker, "");
+	answer(world, IPC_STATUS_OK);
+	/* It is not asked for again, and what is on the list no more is not told. */
+	execution_unref(run(world, s, "again"));
+	assert_int_equal(world->mount_count, 1);
+	answer(world, IPC_STATUS_OK);
+	set_packages(world, "acme", NULL);
+	expect_names(s->worker, "");
+	execution_unref(x);
+	execution_unref(y);
+}
+
+static void packages_that_cannot_be_mounted_stop_nothing(void **state)
+{
+	struct world *world = *state;
+	set_packages(world, NULL, PACKAGES_A);
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct execution *x = run(world, s, "one");
+	engine_on_mounted(s->worker, PACKAGES_A, "no such directory");
+	assert_int_equal(x->state, EXECUTION_RUNNING);
+	expect_names(s->worker, "");
+	answer(world, IPC_STATUS_OK);
+	execution_unref(x);
+	x = run(world, s, "two");
+	assert_int_equal(world->mount_count, 1);
+	assert_int_equal(x->state, EXECUTION_RUNNING);
+	execution_unref(x);
+}
+
+struct told {
+	struct packages_waiter waiter;
+	int calls;
+	enum err_code code;
+};
+
+static void on_packages(void *ctx, const struct err *e)
+{
+	struct told *t = ctx;
+	t->calls++;
+	t->code = e != NULL ? e->code : ERR_NONE;
+}
+
+#define TOLD(name) struct told name = {.waiter = {.ready = on_packages, .ctx = &(name)}}
+
+static void who_waits_for_packages_is_told_once(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	TOLD(nothing);
+	engine_packages_wait(s->worker, &nothing.waiter);
+	assert_int_equal(nothing.calls, 1);
+	assert_int_equal(nothing.code, ERR_NONE);
+	struct execution *x = run(world, s, "runs while they come");
+	set_packages(world, NULL, PACKAGES_A);
+	TOLD(first);
+	TOLD(second);
+	engine_packages_wait(s->worker, &first.waiter);
+	engine_packages_wait(s->worker, &second.waiter);
+	assert_int_equal(world->mount_count, 1);
+	engine_packages_unwait(s->worker, &second.waiter);
+	engine_on_mounted(s->worker, PACKAGES_A, NULL);
+	assert_int_equal(first.calls, 1);
+	assert_int_equal(first.code, ERR_NONE);
+	assert_int_equal(second.calls, 0);
+	/* One that fails is told as such, at once the second time. */
+	set_packages(world, NULL, PACKAGES_B);
+	TOLD(third);
+	TOLD(fourth);
+	engine_packages_wait(s->worker, &third.waiter);
+	engine_on_mounted(s->worker, PACKAGES_B, "no");
+	engine_packages_wait(s->worker, &fourth.waiter);
+	assert_int_equal(third.code, ERR_INTERNAL);
+	assert_int_equal(fourth.code, ERR_INTERNAL);
+	execution_unref(x);
+}
+
+static void a_session_that_ends_tells_who_waits_for_packages(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct worker *w = s->worker;
+	set_packages(world, NULL, PACKAGES_A);
+	TOLD(t);
+	engine_packages_wait(w, &t.waiter);
+	engine_session_delete(s);
+	engine_on_mounted(w, PACKAGES_A, NULL);
+	TOLD(late);
+	engine_packages_wait(w, &late.waiter);
+	assert_int_equal(late.code, ERR_GONE);
+	all_ended(world, &(struct worker_end){.wait_status = 9});
+	assert_int_equal(t.calls, 1);
+	assert_int_equal(t.code, ERR_GONE);
+}
+
+static void packages_are_bounded_and_checked(void **state)
+{
+	struct world *world = *state;
+	const char *names[ENGINE_PACKAGES_MAX + 1];
+	static const char *const bad[] = {"", "a", "../" PACKAGES_A, PACKAGES_A "a",
+	    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
+	struct err e = {0};
+	for (size_t i = 0; i < array_len(bad); i++) {
+		assert_int_equal(engine_packages_set(world->engine, NULL, &bad[i], 1, &e), -1);
+		assert_int_equal(e.code, ERR_INVALID);
+	}
+	for (size_t i = 0; i < array_len(names); i++) {
+		names[i] = PACKAGES_A;
+	}
+	assert_int_equal(engine_packages_set(world->engine, NULL, names, array_len(names), &e), -1);
+	assert_int_equal(e.code, ERR_TOO_LARGE);
+	assert_int_equal(engine_packages_set(world->engine, "../x", names, 1, &e), -1);
+	assert_int_equal(e.code, ERR_INVALID);
+}
+
 static void what_is_held_is_counted(void **state)
 {
 	struct world *world = *state;
@@ -596,6 +850,14 @@ int main(void)
 	    TEST(deleting_ends_everything_at_once),
 	    TEST(draining_takes_no_new_work),
 	    TEST(final_states_are_final),
+	    TEST(children_killed_at_the_memory_limit_are_its_verdict),
+	    TEST(what_was_killed_between_executions_is_nobodys),
+	    TEST(a_result_counts_though_its_worker_ends),
+	    TEST(an_execution_waits_for_its_packages),
+	    TEST(packages_that_cannot_be_mounted_stop_nothing),
+	    TEST(who_waits_for_packages_is_told_once),
+	    TEST(a_session_that_ends_tells_who_waits_for_packages),
+	    TEST(packages_are_bounded_and_checked),
 	    TEST(what_is_held_is_counted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include "api/json_text.h"
 #include "base/fd.h"
 #include "base/text.h"
+#include "engine/packages.h"
 
 /* --- workers ------------------------------------------------------------------------------------
  */
@@ -62,10 +63,13 @@ static int op_execute(void *ctx, struct worker *w, struct execution *x)
 	return 0;
 }
 
-/* A temporary directory; release removes it by the name its descriptor has. */
+/* A temporary directory; release removes it by the name its descriptor has. One who is stopped
+ * before that (a fuzzer) gives a TMPDIR that is removed as a whole. */
 static int new_data_dir(void)
 {
-	char path[] = "/tmp/carrel-fake-XXXXXX";
+	char path[256];
+	const char *base = getenv("TMPDIR");
+	(void)snprintf(path, sizeof(path), "%s/carrel-fake-XXXXXX", base != NULL ? base : "/tmp");
 	if (mkdtemp(path) == NULL) {
 		abort();
 	}
@@ -78,8 +82,8 @@ static void remove_data_dir(int fd)
 	char path[256];
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	ssize_t n = readlink(link, path, sizeof(path) - 1);
-	if (n > 0 && strncmp(path, "/tmp/carrel-fake-", 17) == 0) {
-		path[n] = '\0';
+	path[n > 0 ? n : 0] = '\0';
+	if (strstr(path, "/carrel-fake-") != NULL) {
 		pid_t child = fork();
 		if (child == 0) {
 			(void)execl("/bin/rm", "rm", "-rf", path, (char *)NULL);
@@ -98,7 +102,20 @@ static void op_release(void *ctx, struct worker *w)
 	}
 }
 
-static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release};
+static void op_mount(void *ctx, struct worker *w, const char *name)
+{
+	(void)ctx;
+	engine_on_mounted(w, name, NULL);
+}
+
+static void op_usage(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	engine_on_usage(w, 0);
+}
+
+static const struct engine_ops ops = {
+    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount, op_usage};
 
 static void add_displays(struct fake_world *w, struct worker *worker, uint64_t seq)
 {

@@ -18,43 +18,20 @@ import sys
 import tempfile
 import threading
 import time
-import types
 import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+
+import fake_host  # noqa: E402
 
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[_name] = "1"
 
-PRELUDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/keeper/prelude")
 LIBRARIES = ["numpy", "pandas", "matplotlib", "scipy", "sklearn", "IPython"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 Answer = collections.namedtuple(
     "Answer", "status kind json text name value traceback limit exit_code displays out err")
-
-
-def load_prelude():
-    """Loads the prelude into this process, with a __main__ of its own."""
-    host = types.ModuleType("_carrel_host")
-    host.sent = []
-    host.pid = os.getpid()
-    host.display = host.sent.append
-    host.session_pid = lambda: host.pid
-    host.getenv = os.environ.get
-    sys.modules["_carrel_host"] = host
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    sources = []
-    for file in sorted(os.listdir(PRELUDE)):
-        name, extension = os.path.splitext(file)
-        if extension == ".py" and name != "loader":
-            with open(os.path.join(PRELUDE, file)) as source:
-                full = "_carrel" if name == "__init__" else "_carrel." + name
-                sources.append((full, source.read()))
-    with open(os.path.join(PRELUDE, "loader.py")) as source:
-        namespace = {"__name__": "_carrel_loader"}
-        exec(compile(source.read(), "<_carrel_loader>", "exec"), namespace)
-    namespace["install"](sources)
-    import _carrel
-    return _carrel, host
 
 
 class Session:
@@ -168,7 +145,7 @@ def setUpModule():
     os.environ["HOME"] = Image.home = tempfile.mkdtemp()
     Image.descriptors = descriptors()
     start = time.perf_counter()
-    carrel, _ = load_prelude()
+    carrel, _ = fake_host.load_prelude()
     Image.import_ms = (time.perf_counter() - start) * 1e3
     Image.heavy = [name for name in ("IPython", "numpy", "asyncio", "subprocess", "matplotlib")
                    if name in sys.modules]
@@ -236,7 +213,8 @@ class Keeper(unittest.TestCase):
 
     def test_preload_leaves_the_namespace_alone(self):
         self.assertEqual(
-            {name for name in Image.main_names if not name.startswith("__")}, set())
+            {name for name in Image.main_names if not name.startswith("__")},
+            {"artifacts", "deps", "skills", "tools", "workflows"})
 
     def test_preload_turns_a_broken_library_into_an_error(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -462,7 +440,8 @@ class Namespace(WithSession):
 
     def test_the_warm_up_leaves_no_trace(self):
         self.assertEqual(self.session.output(), ["", ""])
-        self.check("sorted(n for n in globals() if not n.startswith('__'))", "other", "", "[]")
+        self.check("sorted(n for n in globals() if not n.startswith('__'))", "other", "",
+                   "['artifacts', 'deps', 'skills', 'tools', 'workflows']")
         self.assertIn('"<cell 2>"', self.fails("1/0", "ZeroDivisionError").traceback)
 
     def test_future_statements_last(self):
@@ -973,7 +952,8 @@ class Magics(WithSession):
         self.assertEqual((answer.status, answer.err), (0, ""), answer.traceback)
 
     def test_nothing_is_left_in_the_namespace_by_the_shell(self):
-        self.check("sorted(n for n in globals() if not n.startswith('__'))", "other", "", "[]")
+        self.check("sorted(n for n in globals() if not n.startswith('__'))", "other", "",
+                   "['artifacts', 'deps', 'skills', 'tools', 'workflows']")
 
 
 class WithoutPreload(unittest.TestCase):

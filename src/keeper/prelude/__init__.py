@@ -19,11 +19,24 @@ The modules behind it, one subject each:
     hooks         work done right after user code first imports a library
     streams       stdin, stdout and stderr over descriptors 0, 1 and 2
     shell         the commands of Shell pools
+    packages      packages the server has put into the session
     children      child processes: ours, and the orphans to reap
     warm          what is prepared before a session has a user
+    names         tools, skills, artifacts and deps, which every session finds in its namespace;
+                  each in a module of its own
+    calls         how these ask the session's server
+    errors        their exceptions
+    skill_source  what a skill says of itself, by parsing
+    values        the value of a cell as JSON
 """
 
 from _carrel import cell, children, failure, shell, streams, warm
+# After all that every cell uses, so that these lie together in the image: a session that uses them
+# writes to their pages, and the others do not.
+from _carrel import names, skill_source
+from _carrel import packages as package_dirs
+
+cell.offer(names.public())
 
 # The values of the first field of run_cell()'s answer.
 OK, EXCEPTION, INTERRUPTED, EXIT = range(4)
@@ -70,7 +83,21 @@ def open_streams():
         pass
 
 
-def run_cell(code, empty_namespace):
+def packages_at(directory):
+    """Says where the directories of packages are. Call it in the keeper."""
+    package_dirs.directory = directory
+
+
+def packages_changed(names):
+    """Makes the packages in the directories of these names importable. Only an interrupt comes out."""
+    try:
+        package_dirs.changed(names)
+    except Exception:
+        # User code has made something else of sys.path or os.environ.
+        pass
+
+
+def run_cell(code, empty_namespace, values=False):
     """Runs one cell and returns what became of it:
 
     (status, kind, json_text, text, error_name, error_value, traceback, limit, exit_code)
@@ -78,8 +105,10 @@ def run_cell(code, empty_namespace):
     status      0 ok, 1 exception, 2 interrupted, 3 SystemExit
     kind        "none" (no value), "null" (None), "bool", "int", "float", "str", "other"
     json_text   for bool, int and float: JSON that carries the value, "null" for NaN and
-                infinities, "" for an int past signed 64 bit
-    text        the string itself for "str", else the text/plain representation
+                infinities, "" for an int past signed 64 bit; with values the JSON of a value
+                of any kind, as in the module of that name, and "" only for no value
+    text        the string itself for "str", else the text/plain representation; with values
+                only that of what has a rich representation
     error_*     class name, str() and traceback text; "" when status is 0
     limit       "", "memory", "processes", "file_space" or "files"
     exit_code   with status 3 what Python would exit with, else 0
@@ -87,7 +116,7 @@ def run_cell(code, empty_namespace):
     Every text can be encoded as UTF-8. Displays have been sent when it returns.
     """
     try:
-        return cell.run(code, empty_namespace)
+        return cell.run(code, empty_namespace, values)
     except BaseException as exc:
         # Only an interrupt between two guards gets here, or memory that is truly at its end.
         try:
@@ -125,3 +154,12 @@ def reap_orphans():
         return children.reap_orphans()
     except BaseException:
         return 0
+
+
+def describe_skills(text):
+    """Describes skills by parsing; for a session that is kept for it.
+
+    text: JSON, a list of {"name", "source"}. Returns JSON, a list in the same order of {"name",
+    "description", "parameters"}, or {"name", "error", "message"}. Raises where text is not that.
+    """
+    return skill_source.describe_all(text)

@@ -10,6 +10,9 @@ await as with asyncio.Runner; what is then still awaited is cancelled.
 
 _loop = None
 
+# The loops, of any thread, that wait for host calls: those of the module calls, by id.
+waiting_loops = {}
+
 
 def run(coroutine):
     """Runs a coroutine to its end and returns its value."""

@@ -38,6 +38,7 @@ _main = sys.modules.get("__main__") or types.ModuleType("__main__")
 _modules = sys.modules
 _future_flags = 0
 _last_shown = NOTHING
+_names = {}
 _user_recursion_limit = None
 _user_trace = None
 _user_profile = None
@@ -54,23 +55,36 @@ def main_module():
     return _main
 
 
-def run(source, empty_namespace):
+def run(source, empty_namespace, values=False):
     """Runs one cell; see run_cell() in the package for the answer."""
     reserve.hold()
     name = sources.add(source)
     streams.ensure()
     figures.begin_cell()
-    module = types.ModuleType("__main__") if empty_namespace else _main
+    module = _empty_module() if empty_namespace else _main
     if _modules.get("__main__") is not module or sys.modules is not _modules:
         _set_main(module)
     try:
-        answer = _run_in(module, source, name, not empty_namespace)
+        answer = _run_in(module, source, name, not empty_namespace, values)
     finally:
+        if awaiting.waiting_loops:
+            _end_calls()
         if empty_namespace:
             # Its namespace lives on for as long as a thread or a callback of the cell needs it.
             _set_main(_main)
     streams.flush()
     return answer
+
+
+def _empty_module():
+    module = types.ModuleType("__main__")
+    module.__dict__.update(_names)
+    return module
+
+
+def _end_calls():
+    from _carrel import calls
+    calls.end_cell()
 
 
 def _set_main(module):
@@ -83,7 +97,7 @@ def _set_main(module):
     shell_magics.use_module(module)
 
 
-def _run_in(module, source, name, keeps_last):
+def _run_in(module, source, name, keeps_last, values):
     namespace = module.__dict__
     if "__builtins__" not in namespace:
         namespace["__builtins__"] = builtins
@@ -97,7 +111,7 @@ def _run_in(module, source, name, keeps_last):
             body, last = compile_cell(source, name)
         shell_magics.wanted_by(source)
         ran = True
-        value = _execute(body, last, namespace)
+        value = _execute(body, last, namespace, values)
         if _getpid() != _session_pid():
             _leave_child(0)
         if value is NOTHING:
@@ -105,7 +119,7 @@ def _run_in(module, source, name, keeps_last):
         else:
             if keeps_last and value is not None:
                 _remember(value, namespace)
-            answer = render.answer(value)
+            answer = render.value_answer(value) if values else render.answer(value)
     except BaseException as exc:
         if _getpid() != _session_pid():
             _fail_child(exc)
@@ -113,19 +127,24 @@ def _run_in(module, source, name, keeps_last):
     return figures.end_cell(answer)
 
 
-def _execute(body, last, namespace):
-    """Runs the compiled cell; returns its value, or NOTHING."""
+def _execute(body, last, namespace, values):
+    """Runs the compiled cell; returns its value, or NOTHING.
+
+    A caller that wants values has no use for a coroutine: it is awaited.
+    """
     value = NOTHING
     flags = (0 if body is None else body.co_flags) | (0 if last is None else last.co_flags)
     _hand_over()
     try:
         if flags & _CO_COROUTINE:
-            value = awaiting.run(_await_both(body, last, namespace))
+            value = awaiting.run(_await_both(body, last, namespace, values))
         else:
             if body is not None:
                 eval(body, namespace)
             if last is not None:
                 value = eval(last, namespace)
+                if values and type(value) is types.CoroutineType:
+                    value = awaiting.run(value)
     finally:
         # Before any call: a trace function must not see ours.
         trace, profile = _gettrace(), _getprofile()
@@ -137,7 +156,7 @@ def _execute(body, last, namespace):
     return value
 
 
-async def _await_both(body, last, namespace):
+async def _await_both(body, last, namespace, values):
     """Runs a cell that awaits somewhere: all of it sees the running loop."""
     if body is not None:
         made = eval(body, namespace)
@@ -147,6 +166,9 @@ async def _await_both(body, last, namespace):
         return NOTHING
     value = eval(last, namespace)
     if last.co_flags & _CO_COROUTINE:
+        value = await value
+    if type(value).__module__ == "_carrel.calls" or (
+            values and type(value) is types.CoroutineType):
         value = await value
     return value
 
@@ -270,6 +292,13 @@ def _fail_child(exc):
             streams.note(failure.traceback_of(exc).rstrip("\n"))
     finally:
         _leave_child(code)
+
+
+def offer(names):
+    """Sets the names that every namespace begins with."""
+    global _names
+    _names = names
+    _main.__dict__.update(names)
 
 
 def forget():

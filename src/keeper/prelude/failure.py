@@ -147,11 +147,24 @@ def _without_machinery(stack):
         first = 0
         while first < len(stack) and _is_machinery(stack[first].filename):
             first += 1
-    stack = [frame for frame in stack[first:] if not frame.filename.startswith("<_carrel")]
+    stack = _without_ours(stack[first:])
     if any(frame.name == "run_line_magic" or frame.name == "run_cell_magic" for frame in stack):
         stack = [frame for frame in stack
                  if not any(part in frame.filename for part in _OF_MAGICS)]
     return stack
+
+
+def _without_ours(stack):
+    """Drops our frames, and those of the event loop or thread by which we ran a skill."""
+    kept = []
+    after_ours = False
+    for frame in stack:
+        if frame.filename.startswith("<_carrel"):
+            after_ours = True
+        elif not (after_ours and _is_machinery(frame.filename)):
+            after_ours = False
+            kept.append(frame)
+    return kept
 
 
 def _is_machinery(filename):

@@ -14,7 +14,7 @@ from IPython.utils import io as ipython_io
 from traitlets import observe
 from traitlets.config import Config
 
-from _carrel import bundle, figures, render, streams
+from _carrel import bundle, figures, names as public_names, render, streams
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -90,7 +90,9 @@ class Shell(interactiveshell.InteractiveShell):
         pass
 
     def init_user_ns(self):
-        """Puts nothing into the user's namespace: prepare_namespace() does, when needed."""
+        """After %reset: what every session begins with. prepare_namespace() adds the rest."""
+        for name, value in public_names.public().items():
+            self.user_ns.setdefault(name, value)
 
     def prepare_namespace(self, source):
         """Adds the names that magics expect, hidden from %who."""
@@ -101,6 +103,7 @@ class Shell(interactiveshell.InteractiveShell):
         for name, value in names.items():
             self.user_ns.setdefault(name, value)
         self.user_ns_hidden.update(names)
+        self.user_ns_hidden.update(public_names.public())
         if "InlineBackend" in source:
             self._offer_inline_backend()
 

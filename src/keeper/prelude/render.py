@@ -57,6 +57,27 @@ def answer(value):
     return (0, "other", "", text, "", "", "", "", 0)
 
 
+def value_answer(value):
+    """Returns run_cell()'s answer for a caller that wants the value as JSON, whatever its type.
+
+    The text is left out where the JSON says the same.
+    """
+    from _carrel import values
+
+    kind, text = "other", ""
+    for own, name in _KINDS:
+        if type(value) is own:
+            kind = name
+            break
+    else:
+        if short_text(value) is None:
+            text = bundle.display_value(value) or ""
+    return (0, kind, values.to_json(value), text, "", "", "", "", 0)
+
+
+_KINDS = ((type(None), "null"), (bool, "bool"), (int, "int"), (float, "float"), (str, "str"))
+
+
 def _int(value):
     """Returns (json_text, text) of an int of any size."""
     if _INT64_MIN <= value <= _INT64_MAX:

@@ -34,6 +34,7 @@ def _rehearse():
     after_fork()
     if os.getpid() == _carrel_host.session_pid():
         _run_cells(_REHEARSAL + (_REHEARSAL_IPYTHON if "IPython" in sys.modules else ()))
+        cell.run("{'a': [1.5, None]}", True, True)
         cell.forget()
 
 

@@ -1,0 +1,168 @@
+/* Calls of the HTTP API: arguments and bytes are there as a whole, and so is the answer. */
+#include <stdlib.h>
+
+#include "codemode/internal.h"
+
+#define PIECE_BYTES (256U << 10) /* given to a writer, or asked of a reader, at once */
+
+struct codemode_call {
+	codemode_done_fn done;
+	void *ctx;
+	struct method_call *running; /* NULL: it has ended */
+	const struct buf *bytes;     /* of artifacts.save */
+	size_t put;
+	unsigned busy; /* inside call_begin or call_put */
+
+	/* What came of it. While LOADING is there, its bytes are read. */
+	bool answered;
+	enum codemode_error code;
+	json_t *result;
+	struct loading *loading;
+	uint64_t left;
+	struct buf read;
+};
+
+static void call_free(struct codemode_call *c)
+{
+	loading_close(c->loading);
+	json_decref(c->result);
+	buf_fini(&c->read);
+	free(c);
+}
+
+static void deliver(struct codemode_call *c)
+{
+	if (c->answered && c->loading == NULL && c->busy == 0) {
+		c->done(c->ctx, c->code, c->result, &c->read);
+		call_free(c);
+	}
+}
+
+static void fail(struct codemode_call *c, const char *text)
+{
+	json_decref(c->result);
+	c->result = call_error("StorageError", text);
+	c->code = CODEMODE_UNAVAILABLE;
+	buf_fini(&c->read);
+}
+
+/* Reads what is there; at the end, or when it cannot be read, the reader is closed. */
+static void read_on(void *ctx)
+{
+	struct codemode_call *c = ctx;
+	ssize_t n = 1;
+	while (c->left > 0 && n > 0) {
+		size_t most = c->left < PIECE_BYTES ? (size_t)c->left : PIECE_BYTES;
+		char *room = buf_reserve(&c->read, most);
+		n = room != NULL ? loading_read(c->loading, room, most) : -1;
+		if (n > 0) {
+			buf_grew(&c->read, (size_t)n);
+			c->left -= (uint64_t)n;
+		}
+	}
+	if (n == 0) {
+		return;
+	}
+	loading_close(steal(&c->loading));
+	if (n < 0) {
+		fail(c, "The artifact could not be read to its end");
+	}
+	deliver(c);
+}
+
+static void on_done(struct method_call *call, enum codemode_error code, const json_t *result,
+    struct loading *bytes, uint64_t size)
+{
+	struct codemode_call *c = call->ctx;
+	c->running = NULL;
+	c->answered = true;
+	c->code = code;
+	c->result = json_incref((json_t *)(uintptr_t)result);
+	c->loading = bytes;
+	c->left = size;
+	if (bytes != NULL) {
+		loading_on_more(bytes, read_on, c);
+		read_on(c);
+	} else {
+		deliver(c);
+	}
+}
+
+static void put_on(struct codemode_call *c)
+{
+	bool more = true;
+	c->busy++;
+	while (more && !c->answered && c->bytes != NULL && c->put < c->bytes->len) {
+		size_t left = c->bytes->len - c->put;
+		size_t piece = left < PIECE_BYTES ? left : PIECE_BYTES;
+		const char *at = c->bytes->data + c->put;
+		c->put += piece;
+		more = call_put(c->running, at, piece);
+	}
+	c->busy--;
+}
+
+static void on_room(struct method_call *call)
+{
+	struct codemode_call *c = call->ctx;
+	if (c->busy == 0) {
+		put_on(c);
+		deliver(c);
+	}
+}
+
+static const struct call_answer answer = {.done = on_done, .room = on_room};
+
+/* The bytes are there, so their number is known. A new reference. */
+static json_t *with_size(const json_t *arguments, const struct buf *bytes)
+{
+	if (bytes == NULL || !json_is_object(arguments)) {
+		return json_incref((json_t *)(uintptr_t)arguments);
+	}
+	json_t *copy = json_copy((json_t *)(uintptr_t)arguments);
+	if (copy != NULL) {
+		(void)json_object_set_new(copy, "size", json_integer((json_int_t)bytes->len));
+	}
+	return copy;
+}
+
+struct codemode_call *codemode_call(struct codemode *m, const struct store_space *space,
+    const char *method, const json_t *arguments, const struct buf *bytes, bool system,
+    codemode_done_fn done, void *ctx)
+{
+	static const struct buf none = {0};
+	struct codemode_call *c = calloc(1, sizeof(*c));
+	if (c == NULL) {
+		done(ctx, CODEMODE_FAILED, NULL, &none);
+		return NULL;
+	}
+	c->done = done;
+	c->ctx = ctx;
+	c->bytes = bytes;
+	c->read = BUF_INIT(CODEMODE_LOAD_MAX_BYTES);
+	c->busy++;
+	json_t *all = with_size(arguments, bytes);
+	c->running = call_begin(m, space, method, all, system, NULL, &answer, c);
+	json_decref(all);
+	if (c->running != NULL) {
+		put_on(c);
+	} else if (!c->answered) {
+		c->answered = true;
+		fail(c, "out of memory");
+	}
+	c->busy--;
+	bool over = c->answered && c->loading == NULL;
+	deliver(c);
+	return over ? NULL : c;
+}
+
+void codemode_cancel(struct codemode_call *c)
+{
+	if (c == NULL) {
+		return;
+	}
+	if (c->running != NULL) {
+		call_give_up(c->running);
+	}
+	call_free(c);
+}

@@ -1,0 +1,223 @@
+/* Calls of sessions: JSON arguments in, replies and bytes out. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "codemode/internal.h"
+
+/* What a host call is while it is pending: host_call.ctx. */
+struct hosted {
+	struct host_call *call;
+	struct method_call *running; /* NULL: it has ended */
+	bool paused;                 /* host_call_resume is owed */
+	unsigned busy;               /* inside begin or put: the reply waits for its end */
+	/* The answer. */
+	bool answered;
+	bool ok;
+	char *json;
+	struct host_source *source;
+};
+
+/* Bytes that follow a reply. */
+struct read_source {
+	struct host_source source;
+	struct loading *loading;
+	struct host_call *call;
+};
+
+static ssize_t source_read(struct host_source *s, char *out, size_t max)
+{
+	struct read_source *r = container_of(s, struct read_source, source);
+	return loading_read(r->loading, out, max);
+}
+
+static void source_close(struct host_source *s)
+{
+	struct read_source *r = container_of(s, struct read_source, source);
+	loading_close(r->loading);
+	free(r);
+}
+
+static void source_more(void *ctx)
+{
+	struct read_source *r = ctx;
+	host_call_resume(r->call);
+}
+
+static struct host_source *source_new(struct host_call *call, struct loading *bytes, uint64_t size)
+{
+	struct read_source *r = calloc(1, sizeof(*r));
+	if (r == NULL) {
+		return NULL;
+	}
+	r->source = (struct host_source){.read = source_read, .close = source_close, .left = size};
+	r->loading = bytes;
+	r->call = call;
+	loading_on_more(bytes, source_more, r);
+	return &r->source;
+}
+
+static const char no_memory[] = "{\"error\":\"RuntimeError\",\"message\":\"out of memory\"}";
+
+/* Replies when there is an answer and nobody above uses H. */
+static void try_reply(struct hosted *h)
+{
+	if (!h->answered || h->busy > 0) {
+		return;
+	}
+	struct host_call *call = h->call;
+	struct host_source *source = h->source;
+	cleanup(text_free) char *json = h->json;
+	bool ok = h->ok && json != NULL;
+	free(h);
+	call->ctx = NULL;
+	const char *text = json != NULL ? json : no_memory;
+	host_call_reply(call, ok, text, strlen(text), source);
+}
+
+static void set_json(struct hosted *h, bool ok, const json_t *result)
+{
+	h->ok = ok;
+	h->json = json_dumps(result, JSON_COMPACT | JSON_ENCODE_ANY);
+	if (h->json == NULL || strlen(h->json) <= HOST_CALL_MAX_BYTES) {
+		return;
+	}
+	free(h->json);
+	json_t *error = call_error("RuntimeError", "The result is larger than a reply may be");
+	h->ok = false;
+	h->json = json_dumps(error, JSON_COMPACT);
+	json_decref(error);
+}
+
+static void resume(struct hosted *h)
+{
+	if (h->paused) {
+		h->paused = false;
+		host_call_resume(h->call);
+	}
+}
+
+static void on_done(struct method_call *c, enum codemode_error code, const json_t *result,
+    struct loading *bytes, uint64_t size)
+{
+	struct hosted *h = c->ctx;
+	h->running = NULL;
+	h->answered = true;
+	set_json(h, code == CODEMODE_OK, result);
+	if (bytes != NULL && size > 0) {
+		h->source = source_new(h->call, bytes, size);
+		h->ok = h->ok && h->source != NULL;
+	}
+	if (h->source == NULL) {
+		loading_close(bytes);
+	}
+	try_reply(h);
+}
+
+static void on_room(struct method_call *c)
+{
+	resume(c->ctx);
+}
+
+static const struct call_answer answer = {.done = on_done, .room = on_room};
+
+/* How many bytes the session will send, whatever becomes of the call. */
+static uint64_t bytes_to_come(const char *method, const json_t *arguments)
+{
+	const json_t *size = json_object_get(arguments, "size");
+	if (strcmp(method, "artifacts.save") != 0 || !json_is_integer(size) ||
+	    json_integer_value(size) < 0 || (uint64_t)json_integer_value(size) > HOST_BYTES_MAX) {
+		return 0;
+	}
+	return (uint64_t)json_integer_value(size);
+}
+
+static void refuse(struct hosted *h, const char *error, const char *text)
+{
+	json_t *failure = call_error(error, text);
+	h->answered = true;
+	set_json(h, false, failure);
+	json_decref(failure);
+	try_reply(h);
+}
+
+static void begin(struct codemode *m, struct hosted *h, struct session *s)
+{
+	struct host_call *call = h->call;
+	json_error_t at;
+	json_t *arguments = json_loadb(
+	    call->arguments, call->arguments_len, JSON_REJECT_DUPLICATES, &at);
+	if (arguments == NULL) {
+		cleanup(buf_fini) struct buf text = BUF_INIT(512);
+		(void)buf_addf(&text, "The arguments cannot be carried: %s", at.text);
+		refuse(h, "ValueError", buf_str(&text));
+		return;
+	}
+	call->put_left = bytes_to_come(call->method, arguments);
+	struct store_space space = {.prefix = s->tenant, .workspace = s->workspace};
+	h->busy++;
+	h->running = call_begin(m, &space, call->method, arguments, false, s, &answer, h);
+	h->busy--;
+	json_decref(arguments);
+	if (h->running == NULL && !h->answered) {
+		refuse(h, "RuntimeError", "out of memory");
+	} else {
+		try_reply(h);
+	}
+}
+
+static void host_begin(void *ctx, struct host_call *call)
+{
+	struct session *s = call->worker->session;
+	struct hosted *h = calloc(1, sizeof(*h));
+	if (h == NULL) {
+		host_call_reply(call, false, no_memory, sizeof(no_memory) - 1, NULL);
+		return;
+	}
+	h->call = call;
+	call->ctx = h;
+	if (s == NULL || engine_session_is_own(s)) {
+		refuse(h, "RuntimeError", "This session may ask for nothing");
+	} else {
+		begin(ctx, h, s);
+	}
+}
+
+static bool host_put(void *ctx, struct host_call *call, const char *bytes, size_t len)
+{
+	struct hosted *h = call->ctx;
+	(void)ctx;
+	bool more = true;
+	if (h->running != NULL) {
+		h->busy++;
+		more = call_put(h->running, bytes, len) || h->answered;
+		h->busy--;
+	}
+	h->paused = !more;
+	try_reply(h);
+	return more;
+}
+
+/* Frees the call's part; the link frees the call. */
+static void host_cancel(void *ctx, struct host_call *call)
+{
+	struct hosted *h = call->ctx;
+	(void)ctx;
+	if (h == NULL) {
+		return;
+	}
+	if (h->running != NULL) {
+		call_give_up(h->running);
+	}
+	if (h->source != NULL) {
+		h->source->close(h->source);
+	}
+	free(h->json);
+	free(h);
+	call->ctx = NULL;
+}
+
+const struct host_call_handler codemode_host_calls = {
+    .begin = host_begin,
+    .put = host_put,
+    .cancel = host_cancel,
+};

@@ -1,0 +1,18 @@
+/*
+ * host_module: the module _carrel_host, by which the prelude reaches the C side: displays, host
+ * calls, and a few facts of the process.
+ */
+#ifndef KEEPER_HOST_MODULE_H
+#define KEEPER_HOST_MODULE_H
+
+#include <sys/types.h>
+
+struct _object; /* Python's PyObject */
+
+/* For PyImport_AppendInittab. */
+struct _object *host_module_init(void);
+
+/* Whoever runs cells: the keeper while it warms up, then the session. */
+void host_module_set_pid(pid_t pid);
+
+#endif

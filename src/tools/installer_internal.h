@@ -1,0 +1,47 @@
+/* What the files of the installer share with each other. */
+#ifndef TOOLS_INSTALLER_INTERNAL_H
+#define TOOLS_INSTALLER_INTERNAL_H
+
+#include "base/buf.h"
+#include "tools/installer.h"
+
+#define INSTALLER_PYTHON "/usr/bin/python3"
+#define INSTALLER_ENVIRONMENT_MAX 64
+
+/* How to install, and from where. */
+struct installer_config {
+	char *uv; /* path of uv; NULL: pip */
+	char *index_url;
+	char *find_links;
+	bool offline;
+	bool allow_build;
+	uint32_t timeout_ms;
+	char *python; /* where INSTALLER_PYTHON leads: names its version */
+	char *environment[INSTALLER_ENVIRONMENT_MAX + 1]; /* NAME=value; ends with NULL */
+};
+
+/* 0, or -1 with ERR_INVALID. C is to be freed either way. */
+int installer_config_read(struct installer_config *c, const json_t *config, struct err *e);
+void installer_config_fini(struct installer_config *c);
+
+/* Arguments that borrow their texts. */
+struct installer_argv {
+	const char *list[INSTALLER_ARGUMENTS_MAX + 1];
+	size_t count;
+};
+
+/* The installer for LINES into DIRECTORY. */
+void installer_argv_installer(struct installer_argv *a, const struct installer_config *c,
+    const char *directory, const char *const *lines, size_t count);
+/* Python that prints, as a JSON array, those of LINES that are satisfied by what it has itself. */
+void installer_argv_present(struct installer_argv *a, const char *const *lines, size_t count);
+/* Takes away everybody's right to write beneath DIRECTORY. */
+void installer_argv_close(struct installer_argv *a, const char *directory);
+void installer_argv_remove(struct installer_argv *a, const char *directory);
+
+/* Adds what a user is told of a command that failed: its last lines, without the index's
+ * credentials. */
+void installer_reason(const struct installer_config *c, int status, bool timed_out,
+    const char *output, struct buf *out);
+
+#endif

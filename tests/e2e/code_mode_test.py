@@ -1,0 +1,279 @@
+"""The four names of a session, through a real server: tools, skills, artifacts, deps."""
+
+import json
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import harness
+
+PORT_SCAN = '''"""Scan a host."""
+
+def run(target: str, flags: str = "-sV") -> str:
+    return f"{target} {flags}"
+'''
+
+
+class Names(harness.ServerCase):
+    def value_of(self, code, **options):
+        return self.server.value(self.session, code, **options)
+
+    def error_of(self, code):
+        reply = self.server.execute(self.session, code)
+        self.assertEqual(reply["status"], "Failed", reply)
+        return reply["error"]["code"] if "error" in reply else json.dumps(reply)
+
+
+class Skills(Names):
+    def test_a_skill_is_made_found_called_and_deleted(self):
+        self.value_of(f"skills.create('port_scan', {PORT_SCAN!r})")
+        self.assertEqual(
+            self.value_of("skills.port_scan(target='10.0.0.1')"), "10.0.0.1 -sV")
+        self.assertEqual(
+            self.value_of("skills.list()[0]['params']['target'] and skills.list()[0]['name']"),
+            "port_scan")
+        # Another session has it at once.
+        other = self.session + "-other"
+        self.assertEqual(
+            self.server.value(other, "skills.invoke('port_scan', target='x', flags='y')"), "x y")
+        self.assertEqual(
+            self.server.value(other, "[s['name'] for s in skills.search('scanning hosts')][0]"),
+            "port_scan")
+        self.server.request("DELETE", "session", other)
+        self.assertIs(self.value_of("skills.delete('port_scan')"), True)
+        self.assertIs(self.value_of("skills.delete('port_scan')"), False)
+        self.assertEqual(self.value_of("str(skills.get('port_scan'))"), "None")
+
+    def test_what_is_no_skill_is_refused_with_pythons_errors(self):
+        for source, error in (("def run(:", "SyntaxError"), ("x = 1", "ValueError")):
+            code = (f"try:\n    skills.create('bad', {source!r})\n"
+                    "except Exception as e:\n    kind = type(e).__name__\nkind")
+            self.assertEqual(self.value_of(code), error)
+
+    def test_a_source_that_reaches_the_parser_past_the_session_is_checked_again(self):
+        """A session may leave out what its own half checks: the server checks by itself."""
+        code = '''
+from _carrel import calls
+try:
+    calls.ask("skills.create", {"name": "sly", "source": "x = ("})
+except BaseException as e:
+    print(type(e).__name__, e)
+'''
+        reply = self.server.execute(self.session, code)
+        self.assertIn("SyntaxError", json.dumps(reply))
+        self.assertEqual(self.value_of("[s['name'] for s in skills.list()].count('sly')"), 0)
+
+
+class Artifacts(Names):
+    def test_types_survive_between_sessions(self):
+        self.value_of("artifacts.save('dir/a.bin', bytes(range(256)) * 5000)\n"
+                      "artifacts.save('b', {'x': [1, 2.5, float('inf'), '\\ud800']})\n"
+                      "artifacts.save('c', 'text')\n1")
+        other = self.session + "-other"
+        self.assertIs(self.server.value(
+            other, "artifacts.load('dir/a.bin') == bytes(range(256)) * 5000"), True)
+        self.assertIs(self.server.value(
+            other, "artifacts.load('b') == {'x': [1, 2.5, float('inf'), '\\ud800']}"), True)
+        self.assertEqual(self.server.value(other, "artifacts.load('c')"), "text")
+        self.assertIs(self.server.value(
+            other, "{a.name for a in artifacts.list()} >= {'dir/a.bin', 'b', 'c'}"), True)
+        self.server.request("DELETE", "session", other)
+
+    def test_what_is_not_there_and_what_leads_out(self):
+        code = ("try:\n    artifacts.{}\nexcept Exception as e:\n"
+                "    said = type(e).__name__ + ': ' + str(e)\nsaid")
+        self.assertEqual(self.value_of(code.format("load('zz')")),
+                         "ArtifactNotFoundError: Artifact 'zz' not found")
+        self.assertEqual(self.value_of(code.format("save('../x', 'y')")),
+                         "ValueError: Path traversal attempt detected: '../x'")
+
+
+class Spaces(Names):
+    options = {"environment": {"TOKEN_A": "a" * 32}}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.config = {"auth": {"tokens": [
+            {"name": "a", "token": "a" * 32, "prefix": "tenant-a", "role": "execute"},
+            {"name": "b", "token": "b" * 32, "prefix": "tenant-b", "role": "execute"}]}}
+        super().setUpClass()
+
+    def as_tenant(self, letter, code):
+        reply = self.server.request(
+            "POST", "executions", self.session, {"code": code},
+            headers={"Authorization": f"Bearer {letter * 32}"})
+        self.assertEqual(reply.status, 200, reply)
+        return reply.json()["result"]["executionResult"]
+
+    def test_a_tenants_skills_and_artifacts_are_its_own(self):
+        self.as_tenant("a", "artifacts.save('secret', 'of a')\n"
+                            "skills.create('mine', 'def run():\\n    return 1')\n1")
+        self.assertIs(self.as_tenant("a", "artifacts.exists('secret')"), True)
+        self.assertIs(self.as_tenant("b", "artifacts.exists('secret')"), False)
+        self.assertEqual(self.as_tenant("b", "len(skills.list())"), 0)
+        self.assertIs(self.value_of("artifacts.exists('secret')"), False)
+        for name in ("../tenant-a/secret", "/secret", "tenant-a/artifacts/secret"):
+            self.assertEqual(self.as_tenant(
+                "b", f"try:\n    r = str(artifacts.exists({name!r}))\n"
+                     "except ValueError:\n    r = 'False'\nr"), "False")
+
+
+class Dependencies(Names):
+    config = {"code_mode": {"deps": {"allow_runtime": False, "packages": ["Tiny_One==1.0"]}}}
+
+    def test_the_list_and_what_may_not_change(self):
+        self.assertEqual(self.value_of("' '.join(deps.list())"), "tiny-one==1.0")
+        code = ("try:\n    deps.{}\nexcept Exception as e:\n"
+                "    said = type(e).__name__ + ': ' + str(e)\nsaid")
+        self.assertEqual(
+            self.value_of(code.format("add('x')")),
+            "RuntimeDepsDisabledError: Runtime dependency installation is disabled. "
+            "Dependencies must be pre-configured before session start.")
+        self.assertEqual(
+            self.value_of(code.format("remove('tiny-one')")),
+            "RuntimeDepsDisabledError: Runtime dependency modification is disabled. "
+            "Dependencies must be pre-configured before session start.")
+
+
+class Counted(Names):
+    def test_calls_are_counted_by_method_and_outcome(self):
+        self.value_of("artifacts.exists('nothing')")
+        text = self.server.request("GET", "metrics").body.decode()
+        self.assertIn(
+            'carrel_codemode_calls_total{method="artifacts.exists",outcome="ok"} 1', text)
+
+    def test_the_servers_own_session_is_nobodys(self):
+        self.value_of(f"skills.create('counted', {PORT_SCAN!r})['name']")
+        listed = self.server.request("GET", "listSessions").json()["sessions"]
+        self.assertEqual([s["identifier"] for s in listed], [self.session])
+        self.value_of("skills.delete('counted')")
+
+
+class Redis:
+    """A redis-server of the test's own, with a password, on a free port."""
+
+    PASSWORD = "pass-word-of-the-test"
+
+    def __init__(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.directory = tempfile.TemporaryDirectory(prefix="carrel-redis-")
+        self.process = None
+
+    @property
+    def url(self):
+        return f"redis://:{self.PASSWORD}@127.0.0.1:{self.port}/0"
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "60 1",
+             "--requirepass", self.PASSWORD, "--dir", self.directory.name],
+            stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(20)
+
+
+class Replicas(unittest.TestCase):
+    """Two servers on one Redis: what one learns the other knows at once."""
+
+    def setUp(self):
+        self.redis = Redis()
+        self.redis.start()
+        self.addCleanup(self.redis.directory.cleanup)
+        self.addCleanup(lambda: self.redis.process.poll() is None and self.redis.stop())
+
+    def server(self):
+        server = harness.Server(environment={"REDIS_URL": self.redis.url})
+        server.start()
+        self.addCleanup(server.stop)
+        return server
+
+    def test_a_skill_made_on_one_is_found_on_the_other_at_once(self):
+        one, two = self.server(), self.server()
+        self.assertEqual(two.value("two2", "len(skills.list())"), 0)
+        for i in range(5):
+            one.value("one1", f"skills.create('scan{i}', {PORT_SCAN!r})['name']")
+            self.assertEqual(
+                two.value("two2", f"skills.scan{i}(target='10.0.0.1')"), "10.0.0.1 -sV")
+            self.assertEqual(two.value("two2", "len(skills.list())"), i + 1)
+        self.assertEqual(
+            two.value("two2", "skills.search('scanning a host')[0]['name'][:4]"), "scan")
+        one.value("one1", "artifacts.save('r.json', {'a': 1})\n1")
+        self.assertEqual(two.value("two2", "artifacts.list()[0].name"), "r.json")
+        self.assertIs(two.value("two2", "artifacts.load('r.json') == {'a': 1}"), True)
+        self.assertNotIn(self.redis.PASSWORD, one.log_text() + two.log_text())
+        environ = pathlib.Path(f"/proc/{one.process.pid}/environ").read_bytes()
+        self.assertNotIn(self.redis.PASSWORD.encode(), environ)
+
+    def test_while_it_is_down_a_session_sees_an_error_and_then_goes_on(self):
+        server = self.server()
+        server.value("demo", "artifacts.save('a', 'b')\nx = 5\n1")
+        self.redis.stop()
+        code = ("try:\n    r = str(artifacts.{})\nexcept Exception as e:\n"
+                "    r = type(e).__name__\nr")
+        begun = time.monotonic()
+        self.assertEqual(server.value("demo", code.format("exists('a')")), "StorageError")
+        self.assertEqual(server.value("demo", code.format("save('c', 'd')")), "StorageError")
+        self.assertLess(time.monotonic() - begun, 12)
+        self.assertEqual(server.value("demo", "x"), 5)
+        self.redis.start()
+        end = time.monotonic() + 20
+        while server.value("demo", code.format("exists('a')")) == "StorageError":
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        self.assertEqual(server.value("demo", code.format("load('a')")), "b")
+
+
+class Configuration(unittest.TestCase):
+    def test_the_containers_variables(self):
+        with tempfile.TemporaryDirectory() as base:
+            root = pathlib.Path(base)
+            root.chmod(0o777)
+            environment = {"SKILLS_PATH": str(root / "skills"),
+                           "ARTIFACTS_PATH": str(root / "work" / "artifacts"),
+                           "CONTAINER_DEPS": "One, two>=2", "ALLOW_RUNTIME_DEPS": "false"}
+            with harness.Server(environment=environment) as server:
+                server.value("demo", f"skills.create('port_scan', {PORT_SCAN!r})\n"
+                                     "artifacts.save('x.txt', 'y')\n1")
+                self.assertEqual(server.value("demo", "' '.join(deps.list())"), "one two>=2")
+            self.assertEqual((root / "skills" / "port_scan.py").read_text(), PORT_SCAN)
+            self.assertEqual((root / "work" / "artifacts" / "x.txt").read_text(), "y")
+            self.assertEqual(
+                (root / "work" / "deps" / "requirements.txt").read_text(), "one\ntwo>=2\n")
+
+    def test_what_is_wrong_is_named(self):
+        for config, words in (
+                ({"storag": {}}, "code_mode.storag"),
+                ({"storage": {"redis": {"prefix": "x"}}}, "code_mode.storage.redis.url"),
+                ({"deps": {"installer": "conda"}}, "must be pip or uv"),
+                ({"tools": {"secrets": {"A": {"env": "NOT_THERE"}}}}, "NOT_THERE"),
+                ({"embeddings": {"secret": "none"}}, "code_mode.embeddings.secret"),
+                ({"strict_sessions": 1}, "must be true or false")):
+            server = harness.Server({"code_mode": config})
+            server.expect_failure = True
+            server.start(wait=False)
+            self.assertEqual(server.process.wait(30), 2)
+            server._reader.join(5)
+            self.assertIn(words, server.log_text())
+            server.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()

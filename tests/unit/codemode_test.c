@@ -1,0 +1,815 @@
+/* The methods behind the four names: over a real store on files, a fake runner, and an engine whose
+ * one session answers what the test lets it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/compiler.h"
+#include "codemode/codemode.h"
+#include "engine/packages.h"
+#include "fake_runner.h"
+
+#define TURNS_MAX 20000
+#define DIRECTORY "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+struct world {
+	uv_loop_t loop;
+	char dir[64];
+	struct engine *engine;
+	struct store *store;
+	struct runner_link runner;
+	struct codemode *codemode;
+
+	/* The parsing session. */
+	struct worker *executing;
+	uint64_t seq;
+	char *code;
+	int batches;
+	int crashes; /* of workers */
+
+	/* The last answer. */
+	int answers;
+	enum codemode_error code_of_answer;
+	json_t *result;
+	struct buf bytes;
+};
+
+/* --- the engine's world: a session that reads sources --------------------------------------------
+ */
+
+static void op_spawn(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	engine_on_worker_ready(w, -1);
+}
+
+static void op_kill(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	struct worker_end end = {.wait_status = 9};
+	engine_on_worker_ended(w, &end);
+}
+
+static void op_interrupt(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	(void)w;
+}
+
+static int op_execute(void *ctx, struct worker *w, struct execution *x)
+{
+	struct world *world = ctx;
+	world->executing = w;
+	world->seq = x->seq;
+	free(world->code);
+	world->code = strndup(buf_str(&x->code), x->code.len);
+	world->batches++;
+	return 0;
+}
+
+static void op_mount(void *ctx, struct worker *w, const char *name)
+{
+	(void)ctx;
+	engine_on_mounted(w, name, NULL);
+}
+
+static void op_release(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	(void)w;
+}
+
+static const struct engine_ops ops = {
+    .spawn = op_spawn,
+    .kill = op_kill,
+    .interrupt = op_interrupt,
+    .execute = op_execute,
+    .mount = op_mount,
+    .release = op_release,
+};
+
+/* What the real one says, from marks in the source. */
+static json_t *say(const char *source)
+{
+	if (strstr(source, "broken") != NULL) {
+		return json_pack(
+		    "{s:s, s:s}", "error", "SyntaxError", "message", "invalid syntax (line 1)");
+	}
+	if (strstr(source, "def run") == NULL) {
+		return json_pack("{s:s, s:s}", "error", "ValueError", "message",
+		    "Skill must define a run() function");
+	}
+	return json_pack("{s:s, s:[{s:s, s:s, s:s, s:b, s:n}]}", "description", "said of it",
+	    "parameters", "name", "target", "type", "string", "description", "", "required", 1,
+	    "default");
+}
+
+static json_t *skills_in(const char *code)
+{
+	static const char start[] = "__import__('_carrel').describe_skills(";
+	size_t len = strlen(code);
+	assert_memory_equal(code, start, sizeof(start) - 1);
+	assert_int_equal(code[len - 1], ')');
+	json_t *text = json_loadb(
+	    code + sizeof(start) - 1, len - sizeof(start), JSON_DECODE_ANY, NULL);
+	json_t *skills = json_loads(json_string_value(text), 0, NULL);
+	json_decref(text);
+	assert_true(json_is_array(skills));
+	return skills;
+}
+
+/* Answers what the parsing session was asked, or loses it. */
+static void parse(struct world *world)
+{
+	struct worker *w = steal(&world->executing);
+	json_t *skills = skills_in(world->code);
+	json_t *results = json_array();
+	bool crash = false;
+	size_t i;
+	json_t *skill;
+	json_array_foreach(skills, i, skill)
+	{
+		const char *source = json_string_value(json_object_get(skill, "source"));
+		crash = crash || strstr(source, "crash") != NULL;
+		(void)json_array_append_new(results, say(source));
+	}
+	char *text = json_dumps(results, JSON_COMPACT);
+	json_decref(skills);
+	json_decref(results);
+	if (crash) {
+		world->crashes++;
+		struct worker_end end = {.wait_status = 11};
+		engine_on_worker_ended(w, &end);
+	} else {
+		struct ipc_result r = {
+		    .status = IPC_STATUS_OK, .kind = IPC_KIND_STR, .text = {text, strlen(text)}};
+		assert_int_equal(engine_on_result(w, world->seq, &r), 0);
+	}
+	free(text);
+}
+
+/* --- asking --------------------------------------------------------------------------------------
+ */
+
+static void on_done(
+    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes)
+{
+	struct world *world = ctx;
+	world->answers++;
+	world->code_of_answer = code;
+	json_decref(world->result);
+	world->result = json_deep_copy(result);
+	buf_clear(&world->bytes);
+	assert_int_equal(buf_add(&world->bytes, bytes->data, bytes->len), 0);
+}
+
+static void turn(struct world *world)
+{
+	(void)uv_run(&world->loop, UV_RUN_NOWAIT);
+	if (world->executing != NULL) {
+		parse(world);
+	}
+}
+
+/* Until something was answered, or the runner was asked. */
+static void run(struct world *world)
+{
+	int before = world->answers;
+	int begun = world->runner.begun;
+	for (int i = 0; i < TURNS_MAX && world->answers == before && world->runner.begun == begun;
+	     i++) {
+		turn(world);
+		uv_sleep(world->answers == before && i > 100 ? 1 : 0);
+	}
+}
+
+static struct codemode_call *begin(struct world *world, const struct store_space *space,
+    const char *method, json_t *arguments, const struct buf *bytes, bool system)
+{
+	int before = world->answers;
+	struct codemode_call *c = codemode_call(
+	    world->codemode, space, method, arguments, bytes, system, on_done, world);
+	json_decref(arguments);
+	assert_true((c == NULL) == (world->answers == before + 1));
+	return c;
+}
+
+static const struct store_space own = {0};
+
+static enum codemode_error ask(struct world *world, const char *method, json_t *arguments)
+{
+	int begun = world->runner.begun;
+	if (begin(world, &own, method, arguments, NULL, false) != NULL &&
+	    world->runner.begun == begun) {
+		run(world);
+	}
+	return world->code_of_answer;
+}
+
+static const char *message(const struct world *world)
+{
+	const char *text = json_string_value(json_object_get(world->result, "message"));
+	return text != NULL ? text : "(none)";
+}
+
+static const char *error(const struct world *world)
+{
+	const char *text = json_string_value(json_object_get(world->result, "error"));
+	return text != NULL ? text : "(none)";
+}
+
+static void assert_result(const struct world *world, const char *expected)
+{
+	json_t *want = json_loads(expected, JSON_DECODE_ANY, NULL);
+	assert_non_null(want);
+	char *got = json_dumps(world->result, JSON_DECODE_ANY | JSON_ENCODE_ANY);
+	if (!json_equal(world->result, want)) {
+		fail_msg("got %s, not %s", got, expected);
+	}
+	free(got);
+	json_decref(want);
+}
+
+/* --- life ----------------------------------------------------------------------------------------
+ */
+
+static int setup(void **state)
+{
+	struct world *world = calloc(1, sizeof(*world));
+	static struct engine_config c;
+	struct err e;
+	(void)snprintf(world->dir, sizeof(world->dir), "/tmp/codemode-test-XXXXXX");
+	assert_non_null(mkdtemp(world->dir));
+	(void)uv_loop_init(&world->loop);
+	c = (struct engine_config){.pool_count = 1, .grace_ms = 1000, .finished_keep_ms = 3600000};
+	c.pools[0] = (struct pool_config){
+	    .name = "default",
+	    .max_sessions = 1,
+	    .ready_sessions = 1,
+	    .cooldown_ms = 1000000,
+	    .execution_time_ms = 60000,
+	    .output_max_bytes = 1024,
+	};
+	world->engine = engine_new(&c, &ops, world);
+	fake_runner_init(&world->runner);
+	world->bytes = BUF_INIT(64U << 20);
+	struct store_config stored = {.dir = world->dir};
+	world->store = store_new(&world->loop, &stored, &e);
+	struct codemode_config config = {.engine = world->engine,
+	    .store = world->store,
+	    .runner = &world->runner,
+	    .allow_runtime_deps = true};
+	world->codemode = codemode_new(&world->loop, &config, &e);
+	*state = world;
+	return world->store == NULL || world->codemode == NULL;
+}
+
+static int teardown(void **state)
+{
+	struct world *world = *state;
+	codemode_stop(world->codemode);
+	engine_free(world->engine);
+	codemode_free(world->codemode);
+	store_free(world->store);
+	(void)uv_run(&world->loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&world->loop), 0);
+	fake_runner_fini(&world->runner);
+	json_decref(world->result);
+	buf_fini(&world->bytes);
+	free(world->code);
+	char command[128];
+	(void)snprintf(command, sizeof(command), "%s", world->dir);
+	free(world);
+	return 0;
+}
+
+static void give_tools(struct world *world, const char *json)
+{
+	json_t *tools = json_loads(json, 0, NULL);
+	json_t *problems = json_array();
+	assert_non_null(tools);
+	codemode_on_tools(world->codemode, tools, problems);
+	json_decref(tools);
+	json_decref(problems);
+}
+
+/* --- arguments -----------------------------------------------------------------------------------
+ */
+
+static void arguments_are_checked_as_python_words_it(void **state)
+{
+	struct world *world = *state;
+	static const struct {
+		const char *method;
+		const char *arguments;
+		const char *error;
+		const char *message;
+	} cases[] = {
+	    {"skills.get", "{}", "TypeError", "skills.get() missing 1 required argument: 'name'"},
+	    {"skills.get", "{\"name\": 1}", "TypeError",
+		"skills.get() argument 'name' must be str, not int"},
+	    {"skills.get", "{\"name\": null}", "TypeError",
+		"skills.get() argument 'name' must be str, not None"},
+	    {"skills.list", "{\"x\": 1}", "TypeError",
+		"skills.list() got an unexpected keyword argument 'x'"},
+	    {"tools.search", "{\"query\": \"a\", \"limit\": -1}", "ValueError",
+		"tools.search() argument 'limit' must not be negative"},
+	    {"tools.search", "{\"query\": \"a\", \"limit\": 1.5}", "TypeError",
+		"tools.search() argument 'limit' must be int, not float"},
+	    {"tools.call", "{\"tool\": \"a\", \"arguments\": []}", "TypeError",
+		"tools.call() argument 'arguments' must be dict, not list"},
+	    {"artifacts.save", "{\"name\": \"a\", \"type\": \"x\", \"size\": 0}", "ValueError",
+		"The type of an artifact is text, json or bytes"},
+	    {"skills.nothing", "{}", "RuntimeError", "There is no method 'skills.nothing'"},
+	};
+	for (size_t i = 0; i < array_len(cases); i++) {
+		json_t *arguments = json_loads(cases[i].arguments, 0, NULL);
+		assert_int_not_equal(ask(world, cases[i].method, arguments), CODEMODE_OK);
+		assert_string_equal(error(world), cases[i].error);
+		assert_string_equal(message(world), cases[i].message);
+	}
+	/* An optional one may be null as well as absent. */
+	assert_int_equal(ask(world, "tools.search", json_pack("{s:s, s:n}", "query", "a", "limit")),
+	    CODEMODE_OK);
+	assert_result(world, "[]");
+}
+
+/* --- skills --------------------------------------------------------------------------------------
+ */
+
+static enum codemode_error create(struct world *world, const char *name, const char *source)
+{
+	return ask(world, "skills.create", json_pack("{s:s, s:s}", "name", name, "source", source));
+}
+
+static void a_skill_lives(void **state)
+{
+	struct world *world = *state;
+	static const char scan[] =
+	    "{\"name\": \"scan\", \"description\": \"said of it\", \"parameters\": [{\"name\": "
+	    "\"target\", \"type\": \"string\", \"description\": \"\", \"required\": true, "
+	    "\"default\": null}]}";
+	char whole[512];
+	(void)snprintf(whole, sizeof(whole), "%.*s, \"source\": \"def run(target): pass\"}",
+	    (int)sizeof(scan) - 2, scan);
+	char list[512];
+	(void)snprintf(list, sizeof(list), "[%s]", scan);
+
+	assert_int_equal(ask(world, "skills.list", NULL), CODEMODE_OK);
+	assert_result(world, "[]");
+	assert_int_equal(create(world, "scan", "def run(target): pass"), CODEMODE_OK);
+	assert_result(world, whole);
+	assert_int_equal(ask(world, "skills.list", NULL), CODEMODE_OK);
+	assert_result(world, list);
+	int batches = world->batches;
+	assert_int_equal(ask(world, "skills.get", json_pack("{s:s}", "name", "scan")), CODEMODE_OK);
+	assert_result(world, whole);
+	assert_int_equal(ask(world, "skills.list", NULL), CODEMODE_OK);
+	assert_result(world, list);
+	/* What was read once is not read again. */
+	assert_int_equal(world->batches, batches);
+	assert_int_equal(
+	    ask(world, "skills.search", json_pack("{s:s}", "query", "scan")), CODEMODE_OK);
+	assert_result(world, list);
+	assert_int_equal(
+	    ask(world, "skills.delete", json_pack("{s:s}", "name", "scan")), CODEMODE_OK);
+	assert_result(world, "true");
+	assert_int_equal(
+	    ask(world, "skills.delete", json_pack("{s:s}", "name", "scan")), CODEMODE_OK);
+	assert_result(world, "false");
+	assert_int_equal(ask(world, "skills.get", json_pack("{s:s}", "name", "scan")), CODEMODE_OK);
+	assert_result(world, "null");
+}
+
+static void what_is_no_skill_is_refused(void **state)
+{
+	struct world *world = *state;
+	assert_int_equal(create(world, "a", "broken ("), CODEMODE_INVALID);
+	assert_string_equal(error(world), "SyntaxError");
+	assert_string_equal(message(world), "invalid syntax (line 1)");
+	assert_int_equal(create(world, "a", "x = 1"), CODEMODE_INVALID);
+	assert_string_equal(error(world), "ValueError");
+	assert_int_equal(create(world, "list", "def run(): pass"), CODEMODE_INVALID);
+	assert_string_equal(error(world), "ValueError");
+	assert_int_equal(create(world, "../x", "def run(): pass"), CODEMODE_INVALID);
+	assert_int_equal(ask(world, "skills.list", NULL), CODEMODE_OK);
+	assert_result(world, "[]");
+}
+
+static void a_source_that_kills_the_parser_harms_nobody(void **state)
+{
+	struct world *world = *state;
+	assert_int_equal(create(world, "good", "def run(target): pass"), CODEMODE_OK);
+	assert_int_equal(create(world, "bad", "def run(): crash"), CODEMODE_INVALID);
+	assert_string_equal(error(world), "SyntaxError");
+	assert_int_equal(world->crashes, 2);
+	/* It is known from now on. */
+	assert_int_equal(create(world, "bad", "def run(): crash"), CODEMODE_INVALID);
+	assert_int_equal(world->crashes, 2);
+
+	/* Put there by hand among others, it is left out. */
+	char path[128];
+	for (int i = 0; i < 5; i++) {
+		(void)snprintf(path, sizeof(path), "%s/skills/s%d.py", world->dir, i);
+		FILE *f = fopen(path, "we");
+		assert_non_null(f);
+		(void)fprintf(f, i == 2 ? "def run(): crash %d" : "def run(a): %d", i);
+		(void)fclose(f);
+	}
+	assert_int_equal(ask(world, "skills.list", NULL), CODEMODE_OK);
+	assert_int_equal(json_array_size(world->result), 5);
+}
+
+static void a_client_cannot_keep_the_parser_out(void **state)
+{
+	struct world *world = *state;
+	struct err e;
+	/* The pool's only place is taken. */
+	assert_non_null(engine_session_open(&world->engine->pools[0], NULL, "client", &e));
+	assert_int_equal(create(world, "good", "def run(target): pass"), CODEMODE_OK);
+	assert_null(engine_session_open(&world->engine->pools[0], NULL, "another", &e));
+}
+
+/* --- artifacts -----------------------------------------------------------------------------------
+ */
+
+static enum codemode_error save(
+    struct world *world, const struct store_space *space, const char *name, struct buf *bytes)
+{
+	if (begin(world, space, "artifacts.save",
+		json_pack("{s:s, s:s, s:i}", "name", name, "type", "bytes", "size", 0), bytes,
+		false) != NULL) {
+		run(world);
+	}
+	return world->code_of_answer;
+}
+
+static void artifacts_are_streamed_and_found(void **state)
+{
+	struct world *world = *state;
+	cleanup(buf_fini) struct buf bytes = BUF_INIT(8U << 20);
+	for (uint32_t i = 0; i < 700000; i++) {
+		assert_int_equal(buf_add(&bytes, &i, sizeof(i)), 0);
+	}
+	assert_int_equal(save(world, &own, "deep/er/blob", &bytes), CODEMODE_OK);
+	assert_string_equal(
+	    json_string_value(json_object_get(world->result, "name")), "deep/er/blob");
+	assert_int_equal(
+	    ask(world, "artifacts.load", json_pack("{s:s}", "name", "deep/er/blob")), CODEMODE_OK);
+	assert_int_equal(world->bytes.len, bytes.len);
+	assert_memory_equal(world->bytes.data, bytes.data, bytes.len);
+	assert_result(world, "{\"type\": \"bytes\", \"size\": 2800000}");
+	assert_int_equal(ask(world, "artifacts.exists", json_pack("{s:s}", "name", "deep/er/blob")),
+	    CODEMODE_OK);
+	assert_result(world, "true");
+	assert_int_equal(ask(world, "artifacts.list", NULL), CODEMODE_OK);
+	assert_int_equal(json_array_size(world->result), 1);
+
+	buf_clear(&bytes);
+	assert_int_equal(save(world, &own, "empty", &bytes), CODEMODE_OK);
+	assert_int_equal(
+	    ask(world, "artifacts.load", json_pack("{s:s}", "name", "empty")), CODEMODE_OK);
+	assert_int_equal(world->bytes.len, 0);
+
+	assert_int_equal(
+	    ask(world, "artifacts.delete", json_pack("{s:s}", "name", "empty")), CODEMODE_OK);
+	assert_int_equal(
+	    ask(world, "artifacts.load", json_pack("{s:s}", "name", "empty")), CODEMODE_NOT_FOUND);
+	assert_string_equal(error(world), "ArtifactNotFoundError");
+	assert_string_equal(message(world), "Artifact 'empty' not found");
+	assert_int_equal(
+	    ask(world, "artifacts.load", json_pack("{s:s}", "name", "../x")), CODEMODE_INVALID);
+	assert_string_equal(message(world), "Path traversal attempt detected: '../x'");
+	assert_int_equal(save(world, &own, "../x", &bytes), CODEMODE_INVALID);
+}
+
+static void spaces_do_not_see_each_other(void **state)
+{
+	struct world *world = *state;
+	static const struct store_space spaces[] = {
+	    {0}, {.prefix = "tenant-a"}, {.prefix = "tenant-b"}, {.workspace = "w"}};
+	cleanup(buf_fini) struct buf bytes = BUF_INIT(16);
+	assert_int_equal(buf_add_str(&bytes, "x"), 0);
+	for (size_t i = 0; i < array_len(spaces); i++) {
+		if (begin(world, &spaces[i], "artifacts.exists", json_pack("{s:s}", "name", "a"),
+			NULL, false) != NULL) {
+			run(world);
+		}
+		assert_result(world, "false");
+		assert_int_equal(save(world, &spaces[i], "a", &bytes), CODEMODE_OK);
+	}
+	char longer[200];
+	memset(longer, 'a', sizeof(longer) - 1);
+	longer[sizeof(longer) - 1] = '\0';
+	const struct store_space too_long = {.workspace = longer};
+	assert_null(begin(world, &too_long, "artifacts.list", NULL, NULL, false));
+	assert_int_equal(world->code_of_answer, CODEMODE_INVALID);
+}
+
+/* --- tools ---------------------------------------------------------------------------------------
+ */
+
+static const char tools_json[] =
+    "[{\"name\": \"curl\", \"description\": \"Fetch a URL\", \"tags\": [\"web\"], \"callables\": "
+    "[], \"source\": \"file\"},"
+    " {\"name\": \"nmap\", \"description\": \"Scan network ports to find open services\", "
+    "\"tags\": [], \"callables\": [], \"source\": \"file\"},"
+    " {\"name\": \"other\", \"description\": \"Of another tenant\", \"tags\": [], "
+    "\"callables\": [], \"source\": \"store\", \"prefix\": \"tenant-b\"}]";
+
+static void call_tool(struct world *world, const char *tool)
+{
+	assert_non_null(begin(world, &own, "tools.call",
+	    json_pack(
+		"{s:s, s:s, s:{s:s}}", "tool", tool, "callable", "get", "arguments", "url", "x"),
+	    NULL, false));
+}
+
+static void tools_are_called_and_fail_by_name(void **state)
+{
+	struct world *world = *state;
+	give_tools(world, tools_json);
+	call_tool(world, "curl");
+	struct runner_call *c = fake_runner_last(&world->runner);
+	assert_string_equal(c->tool, "curl");
+	assert_string_equal(c->callable, "get");
+	assert_string_equal(json_string_value(json_object_get(c->arguments, "url")), "x");
+	fake_runner_answer(&world->runner, json_pack("{s:s}", "text", "hello"));
+	assert_result(world, "{\"text\": \"hello\"}");
+
+	static const struct {
+		enum err_code code;
+		const char *tool;
+		const char *text;
+		const char *error;
+		const char *message;
+	} cases[] = {
+	    {ERR_INTERNAL, "curl", "Command failed: no", "ToolCallError",
+		"Tool 'curl' failed: Command failed: no"},
+	    {ERR_TIMEOUT, "curl", "timed out after 1s", "ToolTimeoutError",
+		"Tool 'curl' timed out after 1s"},
+	    {ERR_NOT_FOUND, "wget", "no such tool", "ToolNotFoundError",
+		"Tool 'wget' not found. Available: curl, nmap"},
+	    {ERR_NOT_FOUND, "curl", "it has no 'get'", "ToolCallError",
+		"Tool 'curl' failed: it has no 'get'"},
+	    {ERR_BUSY, "curl", "too many", "TooManyCalls", "Tool 'curl' failed: too many"},
+	};
+	for (size_t i = 0; i < array_len(cases); i++) {
+		call_tool(world, cases[i].tool);
+		fake_runner_fail(&world->runner, cases[i].code, cases[i].text);
+		assert_string_equal(error(world), cases[i].error);
+		assert_string_equal(message(world), cases[i].message);
+	}
+}
+
+static void tools_are_found(void **state)
+{
+	struct world *world = *state;
+	give_tools(world, tools_json);
+	assert_int_equal(ask(world, "tools.list", NULL), CODEMODE_OK);
+	assert_int_equal(json_array_size(world->result), 2);
+	static const struct {
+		const char *query;
+		const char *first;
+	} cases[] = {
+	    {"nmap", "nmap"}, {"network port scanning", "nmap"}, {"web", "curl"}, {"url", "curl"}};
+	for (size_t i = 0; i < array_len(cases); i++) {
+		assert_int_equal(
+		    ask(world, "tools.search", json_pack("{s:s}", "query", cases[i].query)),
+		    CODEMODE_OK);
+		const json_t *first = json_array_get(world->result, 0);
+		assert_string_equal(
+		    json_string_value(json_object_get(first, "name")), cases[i].first);
+	}
+	assert_int_equal(
+	    ask(world, "tools.search", json_pack("{s:s}", "query", "tenant")), CODEMODE_OK);
+	assert_result(world, "[]");
+}
+
+/* --- dependencies --------------------------------------------------------------------------------
+ */
+
+static void add_dep(struct world *world, const char *package, bool system)
+{
+	int begun = world->runner.begun;
+	if (begin(world, &own, "deps.add", json_pack("{s:s}", "package", package), NULL, system) !=
+		NULL &&
+	    world->runner.begun == begun) {
+		run(world);
+	}
+}
+
+static void dependencies_are_kept_and_installed(void **state)
+{
+	struct world *world = *state;
+	add_dep(world, "Tiny_One==1.0", false);
+	struct runner_call *c = fake_runner_last(&world->runner);
+	assert_non_null(c);
+	assert_string_equal(c->what, "install");
+	json_t *said = json_pack(
+	    "{s:[s], s:[], s:s}", "installed", "tiny-one==1.0", "failed", "directory", DIRECTORY);
+	fake_runner_answer(&world->runner, json_incref(said));
+	assert_result(world, "{\"installed\": [\"tiny-one==1.0\"], \"already_present\": [], "
+			     "\"failed\": [], \"reasons\": {}, \"directory\": \"" DIRECTORY "\"}");
+	add_dep(world, "Tiny_One==1.0", false);
+	fake_runner_answer(&world->runner, said);
+	assert_result(world, "{\"installed\": [], \"already_present\": [\"tiny-one==1.0\"], "
+			     "\"failed\": [], \"reasons\": {}, \"directory\": \"" DIRECTORY "\"}");
+	add_dep(world, "nowhere", false);
+	fake_runner_answer(&world->runner,
+	    json_pack("{s:[], s:[{s:s, s:s}], s:s}", "installed", "failed", "package", "nowhere",
+		"reason", "not found", "directory", DIRECTORY));
+	assert_result(world, "{\"installed\": [], \"already_present\": [], \"failed\": "
+			     "[\"nowhere\"], \"reasons\": {\"nowhere\": \"not found\"}, "
+			     "\"directory\": \"" DIRECTORY "\"}");
+	assert_int_equal(
+	    ask(world, "deps.remove", json_pack("{s:s}", "package", "nowhere")), CODEMODE_OK);
+	assert_result(world, "true");
+	assert_int_equal(ask(world, "deps.list", NULL), CODEMODE_OK);
+	assert_result(world, "[\"tiny-one==1.0\"]");
+	assert_int_equal(
+	    ask(world, "deps.add", json_pack("{s:s}", "package", "x; rm -rf /")), CODEMODE_INVALID);
+	assert_string_equal(message(world), "Invalid package: contains blocked character ';'");
+}
+
+static void dependencies_may_be_fixed(void **state)
+{
+	struct world *world = *state;
+	codemode_stop(world->codemode);
+	codemode_free(world->codemode);
+	struct codemode_config config = {
+	    .engine = world->engine, .store = world->store, .runner = &world->runner};
+	struct err e;
+	world->codemode = codemode_new(&world->loop, &config, &e);
+	assert_int_equal(
+	    ask(world, "deps.add", json_pack("{s:s}", "package", "x")), CODEMODE_DENIED);
+	assert_string_equal(message(world),
+	    "Runtime dependency installation is disabled. Dependencies must be pre-configured "
+	    "before session start.");
+	assert_int_equal(
+	    ask(world, "deps.remove", json_pack("{s:s}", "package", "x")), CODEMODE_DENIED);
+	assert_string_equal(message(world),
+	    "Runtime dependency modification is disabled. Dependencies must be pre-configured "
+	    "before session start.");
+	assert_int_equal(ask(world, "deps.list", NULL), CODEMODE_OK);
+	assert_int_equal(ask(world, "deps.sync", NULL), CODEMODE_OK);
+	/* An operator's own route may. */
+	add_dep(world, "x", true);
+	assert_non_null(fake_runner_last(&world->runner));
+	fake_runner_fail(&world->runner, ERR_UNAVAILABLE, "it is gone");
+	assert_int_equal(world->code_of_answer, CODEMODE_FAILED);
+}
+
+/* --- giving up -----------------------------------------------------------------------------------
+ */
+
+static void what_is_cancelled_is_not_answered(void **state)
+{
+	struct world *world = *state;
+	give_tools(world, tools_json);
+	int before = world->answers;
+	struct codemode_call *c = begin(world, &own, "tools.call",
+	    json_pack("{s:s, s:{}}", "tool", "curl", "arguments"), NULL, false);
+	struct runner_call *asked = fake_runner_last(&world->runner);
+	codemode_cancel(c);
+	assert_true(asked->cancelled);
+	c = begin(world, &own, "skills.create",
+	    json_pack("{s:s, s:s}", "name", "a", "source", "def run(): cancelled"), NULL, false);
+	(void)uv_run(&world->loop, UV_RUN_NOWAIT);
+	codemode_cancel(c);
+	for (int i = 0; i < 10; i++) {
+		turn(world);
+	}
+	assert_int_equal(world->answers, before);
+	/* And the parsing session goes on with others. */
+	assert_int_equal(create(world, "b", "def run(): pass"), CODEMODE_OK);
+}
+
+/* --- calls of sessions ---------------------------------------------------------------------------
+ */
+
+static char replied[512];
+static int replies;
+static bool replied_ok;
+
+/* In the place of the gateway's. */
+void host_call_reply(
+    struct host_call *c, bool ok, const char *json, size_t len, struct host_source *source)
+{
+	(void)c;
+	replies++;
+	replied_ok = ok;
+	(void)snprintf(replied, sizeof(replied), "%.*s", (int)len, json);
+	if (source != NULL) {
+		source->close(source);
+	}
+}
+
+void host_call_resume(struct host_call *c)
+{
+	(void)c;
+}
+
+static struct host_call host_call(struct worker *w, const char *method, const char *arguments)
+{
+	struct host_call c = {
+	    .worker = w, .arguments = arguments, .arguments_len = strlen(arguments)};
+	(void)snprintf(c.method, sizeof(c.method), "%s", method);
+	return c;
+}
+
+static void run_until_replied(struct world *world, int before)
+{
+	for (int i = 0; i < TURNS_MAX && replies == before; i++) {
+		turn(world);
+		uv_sleep(i > 100 ? 1 : 0);
+	}
+	assert_int_equal(replies, before + 1);
+}
+
+static void sessions_call_in_their_own_space(void **state)
+{
+	struct world *world = *state;
+	struct err e;
+	struct session *s = engine_session_open(&world->engine->pools[0], "tenant-a", "client", &e);
+	assert_non_null(s->worker);
+	int before = replies;
+	struct host_call c = host_call(
+	    s->worker, "artifacts.save", "{\"name\": \"a\", \"type\": \"text\", \"size\": 5}");
+	codemode_host_calls.begin(world->codemode, &c);
+	assert_int_equal(c.put_left, 5);
+	assert_true(codemode_host_calls.put(world->codemode, &c, "hel", 3));
+	(void)codemode_host_calls.put(world->codemode, &c, "lo", 2);
+	run_until_replied(world, before);
+	assert_true(replied_ok);
+
+	before = replies;
+	c = host_call(s->worker, "artifacts.exists", "{\"name\": \"a\"}");
+	codemode_host_calls.begin(world->codemode, &c);
+	if (replies == before) {
+		run_until_replied(world, before);
+	}
+	assert_string_equal(replied, "true");
+	assert_int_equal(
+	    ask(world, "artifacts.exists", json_pack("{s:s}", "name", "a")), CODEMODE_OK);
+	assert_result(world, "false");
+
+	before = replies;
+	static const char *const bad[] = {"", "[1", "[]", "{\"name\": \"\\ud800\"}",
+	    "{\"name\": 1, \"name\": 2}", "{\"size\": 99999999999999999999}"};
+	for (size_t i = 0; i < array_len(bad); i++) {
+		c = host_call(s->worker, "artifacts.exists", bad[i]);
+		codemode_host_calls.begin(world->codemode, &c);
+		assert_int_equal(replies, ++before);
+		assert_false(replied_ok);
+	}
+
+	/* Given up half way: nothing is answered, nothing is kept. */
+	c = host_call(
+	    s->worker, "artifacts.save", "{\"name\": \"b\", \"type\": \"text\", \"size\": 5}");
+	codemode_host_calls.begin(world->codemode, &c);
+	(void)codemode_host_calls.put(world->codemode, &c, "hel", 3);
+	codemode_host_calls.cancel(world->codemode, &c);
+	assert_int_equal(replies, before);
+}
+
+static void the_parsing_session_may_ask_for_nothing(void **state)
+{
+	struct world *world = *state;
+	struct err e;
+	struct session *s = engine_session_open(
+	    &world->engine->pools[0], ENGINE_TENANT_OWN, "skill-parser", &e);
+	int before = replies;
+	struct host_call c = host_call(s->worker, "skills.list", "{}");
+	codemode_host_calls.begin(world->codemode, &c);
+	assert_int_equal(replies, before + 1);
+	assert_false(replied_ok);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+	    TEST(arguments_are_checked_as_python_words_it),
+	    TEST(a_skill_lives),
+	    TEST(what_is_no_skill_is_refused),
+	    TEST(a_source_that_kills_the_parser_harms_nobody),
+	    TEST(a_client_cannot_keep_the_parser_out),
+	    TEST(artifacts_are_streamed_and_found),
+	    TEST(spaces_do_not_see_each_other),
+	    TEST(tools_are_called_and_fail_by_name),
+	    TEST(tools_are_found),
+	    TEST(dependencies_are_kept_and_installed),
+	    TEST(dependencies_may_be_fixed),
+	    TEST(what_is_cancelled_is_not_answered),
+	    TEST(sessions_call_in_their_own_space),
+	    TEST(the_parsing_session_may_ask_for_nothing),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
