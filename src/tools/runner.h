@@ -25,6 +25,7 @@
 struct runner;
 struct fetcher;
 struct mcp;
+struct installer;
 
 struct runner_task {
 	struct runner *runner;
@@ -47,6 +48,7 @@ struct runner {
 	struct catalog *catalog;
 	struct fetcher *fetcher;
 	struct mcp *mcp;
+	struct installer *installer;
 	struct runner_task *tasks; /* by ref */
 };
 
@@ -88,5 +90,8 @@ void http_begin(struct runner *r, uint64_t ref, const json_t *tool, const char *
 void embed_begin(struct runner *r, uint64_t ref, const json_t *request);
 /* install.c */
 void install_begin(struct runner *r, uint64_t ref, const json_t *request);
+/* Before the first request; 0, or -1 with E when the configuration is wrong. */
+int install_open(struct runner *r, struct err *e);
+void install_close(struct runner *r);
 
 #endif

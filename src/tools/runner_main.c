@@ -253,7 +253,7 @@ static int make_parts(struct runner *r, struct err *e)
 	if (got < 0) {
 		return err_set_os(e, -got, "the gateway's socket");
 	}
-	return 0;
+	return install_open(r, e);
 }
 
 static void cancel_all(struct runner *r)
@@ -278,6 +278,7 @@ static void wind_up(struct runner *r)
 	while (process_count() > 0 && clock_mono_ms() < until) {
 		(void)uv_run(&r->loop, UV_RUN_ONCE);
 	}
+	install_close(r);
 }
 
 static int run(struct runner *r, struct err *e)

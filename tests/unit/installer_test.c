@@ -198,6 +198,7 @@ int main(int argc, char **argv)
 	struct installer *in = config == NULL ? NULL : installer_new(config, argv[1], &host, &e);
 	if (in == NULL) {
 		(void)printf("%s\n", e.text);
+		json_decref(config);
 		return 2;
 	}
 	(void)uv_run(&loop, UV_RUN_DEFAULT); /* what it sweeps away */
