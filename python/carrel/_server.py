@@ -14,6 +14,7 @@ import atexit
 import collections
 import contextlib
 import dataclasses
+import fcntl
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import pathlib
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import threading
@@ -77,6 +79,50 @@ def find_program() -> pathlib.Path:
     return pathlib.Path(found).absolute()
 
 
+class _Scratch:
+    """A private server's directory, for as long as this process lives.
+
+    Whoever is killed leaves it behind; the next one takes it away. A lock that goes with its process
+    tells the two apart.
+    """
+
+    PREFIX = "carrel-private-"
+    LOCK = "lock"
+
+    def __init__(self) -> None:
+        for path in pathlib.Path(tempfile.gettempdir()).glob(f"{self.PREFIX}*"):
+            self._sweep(path)
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix=self.PREFIX))
+        unlocked = self.path / "unlocked"
+        self._lock = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # Under its name it is locked from its first moment.
+        unlocked.rename(self.path / self.LOCK)
+        self.path.chmod(0o711)  # the server's data is beneath, and may be another user's
+
+    @classmethod
+    def _sweep(cls, path: pathlib.Path) -> None:
+        with contextlib.suppress(OSError):
+            found = path.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                return
+            lock = os.open(path / cls.LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """Lets go of it; in a forked child it stays the parent's."""
+        with contextlib.suppress(OSError):
+            os.close(self._lock)
+
+
 class _PrivateServer:
     """One process. `users` counts the leases; the registry's lock guards it."""
 
@@ -87,7 +133,7 @@ class _PrivateServer:
         self.starting = threading.Lock()
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: _Scratch | None = None
         self._reader: threading.Thread | None = None
         self._lines: collections.deque[str] = collections.deque(maxlen=LINES_KEPT)
         self._changed = threading.Condition()
@@ -102,9 +148,18 @@ class _PrivateServer:
         """Returns when sessions can be made. ServerStartError with its own words when it ends."""
         program = find_program()
         self._port, self._ready, self._ended = None, False, False
-        self._directory = tempfile.TemporaryDirectory(prefix="carrel-")
-        base = pathlib.Path(self._directory.name)
-        base.chmod(0o711)  # the server's data is beneath, and may be another user's
+        try:
+            self._scratch = _Scratch()
+            self._process = self._spawn(program, self._scratch.path)
+            self._reader = threading.Thread(target=self._read_log, name="carrel-log", daemon=True)
+            self._reader.start()
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        self.url = f"http://{_in_url(self.spec.host)}:{self._port}"
+
+    def _spawn(self, program: pathlib.Path, base: pathlib.Path) -> subprocess.Popen[bytes]:
         file = base / "carrel.yaml"
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.write(self.spec.settings)
@@ -112,20 +167,12 @@ class _PrivateServer:
         environment.update(self.spec.environment)
         environment["CONTAINER_AUTH_TOKEN"] = self.token
         # In a process group of its own, so that a Ctrl-C at the terminal is ours to answer.
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [str(program), "serve", "--stop-at-eof", "--config", str(file),
              "--data-dir", str(base / "data"),
              "--listen", f"{_in_url(self.spec.host)}:{self.spec.port}"], env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             start_new_session=True)
-        self._reader = threading.Thread(target=self._read_log, name="carrel-log", daemon=True)
-        self._reader.start()
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
-        self.url = f"http://{_in_url(self.spec.host)}:{self._port}"
 
     def _wait_until_ready(self) -> None:
         with self._changed:
@@ -165,9 +212,13 @@ class _PrivateServer:
 
     def stop(self) -> None:
         """Ends the process and takes its files away. At most STOP_SECONDS, then it is killed."""
-        process = self._process
-        if process is None:
-            return
+        if self._process is not None:
+            self._end(self._process)
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None and process.stderr is not None
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -181,9 +232,6 @@ class _PrivateServer:
         if self._reader is not None:
             self._reader.join(1)
         process.stderr.close()
-        if self._directory is not None:
-            self._directory.cleanup()
-            self._directory = None
 
     def forget(self) -> None:
         """In a forked child: lets go of the pipe, and leaves all else to the parent."""
@@ -191,8 +239,8 @@ class _PrivateServer:
             with contextlib.suppress(OSError):
                 os.close(self._process.stdin.fileno())
             self._process.returncode = 0
-        if self._directory is not None:
-            self._directory._finalizer.detach()  # type: ignore[attr-defined]
+        if self._scratch is not None:
+            self._scratch.leave()
 
     def last_words(self, seconds: float) -> str | None:
         """Why it is no longer there; None while it still is, `seconds` from now."""

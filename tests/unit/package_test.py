@@ -882,6 +882,33 @@ class PrivateServerTest(unittest.TestCase):
                 self.assertTrue(self.gone(self.started()[-1]["pid"]))
         os.kill(int(child.read_text()), signal.SIGKILL)
 
+    def test_the_directory_of_one_that_was_killed_is_taken_away(self):
+        """And no other: not of one that lives, of somebody else, or that only has the name."""
+        scratch = self.directory / "tmp"
+        scratch.mkdir()
+        before, tempfile.tempdir = tempfile.tempdir, str(scratch)
+        self.addCleanup(setattr, tempfile, "tempdir", before)
+        mine = _server.acquire(self.spec())
+        kept = set(scratch.iterdir())
+        code = ("import os, signal\nfrom carrel import _server\n"
+                "_server._Scratch().path.joinpath('data').mkdir()\n"
+                "os.kill(os.getpid(), signal.SIGKILL)")
+        subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, env={
+            **os.environ, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT / "python")})
+        self.assertEqual(len(set(scratch.iterdir()) - kept), 1)
+        prefix = scratch / _server._Scratch.PREFIX
+        precious = self.directory / "precious"
+        precious.mkdir()
+        (precious / "lock").touch()
+        pathlib.Path(f"{prefix}link").symlink_to(precious)
+        pathlib.Path(f"{prefix}file").touch()
+        pathlib.Path(f"{prefix}unlocked").mkdir()
+        kept |= {pathlib.Path(f"{prefix}{name}") for name in ("link", "file", "unlocked")}
+        _server._Scratch().remove()
+        self.assertEqual(set(scratch.iterdir()), kept)
+        self.assertTrue((precious / "lock").exists())
+        mine.release()
+
     def test_a_forked_child_leaves_the_parents_server_alone(self):
         lease = _server.acquire(self.spec())
         pid = os.fork()
