@@ -1,25 +1,17 @@
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "engine/packages.h"
 #include "gateway/internal.h"
+#include "ipc/helper.h"
 
 #define KEEPER_MESSAGE_MAX_BYTES (1U << 20)
 #define KEEPER_OUTBOX_MAX_BYTES (4U << 20)
-#define KEEPER_CHILD_FD 3
 
 /* --- what the keeper tells -----------------------------------------------------------------------
  */
@@ -225,79 +217,17 @@ void keeper_link_send(struct gateway *g, uint32_t type, uint64_t ref, const stru
 /* --- starting and stopping it --------------------------------------------------------------------
  */
 
-/* How the server was started is not for sessions: nohup ignores SIGHUP, a shell's "&" SIGINT and
- * SIGQUIT, and what is ignored stays so in every program that is run from here on. */
-static void reset_signals(void)
+int keeper_link_start(struct gateway *g, const struct gateway_config *config, struct err *e)
 {
-	const struct sigaction usual = {.sa_handler = SIG_DFL};
-	for (int number = 1; number < NSIG; number++) {
-		(void)sigaction(number, &usual, NULL); /* some cannot be changed, nor ignored */
-	}
-	sigset_t none;
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* A copy of the executable in memory, closed upon exec. Every session reaches the file it runs from
- * as /proc/self/exe, past all mounts, and an owner may change the mode and times of his file even
- * while it runs. Sessions are its owner where somebody runs what he has built himself. */
-static int open_executable(const char *path, struct err *e)
-{
-	cleanup(fd_close) int file = open(path, O_RDONLY | O_CLOEXEC);
-	cleanup(fd_close) int copy = memfd_create("carrel-keeper", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	struct stat st;
-	if (file < 0 || fstat(file, &st) < 0) {
-		return err_set_os(e, errno, "%s", path);
-	}
-	ssize_t n = copy < 0 ? -1 : 1;
-	for (off_t at = 0; n > 0 && at < st.st_size;) {
-		n = sendfile(copy, file, &at, (size_t)(st.st_size - at));
-	}
-	const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
-	if (n <= 0 || fchmod(copy, 0555) < 0 || fcntl(copy, F_ADD_SEALS, seals) < 0) {
-		return err_set_os(e, errno, "cannot copy %s to memory", path);
-	}
-	return fd_take(&copy);
-}
-
-static _Noreturn void exec_keeper(int executable, int fd)
-{
-	char *const argv[] = {(char *)(uintptr_t) "carrel-keeper", NULL};
 	/* The image on huge pages (keeper/arena.h), as far as it is libc's; read before main. */
 	char *const environment[] = {
 	    (char *)(uintptr_t) "GLIBC_TUNABLES=glibc.malloc.hugetlb=1", NULL};
-	if (fd == KEEPER_CHILD_FD) {
-		(void)fd_set_inherited(fd);
-	} else {
-		(void)dup2(fd, KEEPER_CHILD_FD);
-	}
-	(void)close_range(KEEPER_CHILD_FD + 1, ~0U, CLOSE_RANGE_CLOEXEC);
-	reset_signals();
-	(void)fexecve(executable, argv, environment);
-	_exit(127);
-}
-
-int keeper_link_start(struct gateway *g, const struct gateway_config *config, struct err *e)
-{
-	cleanup(fd_close) int executable = open_executable(config->keeper_path, e);
-	if (executable < 0) {
+	struct ipc_helper keeper;
+	if (ipc_helper_start(&keeper, config->keeper_path, "carrel-keeper", environment, e) < 0) {
 		return -1;
 	}
-	int ends[2];
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
-		return err_set_os(e, errno, "socketpair");
-	}
-	pid_t pid = fork();
-	if (pid == 0) {
-		exec_keeper(executable, ends[1]);
-	}
-	int saved = errno;
-	fd_close(&ends[1]);
-	g->keeper_fd = ends[0];
-	if (pid < 0) {
-		return err_set_os(e, saved, "fork");
-	}
-	g->keeper_pid = pid;
+	g->keeper_fd = keeper.fd;
+	g->keeper_pid = keeper.pid;
 	g->keeper_outbox = IPC_OUTBOX_INIT(KEEPER_OUTBOX_MAX_BYTES);
 	g->from_keeper = IPC_MESSAGE_INIT(KEEPER_MESSAGE_MAX_BYTES);
 	cleanup(buf_fini) struct buf body = BUF_INIT(KEEPER_MESSAGE_MAX_BYTES);
@@ -316,11 +246,7 @@ int keeper_link_start(struct gateway *g, const struct gateway_config *config, st
 void keeper_link_stop(struct gateway *g)
 {
 	fd_close(&g->keeper_fd);
-	if (g->keeper_pid > 0) {
-		while (waitpid(g->keeper_pid, NULL, 0) < 0 && errno == EINTR) {
-		}
-		g->keeper_pid = 0;
-	}
+	ipc_helper_wait(&g->keeper_pid);
 	ipc_outbox_fini(&g->keeper_outbox);
 	ipc_message_fini(&g->from_keeper);
 }

@@ -14,10 +14,10 @@
 #include "base/log.h"
 #include "ipc/codec.h"
 #include "ipc/frame.h"
+#include "ipc/helper.h"
 #include "keeper/keeper.h"
 #include "keeper/python.h"
 
-#define GATEWAY_FD 3
 
 /* What sessions inherit, and all they inherit. One thread in numeric libraries: their pools start
  * threads at import, and threads do not survive a fork. */
@@ -67,7 +67,7 @@ static int receive_config(struct ipc_message *m, struct ipc_keeper_config *confi
 {
 	int r;
 	do {
-		r = ipc_receive(GATEWAY_FD, m, false);
+		r = ipc_receive(IPC_HELPER_FD, m, false);
 	} while (r == 0);
 	if (r < 0) {
 		return err_set_os(e, -r, "waiting for the configuration");
@@ -104,14 +104,14 @@ static int tell_ready(const struct buf *warning)
 	ready->warning = buf_str(warning);
 	int r = ipc_keeper_ready_encode(ready, &body);
 	free(ready);
-	return r < 0 ? r : ipc_send(GATEWAY_FD, IPC_KEEPER_READY, 0, body.data, body.len, NULL, 0);
+	return r < 0 ? r : ipc_send(IPC_HELPER_FD, IPC_KEEPER_READY, 0, body.data, body.len, NULL, 0);
 }
 
 static int fail(const struct err *e)
 {
 	cleanup(buf_fini) struct buf body = BUF_INIT(4096);
 	(void)ipc_text_encode(e->text, &body);
-	(void)ipc_send(GATEWAY_FD, IPC_KEEPER_FAILED, 0, body.data, body.len, NULL, 0);
+	(void)ipc_send(IPC_HELPER_FD, IPC_KEEPER_FAILED, 0, body.data, body.len, NULL, 0);
 	return EXIT_FAILURE;
 }
 
@@ -136,7 +136,7 @@ static int run(struct err *e)
 		return -1;
 	}
 	/* the one peer */
-	struct keeper *k = keeper_new(GATEWAY_FD, sb, &config, e);
+	struct keeper *k = keeper_new(IPC_HELPER_FD, sb, &config, e);
 	if (k == NULL) {
 		return -1;
 	}
@@ -153,7 +153,7 @@ static int run(struct err *e)
 static bool has_socket(void)
 {
 	struct stat st;
-	return fstat(GATEWAY_FD, &st) == 0 && S_ISSOCK(st.st_mode);
+	return fstat(IPC_HELPER_FD, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
 int main(void)

@@ -25,7 +25,6 @@
 
 #define RUNNER_MESSAGE_MAX_BYTES (32U << 20)
 #define RUNNER_OUTBOX_MAX_BYTES (128U << 20)
-#define RUNNER_FD 3 /* the gateway, in the runner */
 
 /* Encoders: 0 or -errno. Decoders: a new object, or NULL when the body is not one. */
 int protocol_json_encode(const json_t *value, struct buf *out);

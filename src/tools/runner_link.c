@@ -1,19 +1,9 @@
 #include "tools/runner_link.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <uthash.h>
 
 #include "base/buf.h"
@@ -21,6 +11,7 @@
 #include "base/log.h"
 #include "ipc/codec.h"
 #include "ipc/frame.h"
+#include "ipc/helper.h"
 #include "tools/protocol.h"
 
 #define START_MS 10000
@@ -268,52 +259,6 @@ void runner_define(struct runner_link *r, const char *prefix, const json_t *defi
  * --------------------------------------------------------------------
  */
 
-static void reset_signals(void)
-{
-	const struct sigaction usual = {.sa_handler = SIG_DFL};
-	for (int number = 1; number < NSIG; number++) {
-		(void)sigaction(number, &usual, NULL); /* some cannot be changed, nor ignored */
-	}
-	sigset_t none;
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* A sealed copy in memory: what the runner starts is the same user, and might own the file. */
-static int open_executable(const char *path, struct err *e)
-{
-	cleanup(fd_close) int file = open(path, O_RDONLY | O_CLOEXEC);
-	cleanup(fd_close) int copy = memfd_create("carrel-runner", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	struct stat st;
-	if (file < 0 || fstat(file, &st) < 0) {
-		return err_set_os(e, errno, "%s", path);
-	}
-	ssize_t n = copy < 0 ? -1 : 1;
-	for (off_t at = 0; n > 0 && at < st.st_size;) {
-		n = sendfile(copy, file, &at, (size_t)(st.st_size - at));
-	}
-	const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
-	if (n <= 0 || fchmod(copy, 0555) < 0 || fcntl(copy, F_ADD_SEALS, seals) < 0) {
-		return err_set_os(e, errno, "cannot copy %s to memory", path);
-	}
-	return fd_take(&copy);
-}
-
-static _Noreturn void exec_runner(int executable, int fd)
-{
-	char *const argv[] = {(char *)(uintptr_t) "carrel-runner", NULL};
-	char *const environment[] = {NULL};
-	if (fd == RUNNER_FD) {
-		(void)fd_set_inherited(fd);
-	} else {
-		(void)dup2(fd, RUNNER_FD);
-	}
-	(void)close_range(RUNNER_FD + 1, ~0U, CLOSE_RANGE_CLOEXEC);
-	reset_signals();
-	(void)fexecve(executable, argv, environment);
-	_exit(127);
-}
-
 static json_t *config_json(const struct runner_config *c)
 {
 	const json_t *secrets = c->secrets;
@@ -367,25 +312,13 @@ static int await_ready(struct runner_link *l, struct err *e)
 
 static int start_process(struct runner_link *l, const char *path, struct err *e)
 {
-	cleanup(fd_close) int executable = open_executable(path, e);
-	int ends[2];
-	if (executable < 0) {
+	char *const environment[] = {NULL};
+	struct ipc_helper runner;
+	if (ipc_helper_start(&runner, path, "carrel-runner", environment, e) < 0) {
 		return -1;
 	}
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
-		return err_set_os(e, errno, "socketpair");
-	}
-	pid_t pid = fork();
-	if (pid == 0) {
-		exec_runner(executable, ends[1]);
-	}
-	int saved = errno;
-	fd_close(&ends[1]);
-	l->fd = ends[0];
-	if (pid < 0) {
-		return err_set_os(e, saved, "fork");
-	}
-	l->pid = pid;
+	l->fd = runner.fd;
+	l->pid = runner.pid;
 	return 0;
 }
 
@@ -434,10 +367,7 @@ void runner_link_stop(struct runner_link *r)
 	}
 	/* At the end of its socket it kills what it started, and ends. */
 	fd_close(&r->fd);
-	if (r->pid > 0) {
-		while (waitpid(r->pid, NULL, 0) < 0 && errno == EINTR) {
-		}
-	}
+	ipc_helper_wait(&r->pid);
 	ipc_outbox_fini(&r->outbox);
 	ipc_message_fini(&r->message);
 	if (r->poll_open) {

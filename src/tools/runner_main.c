@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "ipc/helper.h"
 #include "tools/fetch.h"
 #include "tools/mcp.h"
 #include "tools/process.h"
@@ -283,7 +284,7 @@ static void wind_up(struct runner *r)
 
 static int run(struct runner *r, struct err *e)
 {
-	r->fd = RUNNER_FD;
+	r->fd = IPC_HELPER_FD;
 	r->outbox = IPC_OUTBOX_INIT(RUNNER_OUTBOX_MAX_BYTES);
 	r->message = IPC_MESSAGE_INIT(RUNNER_MESSAGE_MAX_BYTES);
 	(void)uv_loop_init(&r->loop);
@@ -325,14 +326,14 @@ static int fail(const struct err *e)
 	json_t *why = protocol_error(e, NULL);
 	(void)protocol_done_encode(false, why, &body);
 	json_decref(why);
-	(void)ipc_send(RUNNER_FD, IPC_RUNNER_DONE, 0, body.data, body.len, NULL, 0);
+	(void)ipc_send(IPC_HELPER_FD, IPC_RUNNER_DONE, 0, body.data, body.len, NULL, 0);
 	return EXIT_FAILURE;
 }
 
 static bool has_socket(void)
 {
 	struct stat st;
-	return fstat(RUNNER_FD, &st) == 0 && S_ISSOCK(st.st_mode);
+	return fstat(IPC_HELPER_FD, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
 int main(void)
