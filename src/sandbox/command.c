@@ -157,33 +157,12 @@ static int status_of(int wait_status)
 	return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
 }
 
-/* The children of this process, as the kernel lists them. */
-static void kill_children(void)
-{
-	char path[64];
-	char text[4096];
-	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
-	cleanup(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	for (ssize_t i = 0; i < n;) {
-		pid_t pid = 0;
-		for (; i < n && text[i] >= '0' && text[i] <= '9'; i++) {
-			pid = pid * 10 + (text[i] - '0');
-		}
-		/* A number that the buffer's end cut is another process's. */
-		if (i < n && pid > 1) {
-			(void)kill(pid, SIGKILL);
-		}
-		i++;
-	}
-}
-
-/* Kills what is left until there is nothing: orphans become this process's children, and one that
- * has a kill pending cannot fork. */
-static void kill_tree(void)
+/* Kills what is left of the COMMAND until there is nothing. It cannot leave its group, and one
+ * signal to a group reaches all of it at once: whoever forks meanwhile does not come to its end. */
+static void kill_group(pid_t command)
 {
 	for (;;) {
-		kill_children();
+		(void)kill(-command, SIGKILL);
 		pid_t pid;
 		do {
 			pid = waitpid(-1, NULL, WNOHANG);
@@ -260,7 +239,7 @@ static _Noreturn void be_waiter(struct plan *p)
 	(void)close_range(0, ~0U, 0);
 	int status = wait_for(command);
 	if (!p->walls->namespaces) {
-		kill_tree();
+		kill_group(command);
 	}
 	_exit(status);
 }
@@ -377,13 +356,14 @@ struct command_walls *command_walls_new(const char *work_dir, bool namespaces, s
 					  "tool is run");
 	r = r < 0 ? r : open_run_dir(w, work_dir, e);
 	r = r < 0 ? r : landlock_command_paths(&w->paths, e);
-	r = r < 0 ? r : seccomp_compile_command(&w->filter, e);
+	lighten_forks();
+	w->namespaces = namespaces && try_namespaces();
+	bool no_signals = !w->namespaces && !landlock_abi_scopes_signals(w->landlock_abi);
+	r = r < 0 ? r : seccomp_compile_command(!w->namespaces, no_signals, &w->filter, e);
 	if (r < 0) {
 		command_walls_free(w);
 		return NULL;
 	}
-	lighten_forks();
-	w->namespaces = namespaces && try_namespaces();
 	if (!w->namespaces) {
 		(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	}

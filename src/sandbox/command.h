@@ -11,13 +11,14 @@
  *
  * Between the runner and the command stands a process that waits for it and ends when it ends. It
  * is the first process of a pid namespace where one may be made, so that the kernel kills all that
- * is left; elsewhere it is a subreaper, to whom everything falls that its parents left, and kills
- * that until there is none.
+ * is left. Elsewhere the command may not leave its process group (setsid and setpgid are refused),
+ * and one signal to that reaches all of it.
  *
  * Walls: no capabilities, no_new_privs; Landlock: reads and executes the system's directories and
  * what the caller names, writes its own directory only, no signals and no abstract sockets out of
  * itself (Linux 6.12); a filter that refuses namespaces, mounts, tracing, and the kernel's wide
- * interfaces; rlimits; no descriptor but those named here.
+ * interfaces; rlimits; no descriptor but those named here. Where neither a namespace nor Landlock
+ * keeps its signals from the server's processes, it may send none but to its own threads.
  *
  * Invariants: without Landlock there are no commands; nothing is allocated between clone and exec.
  */

@@ -157,9 +157,12 @@ void seccomp_bind_pid(struct seccomp_program *program, pid_t pid);
 
 int seccomp_install(const struct seccomp_program *program, struct err *e);
 
-/* What a command outside sessions is kept from; all else is allowed (sandbox/command.h). PROGRAM is
- * the caller's, for seccomp_fini. */
-int seccomp_compile_command(struct seccomp_program *program, struct err *e);
+/* What a command outside sessions is kept from; all else is allowed (sandbox/command.h). ONE_GROUP:
+ * it may not leave its process group, by which it is killed. NO_SIGNALS: it may send none, where
+ * nothing else keeps them from the server's own processes. PROGRAM is the caller's, for
+ * seccomp_fini. */
+int seccomp_compile_command(
+    bool one_group, bool no_signals, struct seccomp_program *program, struct err *e);
 
 /* ---- landlock.c ---- */
 
