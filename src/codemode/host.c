@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_weight.h"
 #include "codemode/internal.h"
 
 /* What a host call is while it is pending: host_call.ctx. */
@@ -144,6 +145,10 @@ static void begin(struct codemode *m, struct hosted *h, struct session *s)
 {
 	struct host_call *call = h->call;
 	json_error_t at;
+	if (json_weight(call->arguments, call->arguments_len) > JSON_WEIGHT_CALL_MAX) {
+		refuse(h, "ValueError", "The arguments hold more values than a call may");
+		return;
+	}
 	json_t *arguments = json_loadb(
 	    call->arguments, call->arguments_len, JSON_REJECT_DUPLICATES, &at);
 	if (arguments == NULL) {

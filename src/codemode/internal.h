@@ -177,8 +177,10 @@ void describer_stop(struct describer *d);
 /* RESULTS: for each source {"description", "parameters"}, or {"error", "message"}. Borrowed. E when
  * nothing could be asked. */
 typedef void (*describe_fn)(void *ctx, const json_t *results, const struct err *e);
-/* SOURCES: array of texts; borrowed. NULL when FN was called. */
-struct describing *describe(struct describer *d, const json_t *sources, describe_fn fn, void *ctx);
+/* PREFIX: of the space that asks; prefixes take turns. SOURCES: array of texts; borrowed. NULL when
+ * FN was called. */
+struct describing *describe(struct describer *d, const char *prefix, const json_t *sources,
+    describe_fn fn, void *ctx);
 void describe_cancel(struct describing *w);
 /* Whether it is a list of parameters as codemode.h has them. */
 bool describe_parameters_are_good(const json_t *parameters);
