@@ -65,7 +65,8 @@ struct batch {
 	struct execution *execution;
 	struct execution_observer observer;
 	json_t *sources;
-	unsigned attempts; /* how often a batch of one has been lost before */
+	struct describing *of; /* who lacks them; NULL: gone */
+	unsigned attempts;     /* how often a batch of one has been lost before */
 };
 
 struct describer {
@@ -194,8 +195,12 @@ static void describing_free(struct describing *w)
 
 static void unlist(struct describing *w)
 {
-	DL_DELETE(w->describer->waiting, w);
-	w->describer->waiting_count--;
+	struct describer *d = w->describer;
+	DL_DELETE(d->waiting, w);
+	d->waiting_count--;
+	if (d->batch.of == w) {
+		d->batch.of = NULL;
+	}
 	w->asker->waiting_count--;
 }
 
@@ -515,6 +520,14 @@ static struct describing *longest_unserved(struct describer *d)
 	return found;
 }
 
+/* W's batch is over: it is told at once when that was all it lacked, not when its turn comes. */
+static void tell_filled(struct describing *w)
+{
+	if (w != NULL && fill(w) == 0) {
+		tell(w, NULL);
+	}
+}
+
 /* Tells those for whom all is there, and finds the one to ask about next. */
 static struct describing *next_waiting(struct describer *d)
 {
@@ -530,6 +543,7 @@ static void on_turn(uv_timer_t *timer)
 	struct describer *d = timer->data;
 	struct err e = {0};
 	if (d->batch.execution != NULL) {
+		struct describing *of = d->batch.of;
 		if (!execution_is_final(d->batch.execution)) {
 			return;
 		}
@@ -540,12 +554,14 @@ static void on_turn(uv_timer_t *timer)
 		if (d->batch.execution != NULL) {
 			return;
 		}
+		tell_filled(of);
 	}
 	struct describing *w = next_waiting(d);
 	if (w == NULL) {
 		return;
 	}
 	take_turn(d, w);
+	d->batch.of = w;
 	d->batch.sources = batch_of(d, w);
 	if (ask(d, &e) < 0) {
 		batch_end(d);

@@ -389,5 +389,672 @@ class ReservedPrefixes(unittest.TestCase):
                 server.stop()
 
 
+# --- sessions that forge host calls ----------------------------------------------------------------
+
+class ForgedCalls(unittest.TestCase):
+    """An attacker's session that speaks for itself; a neighbour is asked all the while."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = harness.Server({
+            "pools": [{"name": "default", "ready_sessions": 4, "memory": "768m"}],
+            "grace_seconds": 0.5})
+        cls.server.start()
+        cls.addClassCleanup(cls.server.stop)
+        cls.gateway = cls.server.process.pid
+
+    def setUp(self):
+        self.server.value("neighbour", "artifacts.save('mine', 'kept')\n1")
+        self.attacker = f"attacker-{uuid.uuid4().hex[:8]}"
+        self.prepare(self.attacker)
+        self.bytes_before = hostile.resident_bytes(self.gateway)
+
+    def tearDown(self):
+        self.assertIsNone(self.server.process.poll(), "the gateway is gone")
+        self.assertEqual(self.server.value("neighbour", "artifacts.load('mine')"), "kept")
+        self.server.request("DELETE", "session", self.attacker)
+
+    def prepare(self, identifier):
+        self.server.execute(identifier, hostile.TOOLS)
+        self.server.execute(identifier, FORGERY)
+
+    @contextlib.contextmanager
+    def watched(self, growth_max=GROWTH_BYTES_MAX, seconds_max=ANSWER_SECONDS):
+        """While it goes on the gateway stays small, and a neighbour is served."""
+        peak, slowest, done = [0], [0.0], threading.Event()
+
+        def memory():
+            while not done.wait(0.01):
+                peak[0] = max(peak[0], hostile.resident_bytes(self.gateway))
+
+        def neighbour():
+            while not done.wait(0.05):
+                begun = time.monotonic()
+                self.server.value("neighbour", "artifacts.exists('mine')")
+                slowest[0] = max(slowest[0], time.monotonic() - begun)
+
+        threads = [threading.Thread(target=f, daemon=True) for f in (memory, neighbour)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join(30)
+        self.assertLess(peak[0] - self.bytes_before, growth_max, "the gateway grew")
+        self.assertLess(slowest[0], seconds_max, "a neighbour waited")
+
+    def attack(self, code, timeout=10, identifier=None):
+        reply = self.server.execute(identifier or self.attacker, code, timeout=timeout)
+        self.assertNotEqual(reply["verdict"], "exception", reply)  # else it attacked nothing
+        return reply
+
+    def test_arguments_that_are_larger_as_a_tree(self):
+        for item in (b"{},", b"[],", b'{"":0},', b"0,"):
+            body = f"b'{{\"name\":[' + {item!r} * ((8 << 20) // {len(item)} - 8) + b'0]}}'"
+            with self.subTest(item=item), self.watched(growth_max=128 << 20):
+                self.attack(f"send_whole(HOST_CALL, 7, call_body('artifacts.exists', {body}))\n"
+                            "time.sleep(0.3)")
+
+    def test_arguments_as_deep_as_they_can_be(self):
+        for opening in (b"[", b'{"":', b'{"name":'):
+            with self.subTest(opening=opening), self.watched():
+                self.attack(f"send_whole(HOST_CALL, 7, call_body('artifacts.exists', {opening!r} "
+                            "* 1000000))\ntime.sleep(0.3)")
+
+    def test_calls_of_eight_mebibytes_each(self):
+        """As many as a session may have at once, each with a text as long as arguments can be."""
+        with self.watched():
+            self.attack("""
+for n in range(64):
+    send_whole(HOST_CALL, 100 + n, call_body('skills.search', b'{"query":"' + b'x' * ((8 << 20) - 64)
+                                             + b'"}'))
+time.sleep(1)""")
+
+    def test_methods_that_are_not_there(self):
+        for method in ("os.system", "artifacts", "artifacts.save.x", "_", ".", "..", "skills.run",
+                       "store.get", "x" * 63):
+            said = self.server.value("neighbour", f"""
+try:
+    said = str(__import__('_carrel.calls').calls.ask({method!r}, {{}}, blocking=True))
+except RuntimeError as e:
+    said = str(e)
+said""")
+            self.assertTrue(said.startswith("There is no method"), said)
+
+    def test_more_calls_than_a_session_may_have(self):
+        """The same number twice, and sixty-four that wait for bytes that never come."""
+        with self.watched():
+            reply = self.attack("""
+for n in range(200):
+    send(HOST_CALL, 100 + n, call_body('artifacts.save',
+         b'{"name":"n%d","type":"bytes","size":1000000}' % n))
+time.sleep(1)""")
+            self.assertEqual(reply["verdict"], "succeeded", reply)
+            self.prepare(self.attacker)
+            reply = self.attack("""
+for n in range(2):
+    send(HOST_CALL, 100, call_body('artifacts.save', b'{"name":"n","type":"bytes","size":9}'))
+time.sleep(3)""")
+            self.assertEqual(reply["verdict"], "session_killed", reply)
+        self.assertEqual(
+            self.server.value("neighbour", "[x.name for x in artifacts.list()]"
+                              ".count('n1')"), 0)
+
+    def test_more_bytes_than_it_said(self):
+        for size, sent in ((0, 1), (10, 11), (-1, 1), (1 << 40, 1)):
+            with self.subTest(size=size):
+                reply = self.attack(f"""
+send(HOST_CALL, 100, call_body('artifacts.save', b'{{"name":"n","type":"bytes","size":{size}}}'))
+time.sleep(0.2)
+for _ in range({sent}): send(HOST_PUT, 100, b'x')
+time.sleep(0.3)""")
+                self.assertIn(reply["verdict"], {"succeeded", "session_killed"})
+                self.prepare(self.attacker)
+
+    def test_bytes_of_an_artifact_that_nobody_takes(self):
+        """Sixty-four loads of 16 MB at once, and not a reply is read."""
+        self.server.value("neighbour", "artifacts.save('large', bytes(16 << 20))\n1")
+        with self.watched():
+            self.attack("""
+for n in range(64):
+    send(HOST_CALL, 100 + n, call_body('artifacts.load', b'{"name":"large"}'))
+time.sleep(2)""")
+
+    def test_a_cell_that_is_interrupted_in_the_middle_of_its_bytes(self):
+        reply = self.attack("""
+send(HOST_CALL, 100, call_body('artifacts.save',
+     b'{"name":"half","type":"bytes","size":100000000}'))
+while True:
+    send(HOST_PUT, 100, b'x' * 1000)
+    time.sleep(0.001)""", timeout=1)
+        self.assertEqual(reply["verdict"], "time_limit", reply)
+        self.assertIs(self.server.value("neighbour", "artifacts.exists('half')"), False)
+
+    def test_a_hundred_and_twenty_eight_megabytes_from_many_at_once(self):
+        """Each of sixteen sessions with eight saves of 128 MB in flight."""
+        sessions = [f"{self.attacker}-{n}" for n in range(16)]
+        code = """
+import _carrel_host, time
+for n in range(8):
+    _carrel_host.call('artifacts.save', b'{"name":"flood%d","type":"bytes","size":134217728}' % n,
+                      bytes(1 << 16))
+time.sleep(1)
+"""
+        with self.watched():
+            replies = harness.run_at_once([lambda s=s: self.server.execute(s, code, timeout=8)
+                                           for s in sessions])
+        self.assertEqual({r["verdict"] for r in replies}, {"succeeded"}, replies)
+        for session in sessions:
+            self.server.request("DELETE", "session", session)
+
+    def test_large_saves_of_many_sessions_at_once(self):
+        sessions = [f"{self.attacker}-{n}" for n in range(6)]
+        with self.watched(seconds_max=4):
+            harness.run_at_once([
+                lambda s=s: self.server.execute(
+                    s, f"artifacts.save({s!r}, bytes(64 << 20))\nartifacts.delete({s!r})",
+                    timeout=30) for s in sessions])
+        for session in sessions:
+            self.server.request("DELETE", "session", session)
+
+    def test_forked_children_and_threads_ask_for_nothing_that_is_not_theirs(self):
+        reply = self.attack("""
+pid = os.fork()
+if pid == 0:
+    try:
+        artifacts.load('mine')
+        os._exit(0)
+    except RuntimeError:
+        os._exit(7)
+os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])""")
+        self.assertEqual(reply["result"]["executionResult"], 7, reply)
+
+
+# --- skills that attack who reads them -------------------------------------------------------------
+
+HOSTILE_SOURCES = {
+    "parentheses": "(" * 100000,
+    "brackets": "def run():\n    return " + "[" * 190 + "]" * 190,
+    "unary": "def run(x=" + "-" * 200000 + "1):\n    pass",
+    "attributes": "def run(x=a" + ".a" * 200000 + "):\n    pass",
+    "additions": "def run(x=" + "1+" * 200000 + "1):\n    pass",
+    "unions": "def run(x: int" + " | None" * 1400 + "):\n    pass",
+    "unions, deep": "def run(x: int" + " | None" * 100000 + "):\n    pass",
+    "optionals": "def run(x: " + "Optional[" * 90 + "int" + "]" * 90 + "):\n    pass",
+    "text of text": "def run(x: " + repr("Optional[" * 90 + "'int'" + "]" * 90) + "):\n    pass",
+    "one line": "def run(): pass #" + "x" * 1000000,
+    "many lines": "def run(): pass\n" + "\n" * 1000000,
+    "many arguments": "def run(" + ",".join(f"a{n}" for n in range(60000)) + "): pass",
+    "huge integer": "def run(x=" + "9" * 900000 + "): pass",
+    "huge power": "def run(x=9**9**9): pass",
+    "huge hex": "def run(x=0x" + "f" * 900000 + "): pass",
+    "huge repeat": "def run(x='x' * 10 ** 12): pass",
+    "nul": "def run():\n    return '\0'",
+    "decorators": "@(__import__('os')._exit(1))\n" * 1000 + "def run(): pass",
+    "coding": "# coding: rot13\nqrs eha(): cnff\ndef run(): pass",
+    "coding, unknown": "# coding: no-such-thing\ndef run(): pass",
+    "formats": "def run(x=f'{" + "1" + "}'): pass",
+    "nested formats": "def run(x=" + "f'{" * 3 + "1" + "}'" * 3 + "): pass",
+    "indentation": "def run():\n" + "".join(" " * n + "if 1:\n" for n in range(1, 99)),
+    "lambdas": "def run(x=" + "lambda: " * 50000 + "1): pass",
+    "byte order mark": "\ufeffdef run(): pass",
+    "separators": "def run(x='\u2028\u2029\x85'): pass",
+    "escape of the literal": "'''\"\"\"\\\\\\');__import__('os')._exit(3)#\"\ndef run(): pass",
+    "ends the call": "\"))\nimport os; os._exit(1)\n#",
+    "backslashes": "\\" * 100000,
+    "imports": "import os, sys\nos._exit(1)\nsys.exit()\ndef run(): pass",
+    "match": "match x:\n" + " case 1: pass\n" * 20000 + "def run(): pass",
+}
+
+
+class HostileSkills(TenantsCase):
+    GOOD = '"""A good one."""\ndef run(n: int = 1):\n    return n\n'
+
+    def assert_a_good_one_works(self, seconds_max=5):
+        name = f"good_{uuid.uuid4().hex[:8]}"
+        begun = time.monotonic()
+        reply = self.b.send("POST", "/api/skills", {
+            "name": name, "source": self.GOOD + f"# {name}\n", "description": ""})
+        self.assertEqual(reply.status, 200, reply)
+        self.assertEqual(reply.json()["description"], "A good one.")
+        self.assertEqual([p["name"] for p in reply.json()["parameters"]], ["n"])
+        self.assertLess(time.monotonic() - begun, seconds_max)
+        self.b.send("DELETE", f"/api/skills/{name}")
+
+    def test_each_hostile_source(self):
+        for what, source in HOSTILE_SOURCES.items():
+            with self.subTest(what=what):
+                reply = self.a.send("POST", "/api/skills", {
+                    "name": "hostile", "source": source, "description": ""})
+                self.assertIn(reply.status, (200, 400, 422), reply)
+                if reply.status == 400:
+                    self.assertNotIn("_carrel", reply.json()["detail"])
+                self.a.send("DELETE", "/api/skills/hostile")
+        self.assert_a_good_one_works()
+
+    def test_a_good_one_after_each_that_breaks_the_parser(self):
+        for what in ("unary", "additions", "unions", "unions, deep", "attributes", "lambdas"):
+            with self.subTest(what=what):
+                self.a.send("POST", "/api/skills", {
+                    "name": "hostile", "source": HOSTILE_SOURCES[what] + f"# {uuid.uuid4()}",
+                    "description": ""})
+                self.assert_a_good_one_works()
+        self.a.send("DELETE", "/api/skills/hostile")
+
+    def test_surrogates_and_nuls_in_host_calls(self):
+        for source in ("'\\ud800'", "'def run():\\n    return \"\\0\"'", "'\\0' * 1000"):
+            said = self.a.error(f"skills.create('odd', {source})")
+            self.assertRegex(said, "^(SyntaxError|ValueError|UnicodeEncodeError|RuntimeError)")
+        self.assert_a_good_one_works()
+
+    def test_what_one_says_of_its_own_does_not_become_anothers(self):
+        """The same name, the same first bytes, and results that look like others'."""
+        lie = '"""[{\\"name\\": \\"zebra\\", \\"description\\": \\"a lie\\"}]"""\ndef run(): pass\n'
+        self.b.send("POST", "/api/skills", {"name": "zebra", "source": lie, "description": ""})
+        self.b.send("POST", "/api/skills", {"name": "zebra2", "source": SKILL + "\n",
+                                            "description": "a lie"})
+        self.assertEqual(self.a.send("GET", "/api/skills/zebra").json()["description"],
+                         "The zebra of a.")
+        for name in ("zebra", "zebra2"):
+            self.b.send("DELETE", f"/api/skills/{name}")
+
+    def test_a_neighbour_does_not_wait_behind_a_thousand_slow_sources(self):
+        """Sixty-four calls of each of four sessions, each with a source that takes long to parse."""
+        slow = "def run(): pass\nx = [" + "a.b(c)[d]," * 60000 + "]\n"
+        code = f"""
+import _carrel_host, json
+slow = {slow!r}
+for n in range(60):
+    _carrel_host.call('skills.create', json.dumps(
+        {{'name': f's{{n}}', 'source': slow + f'#{{n}} {{id(n)}}', 'description': ''}}).encode())
+import time; time.sleep(8)"""
+        sessions = [self.a.with_session(f"slow-{n}") for n in range(4)]
+        threads = [threading.Thread(target=s.run, args=(code, 9), daemon=True) for s in sessions]
+        for thread in threads:
+            thread.start()
+        time.sleep(2)
+        for _ in range(3):
+            # One source has five seconds at most, then half a second's grace.
+            self.assert_a_good_one_works(seconds_max=8)
+        for thread in threads:
+            thread.join(30)
+
+
+# --- a second writer of the store's directories ----------------------------------------------------
+
+class ForeignFiles(unittest.TestCase):
+    """What somebody else puts into the directories: it is left out or refused, at once."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory(prefix="carrel-store-")
+        cls.addClassCleanup(cls.directory.cleanup)
+        cls.base = pathlib.Path(cls.directory.name)
+        cls.base.chmod(0o777)
+        (cls.base / "outside").write_text("the-secret-of-a")
+        (cls.base / "outside").chmod(0o644)
+        cls.store = cls.base / "store"
+        cls.store.mkdir()
+        cls.store.chmod(0o777)
+        for part in ("skills", "artifacts", "deps", "tools"):
+            (cls.store / part).mkdir()
+            (cls.store / part).chmod(0o777)
+        cls.server = harness.Server({"code_mode": {"storage": {"dir": str(cls.store)}}})
+        cls.server.start()
+        cls.addClassCleanup(cls.server.stop)
+        cls.own = Caller(cls.server, cls.server.token, "own-session")
+
+    def tearDown(self):
+        self.assertIsNone(self.server.process.poll(), "the gateway is gone")
+        begun = time.monotonic()
+        self.own.value("artifacts.save('good', 'yes')\n"
+                       "skills.create('good', 'def run():\\n    return 5')\n1")
+        self.assertEqual(self.own.value("artifacts.load('good')"), "yes")
+        self.assertEqual(self.own.value("skills.good()"), 5)
+        self.assertIn("good", self.own.value("[s['name'] for s in skills.list()]"))
+        self.assertLess(time.monotonic() - begun, 5)
+
+    def put(self, part, name):
+        """Each kind of thing that is no file, one after the other, as NAME of that PART."""
+        path = self.store / part / name
+
+        def far_link():
+            path.symlink_to(self.base / "outside")
+
+        def device_link():
+            path.symlink_to("/dev/zero")
+
+        def loop_link():
+            path.symlink_to(path.name)
+
+        def fifo():
+            os.mkfifo(path)
+            path.chmod(0o666)
+
+        def sock():
+            with socket.socket(socket.AF_UNIX) as s, contextlib.suppress(OSError):
+                s.bind(str(path))
+
+        def directory():
+            path.mkdir()
+            (path / "x").write_text("x")
+
+        def sparse():
+            with open(path, "wb") as f:
+                f.truncate(1 << 40)
+
+        def unreadable():
+            path.write_text("x")
+            path.chmod(0)
+
+        for make in (far_link, device_link, loop_link, fifo, sock, directory, sparse, unreadable):
+            aside = None
+            if path.exists():
+                aside = path.with_name("aside")
+                path.rename(aside)
+            make()
+            path.parent.touch()
+            try:
+                yield make.__name__
+            finally:
+                if path.is_dir() and not path.is_symlink():
+                    for entry in path.rglob("*"):
+                        entry.unlink()
+                    path.rmdir()
+                else:
+                    path.unlink(missing_ok=True)
+                if aside is not None:
+                    aside.rename(path)
+
+    def assert_quick(self, code):
+        begun = time.monotonic()
+        said = self.own.error(code)
+        self.assertLess(time.monotonic() - begun, 4, code)
+        self.assertNotIn("the-secret-of-a", said)
+        return said
+
+    def test_as_a_skill(self):
+        for kind in self.put("skills", "odd.py"):
+            with self.subTest(kind=kind):
+                self.assertNotIn("odd", self.assert_quick("skills.list()"))
+                self.assert_quick("skills.get('odd')")
+                self.assert_quick("skills.search('odd')")
+
+    def test_as_a_sidecar_of_a_skill(self):
+        self.own.value("skills.create('good', 'def run():\\n    return 5')\n1")
+        for kind in self.put("skills", ".good.json"):
+            with self.subTest(kind=kind):
+                self.assertIn("good", self.assert_quick("skills.list()"))
+
+    def test_as_an_artifact(self):
+        for kind in self.put("artifacts", "odd"):
+            with self.subTest(kind=kind):
+                self.assert_quick("artifacts.list()")
+                self.assert_quick("artifacts.get('odd')")
+                if kind != "sparse":
+                    self.assert_quick("artifacts.load('odd')")
+                self.assert_quick("artifacts.register('odd', 'd')")
+                self.assert_quick("artifacts.delete('odd')")
+
+    def test_a_sparse_artifact_is_not_read_whole(self):
+        path = self.store / "artifacts" / "sparse"
+        with open(path, "wb") as f:
+            f.truncate(1 << 40)
+        before = hostile.resident_bytes(self.server.process.pid)
+        self.assertNotIn("b'", self.assert_quick("artifacts.load('sparse')"))
+        reply = self.own.send("GET", "/api/artifacts/sparse")
+        self.assertIn(reply.status, (400, 413, 503), reply)
+        self.assertLess(hostile.resident_bytes(self.server.process.pid) - before, 64 << 20)
+        path.unlink()
+
+    def test_as_the_index_of_artifacts(self):
+        self.own.value("artifacts.save('good', 'yes')\n1")
+        for kind in self.put("artifacts", ".artifacts.json"):
+            with self.subTest(kind=kind):
+                self.assert_quick("artifacts.list()")
+                self.assert_quick("artifacts.save('good', 'yes')")
+                self.assert_quick("artifacts.load('good')")
+
+    def test_as_the_lock(self):
+        for part in ("artifacts", "skills"):
+            for kind in self.put(part, ".carrel-lock"):
+                with self.subTest(part=part, kind=kind):
+                    self.assert_quick("artifacts.save('good', 'yes')")
+                    self.assert_quick("skills.create('good', 'def run():\\n    return 5')")
+
+    def test_as_the_list_of_requirements(self):
+        for kind in self.put("deps", "requirements.txt"):
+            with self.subTest(kind=kind):
+                self.assert_quick("deps.list()")
+
+    def test_as_a_directory_of_an_artifact(self):
+        (self.base / "elsewhere").mkdir(exist_ok=True)
+        (self.base / "elsewhere").chmod(0o777)
+        link = self.store / "artifacts" / "linked"
+        link.symlink_to(self.base / "elsewhere")
+        self.assert_quick("artifacts.save('linked/x', 'written outside')")
+        self.assertEqual(list((self.base / "elsewhere").iterdir()), [])
+        (self.base / "elsewhere" / "y").write_text("the-secret-of-a")
+        self.assert_quick("artifacts.load('linked/y')")
+        self.assert_quick("artifacts.delete('linked/y')")
+        self.assertTrue((self.base / "elsewhere" / "y").exists())
+        self.assertNotIn("linked/y", self.assert_quick("artifacts.list()"))
+        link.unlink()
+
+    def test_an_index_that_lies(self):
+        index = self.store / "artifacts" / ".artifacts.json"
+        self.own.value("artifacts.save('good', 'yes')\n1")
+        kept = index.read_text()
+        lies = ["", "[]", "null", "{", "[" * 100000, '{"good": 5, "../outside": {"description": "x"}}',
+                '{"/etc/passwd": {"description": "x", "created_at": "x", "metadata": {}}}',
+                '{"good": {"description": 5, "metadata": [], "created_at": {}}}',
+                '{"good": {"metadata": {"_data_type": "nonsense"}}}', "\xff\xfe", "{}" * 1000]
+        for lie in lies:
+            with self.subTest(lie=lie[:40]):
+                index.write_text(lie, encoding="latin-1")
+                for code in ("artifacts.list()", "artifacts.load('good')",
+                             "artifacts.get('../outside')", "artifacts.get('/etc/passwd')"):
+                    said = self.assert_quick(code)
+                    self.assertNotIn("root:", said)
+                    self.assertNotIn("name='../outside'", said)
+                    self.assertNotIn("name='/etc/passwd'", said)
+        index.write_text(kept)
+
+
+# --- secrets ---------------------------------------------------------------------------------------
+
+class Secrets(unittest.TestCase):
+    def test_no_process_and_no_answer_says_them(self):
+        redis = RedisServer()
+        self.addCleanup(redis.stop)
+        with tempfile.TemporaryDirectory() as base:
+            secret_file = pathlib.Path(base) / "secret"
+            secret_file.write_text("the-text-of-a-secret-file")
+            secret_file.chmod(0o644)
+            pathlib.Path(base).chmod(0o755)
+            token = "the-token-of-this-server-" + uuid.uuid4().hex
+            config = tenants_config(code_mode={"tools": {"secrets": {
+                "KEY": {"file": str(secret_file)}}}})
+            server = harness.Server(config, token=token, environment={
+                "REDIS_URL": redis.url})
+            secrets = [token, redis.PASSWORD, "the-text-of-a-secret-file", token_of("a"),
+                       token_of("b")]
+            server.start()
+            self.addCleanup(server.stop)
+            caller = Caller(server, token, "some-session")
+            said = self.answers_of(caller)
+            pids = [server.process.pid, *hostile.descendants(server.process.pid)]
+            self.assertGreater(len(pids), 2)
+            for pid in pids:
+                for name in ("environ", "cmdline"):
+                    with contextlib.suppress(OSError):
+                        said[f"{name} of {pid}"] = pathlib.Path(f"/proc/{pid}/{name}").read_bytes()
+            redis.process.kill()
+            for code in ("artifacts.list()", "artifacts.save('x', 'y')", "skills.list()",
+                         "deps.list()"):
+                said["down: " + code] = caller.error(code).encode()
+            said["down: HTTP"] = caller.send("GET", "/api/artifacts").body
+            said["log"] = json.dumps(server.events).encode()
+            for what, text in said.items():
+                for secret in secrets:
+                    self.assertNotIn(secret.encode(), text, f"{secret} is in {what}")
+
+    def answers_of(self, caller):
+        said = {path: caller.send("GET", path).body for path in (
+            "/info", "/health", "/metrics", "/api/artifacts", "/api/tools", "/api/deps",
+            "/api/artifacts/none")}
+        for code in ("artifacts.path", "dict(__import__('os').environ)", "repr(artifacts)", "repr(deps)", "repr(tools)",
+                     "open('/proc/self/environ').read()", "open('/proc/1/environ').read()",
+                     "open('/proc/self/cmdline').read()"):
+            said[code] = caller.error(code).encode()
+        said["wrong token"] = caller.send("GET", "/info", headers={
+            "Authorization": "Bearer " + caller.token[:-1]}).body
+        return said
+
+
+# --- a store that does not serve -------------------------------------------------------------------
+
+class FalseRedis:
+    """Answers every command with the same bytes, after the greeting; or with none."""
+
+    def __init__(self, answer, greet=True):
+        self.answer = answer
+        self.greet = greet
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.clients = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self.clients.append(client)
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        with contextlib.suppress(OSError):
+            pending = b""
+            while piece := client.recv(65536):
+                pending += piece
+                while self.greet and (found := self._greeting(pending)):
+                    client.sendall(b"+PONG\r\n" if b"PING" in pending[:found] else b"+OK\r\n")
+                    pending = pending[found:]
+                if pending:
+                    pending = b""
+                    if self.answer is None:
+                        client.shutdown(socket.SHUT_RDWR)
+                        return
+                    client.sendall(self.answer)
+
+    @staticmethod
+    def _greeting(pending):
+        """How long the command of the greeting at the start is."""
+        for word, lines in ((b"*1\r\n$4\r\nPING\r\n", 0), (b"*3\r\n$6\r\nCLIENT\r\n", 4)):
+            if pending.startswith(word):
+                at = len(word)
+                for _ in range(lines):
+                    at = pending.find(b"\r\n", at) + 2
+                return at
+        return 0
+
+    def stop(self):
+        self.listener.close()
+        for client in self.clients:
+            client.close()
+
+
+class Unserved(unittest.TestCase):
+    """Whatever its Redis does, a server says so within seconds, and what needs no store goes on."""
+
+    ANSWERS = {
+        "nothing": b"",
+        "garbage": os.urandom(4096) + b"\r\n",
+        "closes": None,
+        "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        "of another type": b"+OK\r\n" * 8,
+        "numbers": b":5\r\n" * 8,
+        "nil": b"$-1\r\n*-1\r\n",
+        "a huge array": b"*2147483647\r\n",
+        "a large array": b"*1000000\r\n" + b"*1000000\r\n" * 6,
+        "a huge text": b"$2147483000\r\n" + b"x" * 100000,
+        "half a text": b"$100\r\nhalf",
+        "negative": b"$-5\r\n", "deep": b"*1\r\n" * 20,
+        "errors": b"-ERR " + b"x" * 5000 + b"\r\n",
+        "arrays of the wrong things": b"*3\r\n:1\r\n+x\r\n*0\r\n" * 3,
+        "a message": b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n:5\r\n",
+        "odd hash": b"*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n" * 3,
+    }
+
+    def check(self, name, answer, greet=True):
+        redis = FalseRedis(answer, greet)
+        self.addCleanup(redis.stop)
+        with harness.Server(environment={"REDIS_URL": f"redis://127.0.0.1:{redis.port}/0"},
+                            config={"pools": [{"name": "default", "ready_sessions": 2}]}) as server:
+            caller = Caller(server, server.token, "some-session")
+            before = hostile.resident_bytes(server.process.pid)
+            caller.value("x = 5")
+            begun = time.monotonic()
+            codes = ("artifacts.exists('x')", "artifacts.list()", "artifacts.load('x')",
+                     "artifacts.save('x', b'y' * 100000)", "skills.list()", "deps.list()",
+                     "skills.get('x')")
+            harness.run_at_once([lambda c=code, n=n: caller.with_session(f"session-{n}").error(c)
+                                 for n, code in enumerate(codes)])
+            self.assertLess(time.monotonic() - begun, 15, name)
+            begun = time.monotonic()
+            self.assertEqual(caller.value("x"), 5)
+            self.assertLess(time.monotonic() - begun, ANSWER_SECONDS)
+            self.assertLess(hostile.resident_bytes(server.process.pid) - before, 128 << 20)
+            self.assertIsNone(server.process.poll())
+
+
+def _unserved(name, answer, greet):
+    return lambda self: self.check(name, answer, greet)
+
+
+for _name, _answer in Unserved.ANSWERS.items():
+    setattr(Unserved, "test_redis_answers_" + _name.replace(" ", "_"),
+            _unserved(_name, _answer, True))
+Unserved.test_redis_never_greets = _unserved("no greeting", b"", False)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "only root can mount a small disk")
+class FullDisk(unittest.TestCase):
+    def test_a_full_disk_is_told_and_nothing_is_lost(self):
+        with tempfile.TemporaryDirectory() as base:
+            os.chmod(base, 0o755)
+            small = pathlib.Path(base) / "small"
+            small.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=777", "tmpfs", str(small)],
+                           check=True)
+            try:
+                self.fill(small)
+            finally:
+                subprocess.run(["umount", "-l", str(small)], check=True)
+
+    def fill(self, small):
+        with harness.Server({"code_mode": {"storage": {"dir": str(small)}}}) as server:
+            caller = Caller(server, server.token, "some-session")
+            caller.value("artifacts.save('kept', 'yes')\nx = 5")
+            said = caller.error("artifacts.save('large', bytes(8 << 20))")
+            self.assertRegex(said, "^(StorageError|ValueError): .*no room")
+            for n in range(200):
+                said = caller.error(f"artifacts.save('n{n}', bytes(64 << 10))")
+                if "no room" in said:
+                    break
+            self.assertIn("no room", said)
+            said = caller.error("skills.create('s', 'def run():\\n    return 5' + '#' * 200000)")
+            self.assertIn("no room", said)
+            reply = caller.send("POST", "/api/artifacts", {"name": "l", "data": "x" * 500000})
+            self.assertIn("no room", reply.json()["detail"])
+            self.assertEqual(caller.value("[x, artifacts.load('kept')]"), [5, "yes"])
+            self.assertIs(caller.value("artifacts.exists('large')"), False)
+            caller.value("artifacts.delete('n0')\nartifacts.delete('n1')\n1")
+            caller.value("artifacts.save('kept', 'again')\n1")
+            self.assertEqual(caller.value("artifacts.load('kept')"), "again")
+
+
 if __name__ == "__main__":
     unittest.main()
