@@ -14,7 +14,7 @@
 #include "codemode/codemode.h"
 #include "engine/packages.h"
 
-#define CODEMODE_CALLS_MAX 4096 /* of all sessions and routes together */
+#define CODEMODE_CALLS_MAX 4096 /* of all sessions and routes together; of a prefix half of it */
 #define CODEMODE_RESULTS_MAX 1000
 #define CODEMODE_SPACE_NAME_MAX 128
 
@@ -148,6 +148,7 @@ struct codemode {
 	struct codemode_config config;
 	struct method_call *calls;
 	uint32_t call_count;
+	size_t held_bytes; /* by calls of sessions whose arguments are large; see host.c */
 	struct codemode_counter *counters; /* of each method and outcome */
 	uint64_t next_warning_ms;
 	struct codemode_call *warming;
@@ -179,8 +180,8 @@ void describer_stop(struct describer *d);
 typedef void (*describe_fn)(void *ctx, const json_t *results, const struct err *e);
 /* PREFIX: of the space that asks; prefixes take turns. SOURCES: array of texts; borrowed. NULL when
  * FN was called. */
-struct describing *describe(struct describer *d, const char *prefix, const json_t *sources,
-    describe_fn fn, void *ctx);
+struct describing *describe(
+    struct describer *d, const char *prefix, const json_t *sources, describe_fn fn, void *ctx);
 void describe_cancel(struct describing *w);
 /* Whether it is a list of parameters as codemode.h has them. */
 bool describe_parameters_are_good(const json_t *parameters);

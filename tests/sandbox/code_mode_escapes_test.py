@@ -1020,6 +1020,48 @@ for _name, _answer in Unserved.ANSWERS.items():
 Unserved.test_redis_never_greets = _unserved("no greeting", b"", False)
 
 
+class Waiting(unittest.TestCase):
+    """Calls that wait for a store that hangs are held within a bound."""
+
+    def test_large_arguments_that_wait(self):
+        redis = FalseRedis(b"")
+        self.addCleanup(redis.stop)
+        with harness.Server(environment={"REDIS_URL": f"redis://127.0.0.1:{redis.port}/0"},
+                            config={"pools": [{"name": "default", "ready_sessions": 4}]}) as server:
+            before = hostile.resident_bytes(server.process.pid)
+            code = """
+import _carrel_host, json, time
+for n in range(12):
+    _carrel_host.call(METHOD, json.dumps(ARGUMENTS).encode())
+time.sleep(1)"""
+            for method, arguments in (
+                    ("skills.search", "{'query': 'x' * (4 << 20)}"),
+                    ("skills.get", "{'name': 'x' * (4 << 20)}"),
+                    ("tools.call", "{'tool': 'x', 'arguments': {'x': 'x' * (4 << 20)}}"),
+                    ("artifacts.save", "{'name': 'x', 'type': 'text', 'size': 1 << 20, "
+                                       "'metadata': {'x': 'x' * (4 << 20)}}"),
+                    ("skills.create", "{'name': 'x', 'source': 'def run(): pass #' + 'x' * 900000, "
+                                      "'description': 'x' * 900000}")):
+                with self.subTest(method=method):
+                    cell = code.replace("METHOD", repr(method)).replace("ARGUMENTS", arguments)
+                    peak, done = [0], threading.Event()
+
+                    def watch():
+                        while not done.wait(0.02):
+                            peak[0] = max(peak[0], hostile.resident_bytes(server.process.pid))
+
+                    watcher = threading.Thread(target=watch)
+                    watcher.start()
+                    try:
+                        replies = harness.run_at_once([lambda n=n: server.execute(
+                            f"waiting-{n}", cell, timeout=40) for n in range(3)])
+                    finally:
+                        done.set()
+                        watcher.join()
+                    self.assertEqual({r["verdict"] for r in replies}, {"succeeded"}, replies)
+                    self.assertLess(peak[0] - before, 160 << 20)
+
+
 @unittest.skipUnless(os.geteuid() == 0, "only root can mount a small disk")
 class FullDisk(unittest.TestCase):
     def test_a_full_disk_is_told_and_nothing_is_lost(self):
