@@ -14,7 +14,7 @@
  * others.
  *
  * Bounds: PCM_ISSUED_MAX ids at once; past it those not used the longest go when they have run out,
- * and otherwise new ones are refused.
+ * and then one of the tenant that has the most; who has as many as anybody is refused.
  */
 #ifndef API_PCM_SESSION_H
 #define API_PCM_SESSION_H
