@@ -35,6 +35,7 @@ struct pcm {
 	struct issued *issued;
 	unsigned issued_count;
 	struct holder *holders; /* each with at least one id */
+	size_t sending_bytes;   /* of artifacts; see pcm_artifacts.c */
 };
 
 struct pcm *pcm_new(const struct pcm_config *c)
@@ -76,6 +77,11 @@ const struct pcm_config *pcm_config(const struct call *c)
 {
 	const struct api *api = c->app;
 	return &api->pcm->config;
+}
+
+size_t *pcm_sending_bytes(const struct call *c)
+{
+	return &((const struct api *)c->app)->pcm->sending_bytes;
 }
 
 /* --- ids ----------------------------------------------------------------------------------------

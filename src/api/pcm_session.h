@@ -29,6 +29,9 @@ struct issued;
 /* What the operator has set. Borrowed. */
 const struct pcm_config *pcm_config(const struct call *c);
 
+/* How many bytes of artifacts are on their way to clients, counted by who sends them. */
+size_t *pcm_sending_bytes(const struct call *c);
+
 struct pcm_where {
 	struct pool *pool;
 	struct issued *issued;        /* when the server gave the id and still knows it */

@@ -309,6 +309,29 @@ void call_finish_bytes(struct method_call *c, json_t *result, uint64_t size)
 	call_answer(c, CODEMODE_OK, result, steal(&c->loading), size);
 }
 
+void call_on_list(void *ctx, json_t *records, uint64_t revision, const struct err *e)
+{
+	struct method_call *c = ctx;
+	(void)revision;
+	c->request = NULL;
+	if (e != NULL) {
+		call_fail_store(c, e);
+		return;
+	}
+	call_finish(c, json_incref(records));
+}
+
+void call_on_changed(void *ctx, bool changed, const struct err *e)
+{
+	struct method_call *c = ctx;
+	c->request = NULL;
+	if (e != NULL) {
+		call_fail_store(c, e);
+		return;
+	}
+	call_finish(c, json_boolean(changed));
+}
+
 /* --- how a call begins ---------------------------------------------------------------------------
  */
 

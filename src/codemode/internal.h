@@ -113,6 +113,10 @@ void call_fail(struct method_call *c, const char *error, const char *fmt, ...) p
 /* What the store said. */
 void call_fail_store(struct method_call *c, const struct err *e);
 
+/* Callbacks of the store that end the call which waits as CTX->request. */
+void call_on_list(void *ctx, json_t *records, uint64_t revision, const struct err *e);
+void call_on_changed(void *ctx, bool changed, const struct err *e);
+
 /* Around something that takes a callback which may come before it returns: the call stays there
  * until it is settled, though it may be over. */
 void call_hold(struct method_call *c);
@@ -148,7 +152,8 @@ struct codemode {
 	struct codemode_config config;
 	struct method_call *calls;
 	uint32_t call_count;
-	size_t held_bytes; /* by calls of sessions whose arguments are large; see host.c */
+	size_t loaded_bytes; /* of artifacts, for routes; see call.c */
+	size_t held_bytes;   /* by calls of sessions whose arguments are large; see host.c */
 	struct codemode_counter *counters; /* of each method and outcome */
 	uint64_t next_warning_ms;
 	struct codemode_call *warming;

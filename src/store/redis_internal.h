@@ -136,12 +136,12 @@ struct store_request *redis_artifact_register(struct store *st, const struct sto
 
 struct store_writer *redis_artifact_write(struct store *st, const struct store_space *space,
     const char *name, const json_t *info, uint64_t size, store_get_fn done, void *ctx);
-bool redis_writer_add(struct store_writer *w, const char *bytes, size_t len);
+bool redis_writer_add(struct store_writer *base, const char *bytes, size_t len);
 void redis_writer_on_room(struct store_writer *w, void (*room)(void *ctx));
-void redis_writer_abort(struct store_writer *w);
+void redis_writer_abort(struct store_writer *base);
 struct store_reader *redis_artifact_read(struct store *st, const struct store_space *space,
     const char *name, store_get_fn opened, void *ctx);
-ssize_t redis_reader_read(struct store_reader *r, char *out, size_t max);
+ssize_t redis_reader_read(struct store_reader *base, char *out, size_t max);
 void redis_reader_on_more(struct store_reader *r, void (*more)(void *ctx));
 void redis_reader_close(struct store_reader *r);
 /* Frees what is open, for redis_store's end. */

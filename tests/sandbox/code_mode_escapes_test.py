@@ -572,6 +572,34 @@ os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])""")
         self.assertEqual(reply["result"]["executionResult"], 7, reply)
 
 
+class SlowReaders(unittest.TestCase):
+    def test_clients_that_ask_for_artifacts_and_take_nothing(self):
+        """What waits for them is bounded; the others are told, and when they are gone it is free."""
+        with harness.Server({"pools": [{"name": "default", "memory": "768m"}]}) as server:
+            caller = Caller(server, server.token, "some-session")
+            caller.value("artifacts.save('large', bytes(100 << 20))\n1")
+            gateway = server.process.pid
+            before = hostile.resident_bytes(gateway)
+            request = (f"GET /api/artifacts/large HTTP/1.1\r\nHost: x\r\n"
+                       f"Authorization: Bearer {server.token}\r\n\r\n").encode()
+            readers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(16)]
+            try:
+                for reader in readers:
+                    reader.settimeout(20)
+                    reader.sendall(request)
+                heads = [reader.recv(12) for reader in readers]
+                self.assertIn(b"HTTP/1.1 200", heads)
+                self.assertIn(b"HTTP/1.1 503", heads)
+                self.assertLess(hostile.resident_bytes(gateway) - before, 1100 << 20)
+                self.assertEqual(caller.value("6 * 7"), 42)
+            finally:
+                for reader in readers:
+                    reader.close()
+            self.assertTrue(hostile.wait_until(
+                lambda: hostile.resident_bytes(gateway) - before < 128 << 20, 20))
+            self.assertEqual(len(caller.send("GET", "/api/artifacts/large").body), 100 << 20)
+
+
 # --- skills that attack who reads them -------------------------------------------------------------
 
 HOSTILE_SOURCES = {

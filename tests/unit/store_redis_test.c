@@ -95,15 +95,15 @@ static void what_others_wrote_is_read(void **state)
 {
 	struct store_suite *s = *state;
 	TELL(&server, "HSET", "t:skills:__skills__", "scan",
-	    "{\"name\": \"scan\", \"description\": \"Scan\", \"source\": \"def run(): pass\", "
-	    "\"parameters\": [], \"of a later version\": {\"x\": [1.5, null]}}");
+	    ("{\"name\": \"scan\", \"description\": \"Scan\", \"source\": \"def run(): pass\", "
+	     "\"parameters\": [], \"of a later version\": {\"x\": [1.5, null]}}"));
 	TELL(&server, "HSET", "t:tools:__tools__", "nmap",
 	    "{\"name\": \"nmap\", \"type\": \"cli\", \"recipes\": {}}");
 	TELL(&server, "SADD", "t:deps:deps", "numpy>=1.2", "requests");
 	TELL(&server, "SET", "t:artifacts:r.json", "{\"a\": 1}");
 	TELL(&server, "HSET", "t:artifacts:__index__", "r.json",
-	    "{\"description\": \"d\", \"created_at\": \"2026-01-02T03:04:05+00:00\", "
-	    "\"metadata\": {\"_data_type\": \"json\", \"k\": 1}}");
+	    ("{\"description\": \"d\", \"created_at\": \"2026-01-02T03:04:05+00:00\", "
+	     "\"metadata\": {\"_data_type\": \"json\", \"k\": 1}}"));
 	expect_list(s, STORE_SKILLS, "scan");
 	expect_list(s, STORE_TOOLS, "nmap");
 	struct store_answer got = suite_get(s, s->a, NULL, STORE_SKILLS, "scan");

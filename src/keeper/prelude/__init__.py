@@ -33,7 +33,7 @@ The modules behind it, one subject each:
 from _carrel import cell, children, failure, shell, streams, warm
 # After all that every cell uses, so that these lie together in the image: a session that uses them
 # writes to their pages, and the others do not.
-from _carrel import deps, names, skill_source
+from _carrel import names, skill_source
 from _carrel import packages as package_dirs
 
 cell.offer(names.public())
