@@ -1059,7 +1059,7 @@ class Waiting(unittest.TestCase):
             before = hostile.resident_bytes(server.process.pid)
             code = """
 import _carrel_host, json, time
-for n in range(12):
+for n in range(6):
     _carrel_host.call(METHOD, json.dumps(ARGUMENTS).encode())
 time.sleep(1)"""
             for method, arguments in (
@@ -1087,7 +1087,7 @@ time.sleep(1)"""
                         done.set()
                         watcher.join()
                     self.assertEqual({r["verdict"] for r in replies}, {"succeeded"}, replies)
-                    self.assertLess(peak[0] - before, 160 << 20)
+                    self.assertLess(peak[0] - before, 96 << 20)
 
 
 @unittest.skipUnless(os.geteuid() == 0, "only root can mount a small disk")

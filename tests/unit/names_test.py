@@ -639,12 +639,14 @@ class Deps(Names):
         self.assertEqual(self.error("deps._x")[0], "AttributeError")
 
     def test_packages_changed_takes_names_alone(self):
+        carrel.packages_changed([])
         before = list(sys.path)
         carrel.packages_changed(["..", "", "a/b", "."])
         self.assertEqual(sys.path, before)
         carrel.packages_changed(["one", "two", "one"])
         self.assertEqual(sys.path, before + ["/mnt/packages/one", "/mnt/packages/two"])
-        sys.path[:] = before
+        carrel.packages_changed([])
+        self.assertEqual(sys.path, before)
 
 
 class Values(Names):
