@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "base/base64.h"
+#include "base/json_weight.h"
 #include "base/text.h"
 
 void aca_request_fini(struct aca_request *r)
@@ -17,6 +18,11 @@ void aca_request_fini(struct aca_request *r)
 json_t *aca_request_parse(const struct buf *body, struct aca_problem *p)
 {
 	json_error_t error;
+	if (json_weight(buf_str(body), body->len) > JSON_WEIGHT_BODY_MAX) {
+		(void)aca_problem(
+		    p, ACA_TOO_LARGE, "body", "the body holds more values than it may");
+		return NULL;
+	}
 	/* NULs in strings are let through here, to be refused where they matter and by name. */
 	json_t *j = json_loadb(
 	    buf_str(body), body->len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);

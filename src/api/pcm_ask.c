@@ -4,12 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if !__has_include("codemode/internal.h")
-/* The room is not in this tree yet: api.codemode is NULL then, and nothing is asked. */
-#pragma weak codemode_call
-#pragma weak codemode_cancel
-#endif
-
 struct asking {
 	struct call *call;
 	struct codemode_call *pending;

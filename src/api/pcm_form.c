@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "api/pcm.h"
+#include "base/json_weight.h"
 #include "base/text.h"
 
 #define INPUT_MAX_BYTES 1024 /* of what was wrong, told back */
@@ -65,6 +66,11 @@ static void parse(struct pcm_form *f)
 {
 	const struct buf *body = &f->call->body;
 	json_error_t error;
+	if (json_weight(buf_str(body), body->len) > JSON_WEIGHT_BODY_MAX) {
+		wrong(f, json_pack("[s]", "body"), "too_long",
+		    "the body holds more values than it may", NULL);
+		return;
+	}
 	json_t *j = json_loadb(buf_str(body), body->len,
 	    JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
 	if (j == NULL) {

@@ -13,10 +13,17 @@
 #define GIVEN_RANDOM_CHARS 28
 #define GIVEN_CHECK_CHARS 8
 
+/* A tenant to whose tokens ids were given. */
+struct holder {
+	char tenant[ENGINE_TENANT_MAX + 1]; /* "" none */
+	unsigned count;
+	UT_hash_handle by_tenant; /* of pcm.holders */
+};
+
 /* An id that the server gave. */
 struct issued {
 	char id[TEXT_GUID_BYTES];
-	char tenant[ENGINE_TENANT_MAX + 1]; /* of the token it was given to; "" none */
+	struct holder *holder;
 	char workspace[ENGINE_WORKSPACE_MAX + 1];
 	struct pool *pool;
 	uint64_t used_ms;
@@ -27,6 +34,8 @@ struct pcm {
 	struct pcm_config config;
 	struct issued *issued;
 	unsigned issued_count;
+	struct holder *holders; /* each with at least one id */
+	size_t sending_bytes;   /* of artifacts; see pcm_artifacts.c */
 };
 
 struct pcm *pcm_new(const struct pcm_config *c)
@@ -38,10 +47,21 @@ struct pcm *pcm_new(const struct pcm_config *c)
 	return p;
 }
 
+/* Frees it when it holds nothing. NULL is allowed. */
+static void holder_release(struct pcm *p, struct holder *h)
+{
+	if (h != NULL && h->count == 0) {
+		HASH_DELETE(by_tenant, p->holders, h);
+		free(h);
+	}
+}
+
 static void issued_free(struct pcm *p, struct issued *i)
 {
 	HASH_DELETE(by_id, p->issued, i);
 	p->issued_count--;
+	i->holder->count--;
+	holder_release(p, i->holder);
 	free(i);
 }
 
@@ -57,6 +77,11 @@ const struct pcm_config *pcm_config(const struct call *c)
 {
 	const struct api *api = c->app;
 	return &api->pcm->config;
+}
+
+size_t *pcm_sending_bytes(const struct call *c)
+{
+	return &((const struct api *)c->app)->pcm->sending_bytes;
 }
 
 /* --- ids ----------------------------------------------------------------------------------------
@@ -135,9 +160,22 @@ static const char *tenant_of(const struct call *c)
 	return c->principal != NULL ? c->principal->prefix : NULL;
 }
 
+/* The one of a tenant (NULL: none), with no id yet when it is new; NULL when memory is out. */
+static struct holder *holder_of(struct pcm *p, const char *tenant)
+{
+	struct holder *h = NULL;
+	const char *name = tenant != NULL ? tenant : "";
+	HASH_FIND(by_tenant, p->holders, name, strlen(name), h);
+	if (h == NULL && (h = calloc(1, sizeof(*h))) != NULL) {
+		(void)snprintf(h->tenant, sizeof(h->tenant), "%s", name);
+		HASH_ADD(by_tenant, p->holders, tenant, strlen(h->tenant), h);
+	}
+	return h;
+}
+
 static struct session *session_of(const struct issued *i)
 {
-	return engine_session_find(i->pool, i->tenant, i->id);
+	return engine_session_find(i->pool, i->holder->tenant, i->id);
 }
 
 static bool is_past_cooldown(const struct issued *i)
@@ -158,9 +196,29 @@ static void touch(struct pcm *p, struct issued *i)
 	HASH_ADD(by_id, p->issued, id, strlen(i->id), i);
 }
 
-/* Makes room for one more. False when all are in use. Each turn frees the oldest, or finds that its
- * session lives on and makes it the youngest. */
-static bool make_room(struct pcm *p)
+/* Takes the id that was not used the longest, and has no session, from the tenant that has the
+ * most, when HOLDER has clearly fewer. */
+static bool take_from_another(struct pcm *p, const struct holder *holder)
+{
+	struct holder *most = p->holders;
+	for (struct holder *h = most; h != NULL; h = h->by_tenant.next) {
+		most = h->count > most->count ? h : most;
+	}
+	if (most == NULL || holder->count >= most->count) {
+		return false;
+	}
+	for (struct issued *i = p->issued; i != NULL; i = i->by_id.next) {
+		if (i->holder == most && session_of(i) == NULL) {
+			issued_free(p, i);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Makes room for one more of HOLDER's. False when all are in use. Each turn frees the oldest, or
+ * finds that its session lives on and makes it the youngest. */
+static bool make_room(struct pcm *p, const struct holder *holder)
 {
 	struct issued *i;
 	while ((i = p->issued) != NULL && is_past_cooldown(i)) {
@@ -170,7 +228,7 @@ static bool make_room(struct pcm *p)
 			issued_free(p, i);
 		}
 	}
-	return p->issued_count < PCM_ISSUED_MAX;
+	return p->issued_count < PCM_ISSUED_MAX || take_from_another(p, holder);
 }
 
 /* The one of that id, of the same tenant and pool, that has not run out; or NULL. */
@@ -180,7 +238,8 @@ static struct issued *find_issued(struct call *c, const struct pool *pool, const
 	const char *tenant = tenant_of(c);
 	struct issued *i = NULL;
 	HASH_FIND(by_id, p->issued, id, strlen(id), i);
-	if (i == NULL || i->pool != pool || strcmp(i->tenant, tenant != NULL ? tenant : "") != 0) {
+	if (i == NULL || i->pool != pool ||
+	    strcmp(i->holder->tenant, tenant != NULL ? tenant : "") != 0) {
 		return NULL;
 	}
 	if (has_run_out(i)) {
@@ -194,18 +253,23 @@ static struct issued *find_issued(struct call *c, const struct pool *pool, const
 bool pcm_give_id(struct call *c, struct pcm_where *w, const char *workspace)
 {
 	struct pcm *p = ((const struct api *)c->app)->pcm;
-	const char *tenant = tenant_of(c);
-	if (!make_room(p)) {
-		pcm_fail(c, 429, "The server has given out as many session IDs as it may");
-		return false;
-	}
-	struct issued *i = calloc(1, sizeof(*i));
+	struct holder *holder = holder_of(p, tenant_of(c));
+	struct issued *i = holder != NULL ? calloc(1, sizeof(*i)) : NULL;
 	if (i == NULL || !make_id(i->id)) {
 		free(i);
+		holder_release(p, holder);
 		pcm_fail(c, 500, "Internal Server Error");
 		return false;
 	}
-	(void)snprintf(i->tenant, sizeof(i->tenant), "%s", tenant != NULL ? tenant : "");
+	holder->count++; /* from here on, so that making room does not free it */
+	if (!make_room(p, holder)) {
+		free(i);
+		holder->count--;
+		holder_release(p, holder);
+		pcm_fail(c, 429, "The server has given out as many session IDs as it may");
+		return false;
+	}
+	i->holder = holder;
 	(void)snprintf(
 	    i->workspace, sizeof(i->workspace), "%s", workspace != NULL ? workspace : "");
 	i->pool = w->pool;

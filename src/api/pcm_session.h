@@ -14,7 +14,7 @@
  * others.
  *
  * Bounds: PCM_ISSUED_MAX ids at once; past it those not used the longest go when they have run out,
- * and otherwise new ones are refused.
+ * and then one of the tenant that has the most; who has as many as anybody is refused.
  */
 #ifndef API_PCM_SESSION_H
 #define API_PCM_SESSION_H
@@ -28,6 +28,9 @@ struct issued;
 
 /* What the operator has set. Borrowed. */
 const struct pcm_config *pcm_config(const struct call *c);
+
+/* How many bytes of artifacts are on their way to clients, counted by who sends them. */
+size_t *pcm_sending_bytes(const struct call *c);
 
 struct pcm_where {
 	struct pool *pool;

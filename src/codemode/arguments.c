@@ -4,6 +4,8 @@
 
 #include "codemode/internal.h"
 
+#define TEXT_MAX_BYTES (64U << 10)
+
 static const struct argument *find(const struct method *method, const char *name)
 {
 	for (const struct argument *a = method->arguments; a->name != NULL; a++) {
@@ -70,6 +72,13 @@ static int check_known(const struct method *method, const json_t *arguments, str
 	return 0;
 }
 
+/* A name, a query or a package is short; a call is kept while a store is waited for. */
+static size_t text_max_bytes(const struct argument *a)
+{
+	bool is_long = strcmp(a->name, "source") == 0 || strcmp(a->name, "description") == 0;
+	return is_long ? STORE_RECORD_MAX_BYTES : TEXT_MAX_BYTES;
+}
+
 static int check_one(const struct method *method, const struct argument *a, const json_t *value,
     const char **error, struct err *e)
 {
@@ -84,6 +93,11 @@ static int check_one(const struct method *method, const struct argument *a, cons
 	if (!type_fits(a, value)) {
 		return err_set(e, ERR_INVALID, "%s() argument '%s' must be %s, not %s",
 		    method->name, a->name, type_name(a), python_type(value));
+	}
+	if (a->type == ARGUMENT_TEXT && json_string_length(value) > text_max_bytes(a)) {
+		*error = "ValueError";
+		return err_set(e, ERR_INVALID, "%s() argument '%s' has at most %zu KiB",
+		    method->name, a->name, text_max_bytes(a) >> 10);
 	}
 	if (a->type == ARGUMENT_COUNT && json_integer_value(value) < 0) {
 		*error = "ValueError";

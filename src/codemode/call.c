@@ -3,7 +3,8 @@
 
 #include "codemode/internal.h"
 
-#define PIECE_BYTES (256U << 10) /* given to a writer, or asked of a reader, at once */
+#define LOADED_MAX_BYTES (512UL << 20) /* for all routes together */
+#define PIECE_BYTES (256U << 10)       /* given to a writer, or asked of a reader, at once */
 
 struct codemode_call {
 	codemode_done_fn done;
@@ -20,10 +21,13 @@ struct codemode_call {
 	struct loading *loading;
 	uint64_t left;
 	struct buf read;
+	struct codemode *codemode;
+	size_t loaded_bytes; /* its part of codemode.loaded_bytes */
 };
 
 static void call_free(struct codemode_call *c)
 {
+	c->codemode->loaded_bytes -= c->loaded_bytes;
 	loading_close(c->loading);
 	json_decref(c->result);
 	buf_fini(&c->read);
@@ -80,7 +84,13 @@ static void on_done(struct method_call *call, enum codemode_error code, const js
 	c->result = json_incref((json_t *)(uintptr_t)result);
 	c->loading = bytes;
 	c->left = size;
-	if (bytes != NULL) {
+	if (bytes != NULL && c->codemode->loaded_bytes + size > LOADED_MAX_BYTES) {
+		loading_close(steal(&c->loading));
+		fail(c, "The server reads as many artifacts as it may");
+		deliver(c);
+	} else if (bytes != NULL) {
+		c->loaded_bytes = size;
+		c->codemode->loaded_bytes += size;
 		loading_on_more(bytes, read_on, c);
 		read_on(c);
 	} else {
@@ -136,6 +146,7 @@ struct codemode_call *codemode_call(struct codemode *m, const struct store_space
 		done(ctx, CODEMODE_FAILED, NULL, &none);
 		return NULL;
 	}
+	c->codemode = m;
 	c->done = done;
 	c->ctx = ctx;
 	c->bytes = bytes;

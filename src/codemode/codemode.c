@@ -309,6 +309,29 @@ void call_finish_bytes(struct method_call *c, json_t *result, uint64_t size)
 	call_answer(c, CODEMODE_OK, result, steal(&c->loading), size);
 }
 
+void call_on_list(void *ctx, json_t *records, uint64_t revision, const struct err *e)
+{
+	struct method_call *c = ctx;
+	(void)revision;
+	c->request = NULL;
+	if (e != NULL) {
+		call_fail_store(c, e);
+		return;
+	}
+	call_finish(c, json_incref(records));
+}
+
+void call_on_changed(void *ctx, bool changed, const struct err *e)
+{
+	struct method_call *c = ctx;
+	c->request = NULL;
+	if (e != NULL) {
+		call_fail_store(c, e);
+		return;
+	}
+	call_finish(c, json_boolean(changed));
+}
+
 /* --- how a call begins ---------------------------------------------------------------------------
  */
 
@@ -345,6 +368,22 @@ static bool space_fits(const struct store_space *space)
 	       (space->workspace == NULL || strlen(space->workspace) <= CODEMODE_SPACE_NAME_MAX);
 }
 
+/* Past half of what there may be, no prefix has more than that half: another finds room. */
+static bool has_room(const struct codemode *m, const struct store_space *space)
+{
+	const char *prefix = space->prefix != NULL ? space->prefix : "";
+	if (m->call_count <= CODEMODE_CALLS_MAX / 2) {
+		return true;
+	}
+	uint32_t of_one = 0;
+	const struct method_call *c;
+	DL_FOREACH(m->calls, c)
+	{
+		of_one += strcmp(c->prefix, prefix) == 0 ? 1 : 0;
+	}
+	return m->call_count <= CODEMODE_CALLS_MAX && of_one < CODEMODE_CALLS_MAX / 2;
+}
+
 static void begin(struct method_call *c, const char *method, const struct store_space *space)
 {
 	const char *error;
@@ -354,9 +393,8 @@ static void begin(struct method_call *c, const char *method, const struct store_
 	} else if (!space_fits(space)) {
 		/* Never cut: a shorter name is another's space. */
 		call_fail(c, "ValueError", "The name of the workspace is too long");
-	} else if (c->codemode->call_count > CODEMODE_CALLS_MAX) {
-		call_fail(
-		    c, "TooManyCalls", "The server answers %d calls already", CODEMODE_CALLS_MAX);
+	} else if (!has_room(c->codemode, space)) {
+		call_fail(c, "TooManyCalls", "The server answers as many calls already as it may");
 	} else if (arguments_check(c->method, c->arguments, &error, &e) < 0) {
 		call_fail(c, error, "%s", e.text);
 	} else {

@@ -4,10 +4,14 @@
  * keep the parser busy, exhaust its memory or crash it, and then loses that session, which is made
  * anew; its neighbours in the same batch are asked again one by one.
  *
+ * Prefixes take turns, whoever of them waits in how many places: one with a thousand sources that
+ * take long keeps another waiting for one batch.
+ *
  * What it said is kept by the hash of the source, within a bound. Whoever waits is told in a turn
  * of the loop of its own, never out of the engine.
  */
 #include <openssl/sha.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -22,6 +26,8 @@
 #define BATCH_TIME_MS 5000
 #define ATTEMPTS_MAX 2
 #define WAITING_MAX 1024
+#define WAITING_OF_ONE_MAX (WAITING_MAX / 2) /* of one prefix */
+#define ASKERS_KEPT_MAX 256
 #define CACHED_MAX 32768
 #define CACHED_BYTES_MAX (64U << 20)
 
@@ -33,9 +39,19 @@ struct said {
 	UT_hash_handle hh; /* oldest first */
 };
 
+/* A prefix whose sources are asked about; kept a while when nobody waits, so that it does not come
+ * back as one that was never served. */
+struct asker {
+	char prefix[CODEMODE_SPACE_NAME_MAX + 1];
+	uint64_t served; /* its last turn; 0: none yet */
+	unsigned waiting_count;
+	UT_hash_handle hh; /* the one served longest ago first */
+};
+
 /* One who waits: for every source a result, json null until it is there. */
 struct describing {
 	struct describer *describer;
+	struct asker *asker;
 	json_t *sources;
 	unsigned char (*hashes)[SHA256_DIGEST_LENGTH]; /* of each source */
 	json_t *results;
@@ -49,7 +65,8 @@ struct batch {
 	struct execution *execution;
 	struct execution_observer observer;
 	json_t *sources;
-	unsigned attempts; /* how often a batch of one has been lost before */
+	struct describing *of; /* who lacks them; NULL: gone */
+	unsigned attempts;     /* how often a batch of one has been lost before */
 };
 
 struct describer {
@@ -57,8 +74,10 @@ struct describer {
 	uv_timer_t turn;
 	struct said *said;
 	size_t said_bytes;
-	struct describing *waiting; /* the first is asked about next */
+	struct describing *waiting; /* of one asker, the first is asked about next */
 	unsigned waiting_count;
+	struct asker *askers;
+	uint64_t turns;
 	struct batch batch;
 	bool stopped;
 	unsigned singly; /* so many sources are asked one by one, after a batch was lost */
@@ -110,6 +129,59 @@ static void keep(struct describer *d, const json_t *source, json_t *result)
 	}
 }
 
+/* --- whose turn it is ----------------------------------------------------------------------------
+ */
+
+static void forget_asker(struct describer *d, struct asker *a)
+{
+	HASH_DEL(d->askers, a);
+	free(a);
+}
+
+/* Those for whom nobody waits, the oldest first, down to the bound. */
+static void forget_askers(struct describer *d)
+{
+	struct asker *a;
+	struct asker *next;
+	HASH_ITER(hh, d->askers, a, next)
+	{
+		if (HASH_COUNT(d->askers) <= ASKERS_KEPT_MAX) {
+			return;
+		}
+		if (a->waiting_count == 0) {
+			forget_asker(d, a);
+		}
+	}
+}
+
+/* NULL when memory is out. */
+static struct asker *asker_of(struct describer *d, const char *prefix)
+{
+	struct asker *a = NULL;
+	HASH_FIND_STR(d->askers, prefix, a);
+	if (a != NULL) {
+		return a;
+	}
+	forget_askers(d);
+	a = calloc(1, sizeof(*a));
+	if (a != NULL) {
+		(void)snprintf(a->prefix, sizeof(a->prefix), "%s", prefix);
+		HASH_ADD_STR(d->askers, prefix, a);
+	}
+	return a;
+}
+
+/* W's asker has its turn; of its own, W is the last from here on. */
+static void take_turn(struct describer *d, struct describing *w)
+{
+	struct asker *a = w->asker;
+	a->served = ++d->turns;
+	HASH_DEL(d->askers, a);
+	HASH_ADD_STR(d->askers, prefix, a);
+	DL_DELETE(d->waiting, w);
+	DL_APPEND(d->waiting, w);
+}
+
 /* --- those who wait ------------------------------------------------------------------------------
  */
 
@@ -123,8 +195,13 @@ static void describing_free(struct describing *w)
 
 static void unlist(struct describing *w)
 {
-	DL_DELETE(w->describer->waiting, w);
-	w->describer->waiting_count--;
+	struct describer *d = w->describer;
+	DL_DELETE(d->waiting, w);
+	d->waiting_count--;
+	if (d->batch.of == w) {
+		d->batch.of = NULL;
+	}
+	w->asker->waiting_count--;
 }
 
 static void tell(struct describing *w, const struct err *e)
@@ -152,9 +229,12 @@ static size_t fill(struct describing *w)
 	return missing;
 }
 
-static struct describing *describing_new(struct describer *d, const json_t *sources)
+static struct describing *describing_new(
+    struct describer *d, const char *prefix, const json_t *sources)
 {
-	bool room = !d->stopped && d->waiting_count < WAITING_MAX;
+	struct asker *a = d->stopped ? NULL : asker_of(d, prefix);
+	bool room = a != NULL && d->waiting_count < WAITING_MAX &&
+		    a->waiting_count < WAITING_OF_ONE_MAX;
 	struct describing *w = room ? calloc(1, sizeof(*w)) : NULL;
 	if (w == NULL) {
 		return NULL;
@@ -165,6 +245,7 @@ static struct describing *describing_new(struct describer *d, const json_t *sour
 		return NULL;
 	}
 	w->describer = d;
+	w->asker = a;
 	w->sources = json_incref((json_t *)(uintptr_t)sources);
 	w->results = json_array();
 	for (size_t i = 0; i < json_array_size(sources); i++) {
@@ -176,11 +257,12 @@ static struct describing *describing_new(struct describer *d, const json_t *sour
 
 static void on_turn(uv_timer_t *timer);
 
-struct describing *describe(struct describer *d, const json_t *sources, describe_fn fn, void *ctx)
+struct describing *describe(
+    struct describer *d, const char *prefix, const json_t *sources, describe_fn fn, void *ctx)
 {
 	static const struct err busy = {
 	    .code = ERR_BUSY, .text = "Too many skills wait to be read"};
-	struct describing *w = describing_new(d, sources);
+	struct describing *w = describing_new(d, prefix, sources);
 	if (w == NULL) {
 		fn(ctx, NULL, &busy);
 		return NULL;
@@ -194,6 +276,7 @@ struct describing *describe(struct describer *d, const json_t *sources, describe
 	w->ctx = ctx;
 	DL_APPEND(d->waiting, w);
 	d->waiting_count++;
+	w->asker->waiting_count++;
 	(void)uv_timer_start(&d->turn, on_turn, 0, 0);
 	return w;
 }
@@ -218,9 +301,10 @@ static json_t *batch_of(struct describer *d, struct describing *w)
 	for (size_t i = 0; i < json_array_size(w->sources) && json_array_size(sources) < most;
 	     i++) {
 		json_t *source = json_array_get(w->sources, i);
-		bytes += json_string_length(source);
+		size_t len = json_string_length(source);
 		if (json_is_null(json_array_get(w->results, i)) &&
-		    (json_array_size(sources) == 0 || bytes <= BATCH_BYTES_MAX)) {
+		    (json_array_size(sources) == 0 || bytes + len <= BATCH_BYTES_MAX)) {
+			bytes += len;
 			(void)json_array_append(sources, source);
 		}
 	}
@@ -422,11 +506,33 @@ static int take_batch(struct describer *d, struct err *e)
 	return ask(d, e);
 }
 
+/* The first of those whose asker was served longest ago. */
+static struct describing *longest_unserved(struct describer *d)
+{
+	struct describing *found = d->waiting;
+	struct describing *w;
+	DL_FOREACH(d->waiting, w)
+	{
+		if (w->asker->served < found->asker->served) {
+			found = w;
+		}
+	}
+	return found;
+}
+
+/* W's batch is over: it is told at once when that was all it lacked, not when its turn comes. */
+static void tell_filled(struct describing *w)
+{
+	if (w != NULL && fill(w) == 0) {
+		tell(w, NULL);
+	}
+}
+
 /* Tells those for whom all is there, and finds the one to ask about next. */
 static struct describing *next_waiting(struct describer *d)
 {
 	struct describing *w;
-	while ((w = d->waiting) != NULL && fill(w) == 0) {
+	while ((w = longest_unserved(d)) != NULL && fill(w) == 0) {
 		tell(w, NULL);
 	}
 	return w;
@@ -437,6 +543,7 @@ static void on_turn(uv_timer_t *timer)
 	struct describer *d = timer->data;
 	struct err e = {0};
 	if (d->batch.execution != NULL) {
+		struct describing *of = d->batch.of;
 		if (!execution_is_final(d->batch.execution)) {
 			return;
 		}
@@ -447,14 +554,14 @@ static void on_turn(uv_timer_t *timer)
 		if (d->batch.execution != NULL) {
 			return;
 		}
+		tell_filled(of);
 	}
 	struct describing *w = next_waiting(d);
 	if (w == NULL) {
 		return;
 	}
-	/* In turn, whoever waits: a long list does not keep a short one waiting. */
-	DL_DELETE(d->waiting, w);
-	DL_APPEND(d->waiting, w);
+	take_turn(d, w);
+	d->batch.of = w;
 	d->batch.sources = batch_of(d, w);
 	if (ask(d, &e) < 0) {
 		batch_end(d);
@@ -505,6 +612,9 @@ void describer_free(struct describer *d)
 	}
 	while (d->said != NULL) {
 		forget(d, d->said);
+	}
+	while (d->askers != NULL) {
+		forget_asker(d, d->askers);
 	}
 	uv_close((uv_handle_t *)&d->turn, on_closed);
 }

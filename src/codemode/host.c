@@ -1,15 +1,24 @@
 /* Calls of sessions: JSON arguments in, replies and bytes out. */
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
+#include "base/json_weight.h"
 #include "codemode/internal.h"
+
+/* Calls of many bytes are counted, while they wait for a store or a tool. */
+#define LARGE_BYTES (256U << 10)
+#define HELD_MAX_BYTES (512UL << 20)
+#define HELD_OF_ONE_MAX_BYTES (64UL << 20) /* of one session */
 
 /* What a host call is while it is pending: host_call.ctx. */
 struct hosted {
 	struct host_call *call;
 	struct method_call *running; /* NULL: it has ended */
-	bool paused;                 /* host_call_resume is owed */
-	unsigned busy;               /* inside begin or put: the reply waits for its end */
+	struct codemode *codemode;
+	size_t held_bytes; /* its part of codemode.held_bytes */
+	bool paused;       /* host_call_resume is owed */
+	unsigned busy;     /* inside begin or put: the reply waits for its end */
 	/* The answer. */
 	bool answered;
 	bool ok;
@@ -58,6 +67,12 @@ static struct host_source *source_new(struct host_call *call, struct loading *by
 
 static const char no_memory[] = "{\"error\":\"RuntimeError\",\"message\":\"out of memory\"}";
 
+static void hosted_free(struct hosted *h)
+{
+	h->codemode->held_bytes -= h->held_bytes;
+	free(h);
+}
+
 /* Replies when there is an answer and nobody above uses H. */
 static void try_reply(struct hosted *h)
 {
@@ -68,7 +83,7 @@ static void try_reply(struct hosted *h)
 	struct host_source *source = h->source;
 	cleanup(text_free) char *json = h->json;
 	bool ok = h->ok && json != NULL;
-	free(h);
+	hosted_free(h);
 	call->ctx = NULL;
 	const char *text = json != NULL ? json : no_memory;
 	host_call_reply(call, ok, text, strlen(text), source);
@@ -140,10 +155,46 @@ static void refuse(struct hosted *h, const char *error, const char *text)
 	try_reply(h);
 }
 
+/* What is held of S's large calls. */
+static size_t held_of(const struct codemode *m, const struct session *s)
+{
+	size_t held = 0;
+	const struct method_call *c;
+	DL_FOREACH(m->calls, c)
+	{
+		held += c->session == s ? ((const struct hosted *)c->ctx)->held_bytes : 0;
+	}
+	return held;
+}
+
+/* Counts WEIGHT as held by H. False when there is no room. */
+static bool hold(struct codemode *m, struct hosted *h, const struct session *s, size_t weight)
+{
+	if (weight <= LARGE_BYTES) {
+		return true;
+	}
+	if (m->held_bytes + weight > HELD_MAX_BYTES ||
+	    held_of(m, s) + weight > HELD_OF_ONE_MAX_BYTES) {
+		return false;
+	}
+	m->held_bytes += weight;
+	h->held_bytes = weight;
+	return true;
+}
+
 static void begin(struct codemode *m, struct hosted *h, struct session *s)
 {
 	struct host_call *call = h->call;
 	json_error_t at;
+	size_t weight = json_weight(call->arguments, call->arguments_len);
+	if (weight > JSON_WEIGHT_CALL_MAX) {
+		refuse(h, "ValueError", "The arguments hold more values than a call may");
+		return;
+	}
+	if (!hold(m, h, s, weight)) {
+		refuse(h, "TooManyCalls", "The calls that wait hold as many bytes as they may");
+		return;
+	}
 	json_t *arguments = json_loadb(
 	    call->arguments, call->arguments_len, JSON_REJECT_DUPLICATES, &at);
 	if (arguments == NULL) {
@@ -174,6 +225,7 @@ static void host_begin(void *ctx, struct host_call *call)
 		return;
 	}
 	h->call = call;
+	h->codemode = ctx;
 	call->ctx = h;
 	if (s == NULL || engine_session_is_own(s)) {
 		refuse(h, "RuntimeError", "This session may ask for nothing");
@@ -212,7 +264,7 @@ static void host_cancel(void *ctx, struct host_call *call)
 		h->source->close(h->source);
 	}
 	free(h->json);
-	free(h);
+	hosted_free(h);
 	call->ctx = NULL;
 }
 

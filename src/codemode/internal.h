@@ -14,7 +14,7 @@
 #include "codemode/codemode.h"
 #include "engine/packages.h"
 
-#define CODEMODE_CALLS_MAX 4096 /* of all sessions and routes together */
+#define CODEMODE_CALLS_MAX 4096 /* of all sessions and routes together; of a prefix half of it */
 #define CODEMODE_RESULTS_MAX 1000
 #define CODEMODE_SPACE_NAME_MAX 128
 
@@ -113,6 +113,10 @@ void call_fail(struct method_call *c, const char *error, const char *fmt, ...) p
 /* What the store said. */
 void call_fail_store(struct method_call *c, const struct err *e);
 
+/* Callbacks of the store that end the call which waits as CTX->request. */
+void call_on_list(void *ctx, json_t *records, uint64_t revision, const struct err *e);
+void call_on_changed(void *ctx, bool changed, const struct err *e);
+
 /* Around something that takes a callback which may come before it returns: the call stays there
  * until it is settled, though it may be over. */
 void call_hold(struct method_call *c);
@@ -148,6 +152,8 @@ struct codemode {
 	struct codemode_config config;
 	struct method_call *calls;
 	uint32_t call_count;
+	size_t loaded_bytes; /* of artifacts, for routes; see call.c */
+	size_t held_bytes;   /* by calls of sessions whose arguments are large; see host.c */
 	struct codemode_counter *counters; /* of each method and outcome */
 	uint64_t next_warning_ms;
 	struct codemode_call *warming;
@@ -177,8 +183,10 @@ void describer_stop(struct describer *d);
 /* RESULTS: for each source {"description", "parameters"}, or {"error", "message"}. Borrowed. E when
  * nothing could be asked. */
 typedef void (*describe_fn)(void *ctx, const json_t *results, const struct err *e);
-/* SOURCES: array of texts; borrowed. NULL when FN was called. */
-struct describing *describe(struct describer *d, const json_t *sources, describe_fn fn, void *ctx);
+/* PREFIX: of the space that asks; prefixes take turns. SOURCES: array of texts; borrowed. NULL when
+ * FN was called. */
+struct describing *describe(
+    struct describer *d, const char *prefix, const json_t *sources, describe_fn fn, void *ctx);
 void describe_cancel(struct describing *w);
 /* Whether it is a list of parameters as codemode.h has them. */
 bool describe_parameters_are_good(const json_t *parameters);

@@ -4,22 +4,10 @@
 
 #include "codemode/internal.h"
 
-static void on_list(void *ctx, json_t *records, uint64_t revision, const struct err *e)
-{
-	struct method_call *c = ctx;
-	(void)revision;
-	c->request = NULL;
-	if (e != NULL) {
-		call_fail_store(c, e);
-		return;
-	}
-	call_finish(c, json_incref(records));
-}
-
 static void artifacts_list(struct method_call *c)
 {
 	call_wait(
-	    c, request, store_artifact_list(c->codemode->config.store, &c->space, on_list, c));
+	    c, request, store_artifact_list(c->codemode->config.store, &c->space, call_on_list, c));
 }
 
 static void on_get(void *ctx, json_t *record, const struct err *e)
@@ -242,22 +230,11 @@ static void artifacts_register(struct method_call *c)
 	json_decref(info);
 }
 
-static void on_deleted(void *ctx, bool changed, const struct err *e)
-{
-	struct method_call *c = ctx;
-	c->request = NULL;
-	if (e != NULL) {
-		call_fail_store(c, e);
-		return;
-	}
-	call_finish(c, json_boolean(changed));
-}
-
 static void artifacts_delete(struct method_call *c)
 {
 	call_wait(c, request,
-	    store_artifact_delete(
-		c->codemode->config.store, &c->space, argument_text(c, "name"), on_deleted, c));
+	    store_artifact_delete(c->codemode->config.store, &c->space, argument_text(c, "name"),
+		call_on_changed, c));
 }
 
 static void artifacts_path(struct method_call *c)

@@ -311,17 +311,6 @@ static void deps_add(struct method_call *c)
 	call_wait(c, request, put(c->codemode, &c->space, package, on_added, c));
 }
 
-static void on_removed(void *ctx, bool changed, const struct err *e)
-{
-	struct method_call *c = ctx;
-	c->request = NULL;
-	if (e != NULL) {
-		call_fail_store(c, e);
-		return;
-	}
-	call_finish(c, json_boolean(changed));
-}
-
 static void deps_remove(struct method_call *c)
 {
 	const char *package = argument_text(c, "package");
@@ -336,25 +325,13 @@ static void deps_remove(struct method_call *c)
 	}
 	call_wait(c, request,
 	    store_delete(c->codemode->config.store, &c->space, STORE_DEPS,
-		requirement_name(package, name), on_removed, c));
-}
-
-static void on_list(void *ctx, json_t *records, uint64_t revision, const struct err *e)
-{
-	struct method_call *c = ctx;
-	(void)revision;
-	c->request = NULL;
-	if (e != NULL) {
-		call_fail_store(c, e);
-		return;
-	}
-	call_finish(c, json_incref(records));
+		requirement_name(package, name), call_on_changed, c));
 }
 
 static void deps_list(struct method_call *c)
 {
-	call_wait(
-	    c, request, store_list(c->codemode->config.store, &c->space, STORE_DEPS, on_list, c));
+	call_wait(c, request,
+	    store_list(c->codemode->config.store, &c->space, STORE_DEPS, call_on_list, c));
 }
 
 static void on_configured(void *ctx, bool changed, const struct err *e)

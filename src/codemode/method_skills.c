@@ -111,7 +111,7 @@ static void on_described(void *ctx, const json_t *results, const struct err *e)
 static void describe_one(struct method_call *c, const char *source, describe_fn fn)
 {
 	json_t *sources = json_pack("[s]", source);
-	call_wait(c, describing, describe(c->codemode->describer, sources, fn, c));
+	call_wait(c, describing, describe(c->codemode->describer, c->prefix, sources, fn, c));
 	json_decref(sources);
 }
 

@@ -387,7 +387,8 @@ static void on_records(void *ctx, json_t *records, uint64_t revision, const stru
 		finish(b);
 		return;
 	}
-	call_wait(c, describing, describe(c->codemode->describer, b->sources, on_described, c));
+	call_wait(c, describing,
+	    describe(c->codemode->describer, c->prefix, b->sources, on_described, c));
 }
 
 void skill_view_get(struct method_call *c, bool indexed, skill_view_fn fn)

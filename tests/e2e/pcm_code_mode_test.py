@@ -11,7 +11,7 @@ import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import CARREL, ROOT, Server  # noqa: E402
+from harness import CARREL, Server  # noqa: E402
 from pcm_wire_test import Client, WireCase  # noqa: E402
 
 SYNC = '"""Say it again.\n\nMore."""\ndef run(text: str, times: int = 2) -> str:\n    return text * times\n'
@@ -20,7 +20,6 @@ SYNCED = {"installed", "already_present", "failed"}
 BATCH = SYNCED | {"removed", "not_found"}
 
 
-@unittest.skipUnless((ROOT / "src/codemode/call.c").exists(), "this tree has no code mode")
 class CodeModeCase(WireCase):
     def get(self, path, client=None, status=200):
         reply = (client or self.me).send("GET", path)
@@ -238,7 +237,6 @@ class Dependencies(CodeModeCase):
 
 
 class Tenants(unittest.TestCase):
-    @unittest.skipUnless((ROOT / "src/codemode/call.c").exists(), "this tree has no code mode")
     def test_nothing_of_one_is_seen_by_another(self):
         config = {"auth": {"tokens": [
             {"name": n, "token": f"token-of-{n}", "role": "execute", "prefix": f"tenant-{n}"}

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/json_weight.h"
 #include "base/text.h"
 #include "base/yaml.h"
 
@@ -110,6 +111,30 @@ static void errors_carry_their_reason(void **state)
 	assert_int_equal(err_set(NULL, ERR_BUSY, "nobody reads this"), -1);
 }
 
+static size_t weight_of(const char *text)
+{
+	return json_weight(text, strlen(text));
+}
+
+static void a_json_text_is_weighed_before_it_is_read(void **state)
+{
+	(void)state;
+	assert_int_equal(weight_of(""), 0);
+	/* What is in a string weighs as text, whatever it looks like. */
+	assert_int_equal(weight_of("\"[{},:\\\"[[\""), 11);
+	assert_int_equal(weight_of("\"\\"), 2);
+	assert_true(weight_of("{}") > weight_of("[]") && weight_of("[]") > 64);
+	assert_true(weight_of("[1,2]") > weight_of("[1]") + 32);
+	assert_true(weight_of("{\"a\":1}") > weight_of("{}") + 64);
+
+	cleanup(buf_fini) struct buf bomb = BUF_INIT(8U << 20);
+	assert_int_equal(buf_add_char(&bomb, '['), 0);
+	while (bomb.len < (1U << 20)) {
+		assert_int_equal(buf_add_str(&bomb, "{},"), 0);
+	}
+	assert_true(json_weight(buf_str(&bomb), bomb.len) > JSON_WEIGHT_BODY_MAX);
+}
+
 static void base64_is_strict(void **state)
 {
 	(void)state;
@@ -190,6 +215,7 @@ int main(void)
 	    cmocka_unit_test(guids_are_random_and_well_formed),
 	    cmocka_unit_test(times_are_rfc3339),
 	    cmocka_unit_test(errors_carry_their_reason),
+	    cmocka_unit_test(a_json_text_is_weighed_before_it_is_read),
 	    cmocka_unit_test(base64_is_strict),
 	    cmocka_unit_test(yaml_becomes_json),
 	    cmocka_unit_test(yaml_that_is_not_plain_is_refused_with_its_line),

@@ -245,6 +245,34 @@ static void the_table_of_given_ids_is_bounded(void **state)
 	run(id, 200);
 }
 
+static void a_tenant_that_takes_all_ids_takes_none_from_another(void **state)
+{
+	(void)state;
+	char id[TEXT_GUID_BYTES];
+	char of_b[TEXT_GUID_BYTES];
+	world.prefix = "tenant-b";
+	pcm_new_id(of_b, NULL);
+	world.prefix = "tenant-a";
+	for (unsigned i = 1; i < 65536; i++) {
+		pcm_new_id(id, NULL);
+	}
+	pcm_expect("POST", "/sessions", NULL, "{}", 429,
+	    "The server has given out as many session IDs as it may");
+	world.prefix = "tenant-c";
+	for (unsigned i = 0; i < 10; i++) {
+		pcm_new_id(id, NULL);
+	}
+	run(id, 200);
+	world.prefix = "tenant-b";
+	run(of_b, 200);
+	pcm_new_id(id, NULL);
+	run(id, 200);
+	world.prefix = "tenant-a";
+	pcm_expect("POST", "/sessions", NULL, "{}", 429,
+	    "The server has given out as many session IDs as it may");
+	world.prefix = NULL;
+}
+
 static void workspaces_are_checked(void **state)
 {
 	(void)state;
@@ -343,6 +371,7 @@ int main(void)
 	    PCM_TEST(a_given_id_of_another_server_is_refused),
 	    PCM_TEST(a_given_id_outlives_a_crash_of_its_session),
 	    PCM_TEST(the_table_of_given_ids_is_bounded),
+	    PCM_TEST(a_tenant_that_takes_all_ids_takes_none_from_another),
 	    PCM_TEST(workspaces_are_checked),
 	    PCM_TEST(strict_refuses_what_the_server_did_not_give),
 	    PCM_TEST(tenants_do_not_meet),

@@ -16,7 +16,9 @@ _shown = []  # the paths that this module has put on sys.path
 
 def changed(names):
     """Makes the packages in these directories importable, and no longer those of others."""
-    paths = [os.path.join(directory, name) for name in names]
+    # Names alone: no path leads elsewhere.
+    plain = (name for name in names if name not in ("", ".", "..") and "/" not in name)
+    paths = [os.path.join(directory, name) for name in dict.fromkeys(plain)]
     if paths == _shown:
         return
     for path in _shown:

@@ -16,6 +16,7 @@ _TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean
           "list": "array", "dict": "object", "List": "array", "Dict": "object"}
 _WRAPPERS = ("Optional", "Annotated")
 _DEFAULT_CHARS_MAX = 1000
+_TOO_DEEP = "Syntax error in skill code: it is nested too deeply"
 
 
 def check_name(name):
@@ -33,7 +34,7 @@ def describe(source):
     except SyntaxError as exc:
         raise SyntaxError(f"Syntax error in skill code: {exc}") from None
     except (RecursionError, MemoryError):
-        raise SyntaxError("Syntax error in skill code: it is nested too deeply") from None
+        raise SyntaxError(_TOO_DEEP) from None
     run = _find_run(tree)
     if run is None:
         raise ValueError("Skill must define a run() function")
@@ -108,7 +109,7 @@ def _default(node):
         pass
     try:
         return _clean(ast.unparse(node)[:_DEFAULT_CHARS_MAX])
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, MemoryError):
         return "..."
 
 
@@ -127,4 +128,7 @@ def describe_all(text):
         except (SyntaxError, ValueError) as exc:
             kind = "SyntaxError" if isinstance(exc, SyntaxError) else "ValueError"
             results.append({"name": name, "error": kind, "message": _clean(str(exc))})
+        except (RecursionError, MemoryError):
+            # Of this one alone: its neighbours are described all the same.
+            results.append({"name": name, "error": "SyntaxError", "message": _TOO_DEEP})
     return json.dumps(results)
