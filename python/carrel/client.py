@@ -175,8 +175,8 @@ class SessionClient:
 
         ArtifactNotFoundError when there is none.
         """
-        response = await self._send("GET", f"/api/artifacts/{_segment(name)}")
-        return response.body if response.media_type == BYTES_TYPE else response.json()
+        response = await self._send("GET", f"/api/artifacts/{_segment(name)}", accept=BYTES_TYPE)
+        return _loaded(response)
 
     async def save_artifact(self, name: str, data: Any, description: str = "",
                             metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -248,8 +248,8 @@ class SessionClient:
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None, *,
                     query: Mapping[str, Any] | None = None, timeout: float | None = None,
-                    anonymous: bool = False) -> Response:
-        headers = {"Accept": "*/*"}
+                    anonymous: bool = False, accept: str = "*/*") -> Response:
+        headers = {"Accept": accept}
         if not anonymous:
             headers["X-Session-ID"] = self.session_id
             if self.auth_token:
@@ -285,6 +285,19 @@ def _encoded(data: Any) -> dict[str, str] | dict[str, Any]:
         except (UnicodeEncodeError, ValueError):  # a lone surrogate; NaN, an infinity, a cycle
             kind, raw = "json", json.dumps(data).encode("ascii")
     return {"data": base64.b64encode(raw).decode("ascii"), "encoding": "base64", "type": kind}
+
+
+def _loaded(response: Response) -> Any:
+    """An artifact's data: as it is kept with its type beside it, or as JSON from other servers."""
+    if response.media_type != BYTES_TYPE:
+        return response.json()
+    kind = response.headers["content-type"].partition("type=")[2].strip()
+    if kind == "json":
+        try:
+            return json.loads(response.body)
+        except ValueError:
+            kind = "text"  # what only says that it is JSON
+    return response.body.decode("utf-8", "replace") if kind == "text" else response.body
 
 
 def _need(answer: Any, *names: str) -> None:

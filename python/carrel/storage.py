@@ -42,25 +42,23 @@ class FileStorage:
 
     @property
     def tools_path(self) -> pathlib.Path:
-        """The directory of tool definitions; it need not exist."""
+        """The directory of tool definitions, which the server only reads."""
         return self.base_path / "tools"
 
     def server_environment(self) -> dict[str, str]:
         """The server's environment variables for it."""
         base = self.base_path.absolute()
-        environment = {
+        return {
+            "TOOLS_PATH": str(base / "tools"),
             "SKILLS_PATH": str(base / "skills"),
             "ARTIFACTS_PATH": str(base / "artifacts"),
             "DEPS_PATH": str(base / "deps"),
         }
-        if self.tools_path.is_dir():
-            environment["TOOLS_PATH"] = str(base / "tools")
-        return environment
 
     def prepare(self) -> None:
         """Makes the directories. OSError when that cannot be done."""
         self.base_path.mkdir(parents=True, exist_ok=True)
-        for name in ("skills", "artifacts", "deps"):
+        for name in ("tools", "skills", "artifacts", "deps"):
             (self.base_path / name).mkdir(exist_ok=True)
         if os.geteuid() == 0 and self.base_path.stat().st_uid == 0:
             owner = server_user()

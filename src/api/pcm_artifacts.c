@@ -1,6 +1,7 @@
 /* /api/artifacts: what sessions keep, by name. A name may hold '/', as it is or as %2F. */
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #include "api/json_text.h"
 #include "api/pcm_ask.h"
@@ -39,19 +40,43 @@ static void not_found(struct call *c)
 	pcm_fail(c, 404, "Artifact '%s' not found", c->params[0]);
 }
 
+/* An addition to the reference's wire: who accepts bytes first of all gets them as they are kept,
+ * JSON with its NaN too, and is told what they are. */
+static bool wants_bytes(struct call *c)
+{
+	static const char type[] = "application/octet-stream";
+	const char *accept = call_header(c, "Accept");
+	return accept != NULL && strncasecmp(accept, type, sizeof(type) - 1) == 0;
+}
+
+static void reply_bytes(struct call *c, const char *type, const struct buf *bytes)
+{
+	const char *media = "application/octet-stream";
+	if (strcmp(type, "json") == 0) {
+		media = "application/octet-stream; type=json";
+	} else if (strcmp(type, "text") == 0) {
+		media = "application/octet-stream; type=text";
+	}
+	struct buf body = BUF_INIT(JSON_TEXT_MAX_BYTES * 2UL);
+	if (buf_add(&body, buf_str(bytes), bytes->len) == 0) {
+		call_reply(c, 200, media, &body);
+	} else {
+		pcm_fail(c, 500, "The answer could not be put together");
+	}
+	buf_fini(&body);
+}
+
 /* What was kept as JSON is JSON again; what was kept as text, or says wrongly that it is JSON, a
  * string. */
 static void reply_data(struct call *c, const char *type, const struct buf *bytes)
 {
+	if (strcmp(type, "bytes") == 0 || wants_bytes(c)) {
+		reply_bytes(c, type, bytes);
+		return;
+	}
 	struct buf body = BUF_INIT(JSON_TEXT_MAX_BYTES * 2UL);
 	int r = -EINVAL;
-	if (type != NULL && strcmp(type, "bytes") == 0) {
-		r = buf_add(&body, buf_str(bytes), bytes->len);
-		if (r == 0) {
-			call_reply(c, 200, "application/octet-stream", &body);
-			return;
-		}
-	} else if (type != NULL && strcmp(type, "json") == 0) {
+	if (strcmp(type, "json") == 0) {
 		r = json_text_add_checked(&body, buf_str(bytes), bytes->len);
 	}
 	if (r == -EINVAL) {
@@ -74,7 +99,8 @@ static void answer_load(struct call *c, void *state, enum codemode_error code, c
 	} else if (code != CODEMODE_OK) {
 		pcm_fail_code(c, code, result);
 	} else {
-		reply_data(c, json_string_value(json_object_get(result, "type")), bytes);
+		const char *type = json_string_value(json_object_get(result, "type"));
+		reply_data(c, type != NULL ? type : "text", bytes);
 	}
 }
 

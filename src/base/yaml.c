@@ -2,21 +2,29 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
+#include "base/buf.h"
+#include "base/compiler.h"
+
 #define YAML_DEPTH_MAX 32
+#define YAML_PATH_MAX_BYTES 65536
 
 struct reader {
 	yaml_parser_t parser;
 	yaml_event_t event;
 	bool has_event;
 	struct err *e;
+	json_t *lines;   /* NULL: nobody asks */
+	struct buf path; /* of the node being read */
 };
 
 static void reader_fini(struct reader *r)
 {
+	buf_fini(&r->path);
 	if (r->has_event) {
 		yaml_event_delete(&r->event);
 	}
@@ -81,10 +89,30 @@ static json_t *scalar(struct reader *r)
 
 static json_t *node(struct reader *r, int depth);
 
+/* The node beneath the current one by the name of KEY. Its line is LINE, or its own where 0. */
+static json_t *node_at(struct reader *r, const char *key, size_t line, int depth)
+{
+	if (r->lines == NULL) {
+		return node(r, depth);
+	}
+	size_t before = r->path.len;
+	if (buf_addf(&r->path, "/%s", key) < 0) {
+		return refuse(r, "nested too deeply");
+	}
+	line = line > 0 ? line : r->event.start_mark.line + 1;
+	(void)json_object_set_new(r->lines, buf_str(&r->path), json_integer((json_int_t)line));
+	json_t *value = node(r, depth);
+	r->path.len = before;
+	r->path.data[before] = '\0';
+	return value;
+}
+
 static json_t *sequence(struct reader *r, int depth)
 {
 	json_t *list = json_array();
-	for (;;) {
+	for (size_t i = 0;; i++) {
+		char number[24];
+		(void)snprintf(number, sizeof(number), "%zu", i);
 		if (next(r) < 0) {
 			json_decref(list);
 			return NULL;
@@ -92,7 +120,7 @@ static json_t *sequence(struct reader *r, int depth)
 		if (r->event.type == YAML_SEQUENCE_END_EVENT) {
 			return list;
 		}
-		json_t *item = node(r, depth + 1);
+		json_t *item = node_at(r, number, 0, depth + 1);
 		if (item == NULL || json_array_append_new(list, item) < 0) {
 			json_decref(list);
 			return NULL;
@@ -112,8 +140,9 @@ static int member(struct reader *r, json_t *map, int depth)
 		return err_set(r->e, ERR_INVALID, "line %zu: the key '%s' stands twice",
 		    r->event.start_mark.line + 1, text);
 	}
+	size_t line = r->event.start_mark.line + 1;
 	char *key = strdup(text);
-	json_t *value = key != NULL && next(r) == 0 ? node(r, depth + 1) : NULL;
+	json_t *value = key != NULL && next(r) == 0 ? node_at(r, key, line, depth + 1) : NULL;
 	int result = value == NULL ? -1 : json_object_set_new(map, key, value);
 	free(key);
 	return result;
@@ -187,13 +216,29 @@ static json_t *document(struct reader *r)
 	return tree;
 }
 
-json_t *yaml_parse(const char *text, size_t len, struct err *e)
+static json_t *parse(const char *text, size_t len, json_t *lines, struct err *e)
 {
-	cleanup(reader_fini) struct reader r = {.e = e};
+	cleanup(reader_fini) struct reader r = {
+	    .e = e, .lines = lines, .path = BUF_INIT(YAML_PATH_MAX_BYTES)};
 	if (!yaml_parser_initialize(&r.parser)) {
 		(void)err_set(e, ERR_INTERNAL, "out of memory");
 		return NULL;
 	}
 	yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, len);
 	return document(&r);
+}
+
+json_t *yaml_parse(const char *text, size_t len, struct err *e)
+{
+	return parse(text, len, NULL, e);
+}
+
+json_t *yaml_parse_lines(const char *text, size_t len, json_t **lines, struct err *e)
+{
+	*lines = json_pack("{s:i}", "", 1);
+	json_t *tree = parse(text, len, *lines, e);
+	if (tree == NULL) {
+		json_decref(steal(lines));
+	}
+	return tree;
 }

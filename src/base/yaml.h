@@ -17,4 +17,8 @@
  * text that begins with "line N: ". */
 json_t *yaml_parse(const char *text, size_t len, struct err *e);
 
+/* The same, and in *LINES (the caller's; NULL on failure) an object with the line of each node by
+ * its path: "" for the document, "/schema/options/count", "/tools/0/name" for what is within. */
+json_t *yaml_parse_lines(const char *text, size_t len, json_t **lines, struct err *e);
+
 #endif

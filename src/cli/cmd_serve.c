@@ -304,7 +304,7 @@ static void tools_told(void *ctx, const json_t *tools, const json_t *problems)
 	s->first_tools = json_pack("[O, O]", tools, problems);
 }
 
-/* Without its program there are no tools, and nothing else is missing. */
+/* Without it there are no tools and no packages are installed, and nothing else is missing. */
 static int start_runner(struct server *s, struct err *e)
 {
 	const struct config_code_mode *m = &s->config.code_mode;
@@ -328,6 +328,11 @@ static int start_runner(struct server *s, struct err *e)
 	    .embeddings_secret = m->embeddings_secret,
 	};
 	s->runner = runner_link_start(&s->loop, &c, tools_told, s, e);
+	if (s->runner == NULL && !m->runner_needed) {
+		/* Nothing that was asked for is missing; what may be asked for later is refused. */
+		log_event(LOG_LEVEL_WARNING, "runner_failed", LOG_STR("reason", e->text));
+		return 0;
+	}
 	return s->runner != NULL ? 0 : -1;
 }
 
@@ -335,12 +340,10 @@ static int start_runner(struct server *s, struct err *e)
 static int make_codemode(struct server *s, struct err *e)
 {
 	const struct config_code_mode *m = &s->config.code_mode;
-	if (start_runner(s, e) < 0) {
-		return -1;
-	}
 	s->connects = m->store.redis_url != NULL;
+	/* First, because it makes its directories, which the runner reads. */
 	s->store = store_new(&s->loop, &m->store, e);
-	if (s->store == NULL) {
+	if (s->store == NULL || start_runner(s, e) < 0) {
 		return -1;
 	}
 	const struct codemode_config c = {

@@ -34,6 +34,7 @@ struct config_token {
  * environment, until config_forget_secrets. */
 struct config_code_mode {
 	struct store_config store;
+	bool runner_needed; /* something is set that cannot be without the runner */
 	const char *tools_dir;
 	const char *tools_file; /* NULL: none */
 	const char *work_dir;   /* the runner's */

@@ -299,14 +299,17 @@ static int read_installer(struct config *c, const json_t *map, struct err *e)
 		    e, (struct config_place){"code_mode.deps.", "installer"}, "must be pip or uv");
 	}
 	bool build = false;
+	bool offline = false;
 	uint32_t timeout_ms = 120000;
 	if (read_flag(map, (struct config_place){"code_mode.deps.", "allow_build"}, &build, e) <
 		0 ||
+	    read_flag(map, (struct config_place){"code_mode.deps.", "offline"}, &offline, e) < 0 ||
 	    config_get_seconds(map, (struct config_place){"code_mode.deps.", "timeout_seconds"}, 1,
 		3600, &timeout_ms, e) < 0) {
 		return -1;
 	}
 	(void)json_object_set_new(c->code_mode.installer, "allow_build", json_boolean(build));
+	(void)json_object_set_new(c->code_mode.installer, "offline", json_boolean(offline));
 	(void)json_object_set_new(
 	    c->code_mode.installer, "timeout_seconds", json_integer(timeout_ms / 1000));
 	return 0;
@@ -315,7 +318,8 @@ static int read_installer(struct config *c, const json_t *map, struct err *e)
 static int read_deps(struct config *c, const json_t *map, struct err *e)
 {
 	static const char *const known[] = {"allow_runtime", "packages", "requirements_file",
-	    "installer", "index_url", "find_links", "timeout_seconds", "allow_build", NULL};
+	    "installer", "index_url", "find_links", "timeout_seconds", "allow_build", "offline",
+	    NULL};
 	const char *file = NULL;
 	if (!json_is_object(map)) {
 		return config_bad(
@@ -498,6 +502,8 @@ int config_code_mode_finish(struct config *c, struct err *e)
 	struct config_code_mode *m = &c->code_mode;
 	m->store.dir = m->store.dir ?: keep(c, "%s/store", c->data_dir);
 	m->tools_dir = m->tools_dir ?: m->store.tools_dir;
+	m->runner_needed = m->tools_dir != NULL || m->tools_file != NULL ||
+			   m->embeddings_url != NULL || m->store.redis_url != NULL;
 	m->tools_dir = m->tools_dir ?: keep(c, "%s/tools", m->store.dir);
 	m->work_dir = keep(c, "%s", c->data_dir);
 	bool all = m->store.dir != NULL && m->tools_dir != NULL && m->work_dir != NULL;

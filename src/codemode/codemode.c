@@ -152,8 +152,7 @@ void codemode_warm(struct codemode *m)
 {
 	static const struct store_space own = {0};
 	json_t *arguments = json_pack("{s:s, s:i}", "query", "run", "limit", 1);
-	m->warming =
-	    codemode_call(m, &own, "skills.search", arguments, NULL, true, on_warm, m);
+	m->warming = codemode_call(m, &own, "skills.search", arguments, NULL, true, on_warm, m);
 	json_decref(arguments);
 }
 

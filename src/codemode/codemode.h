@@ -79,7 +79,8 @@ void codemode_on_tools(void *ctx, const json_t *tools, const json_t *problems);
  * What is wrong with one is logged. */
 void codemode_add_deps(struct codemode *m, const json_t *packages);
 
-/* Reads the skills of the server's own space ahead of the first who asks, once sessions can be made. */
+/* Reads the skills of the server's own space ahead of the first who asks, once sessions can be
+ * made. */
 void codemode_warm(struct codemode *m);
 
 /* Calls EACH for every method and outcome ("ok", "invalid", "not_found", "denied", "unavailable",

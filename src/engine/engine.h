@@ -85,6 +85,7 @@ struct worker {
 	uint64_t usage_asked_ms; /* when that was; 0: never */
 	unsigned usage_pending;  /* questions that are not answered */
 	bool end_children;       /* they filled the memory: they go before the next execution */
+	bool settling;           /* and while they go, what is counted is nobody's */
 	UT_hash_handle by_id;
 	struct worker *prev, *next; /* pool.ready */
 };

@@ -7,6 +7,7 @@
 #include "engine/internal.h"
 
 #define FILLS_MEMORY_US 50000 /* an execution that took less has not filled memory */
+#define SETTLED_US 100000     /* processes that were killed are gone after that */
 #define USAGE_KNOWN_MS 1000   /* how long what was counted is taken as still so */
 
 /* Letters and digits aside, what the wire allows in an identifier
@@ -328,7 +329,7 @@ static void ask_usage(struct worker *w)
  * answer, and it is not asked for at each of many in a row. */
 static void look_before(struct worker *w)
 {
-	if (w->pool->engine->now_ms >= w->usage_asked_ms + USAGE_KNOWN_MS) {
+	if (!w->settling && w->pool->engine->now_ms >= w->usage_asked_ms + USAGE_KNOWN_MS) {
 		ask_usage(w);
 	}
 }
@@ -444,7 +445,7 @@ static void conclude(struct worker *w, struct execution *x, enum verdict v)
 static bool may_have_filled_memory(const struct execution *x, enum verdict v)
 {
 	return v != VERDICT_MEMORY_LIMIT && x->stopping == VERDICT_NONE &&
-	       clock_mono_us() - x->started_us >= FILLS_MEMORY_US;
+	       !x->session->worker->settling && clock_mono_us() - x->started_us >= FILLS_MEMORY_US;
 }
 
 int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r)
@@ -477,7 +478,7 @@ void engine_on_usage(struct worker *w, uint64_t oom_kills)
 		return;
 	}
 	x->oom_kills = oom_kills - before;
-	w->end_children = x->oom_kills > 0;
+	w->end_children = w->settling = x->oom_kills > 0;
 	conclude(w, x, x->oom_kills > 0 ? VERDICT_MEMORY_LIMIT : x->told);
 }
 
@@ -624,12 +625,26 @@ static void tell_still(struct session *s)
 	}
 }
 
+/* Those that filled the memory before X have gone: what is counted from here on is its own. */
+static void settle(struct session *s, const struct execution *x)
+{
+	struct worker *w = s->worker;
+	if (w != NULL && w->settling && w->state == WORKER_ATTACHED &&
+	    clock_mono_us() - x->started_us >= SETTLED_US) {
+		w->settling = false;
+		ask_usage(w);
+	}
+}
+
 void session_tick(struct session *s)
 {
 	struct engine *en = s->pool->engine;
 	const struct pool_config *c = &s->pool->config;
 	struct execution *x = session_running(s);
 	uint64_t now_us = en->now_ms * 1000;
+	if (x != NULL) {
+		settle(s, x);
+	}
 	if (c->max_lifetime_ms > 0 && s->created_us + c->max_lifetime_ms * 1000 <= now_us) {
 		struct err e;
 		(void)err_set(&e, ERR_GONE, "the session reached its maximum lifetime");

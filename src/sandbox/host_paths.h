@@ -53,6 +53,38 @@ static const char *const host_devices[] = {
     "/dev/urandom",
 };
 
+/* What commands outside sessions read besides: they have the network, and an administrator's own
+ * programs. Of /proc what says something of the machine and nothing of its processes. */
+static const char *const command_trees[] = {
+    "/usr",
+    "/etc/ssl",
+    "/etc/ca-certificates",
+    "/etc/crypto-policies",
+    "/etc/resolv.conf",
+    "/etc/resolver",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/networks",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/localtime",
+    "/etc/os-release",
+    "/etc/whois.conf",
+    "/etc/python3",
+    "/etc/python3.11",
+    "/proc/meminfo",
+    "/proc/cpuinfo",
+    "/proc/stat",
+    "/proc/version",
+    "/proc/filesystems",
+    "/proc/loadavg",
+    "/proc/uptime",
+    "/proc/sys",
+    "/sys/devices/system/cpu",
+};
+
 #define HOST_LOCAL_LIB "/usr/local/lib" /* its python3* directories */
 #define HOST_PYTHON_PREFIX "python3"    /* of those, and of /etc/python3* */
 

@@ -231,3 +231,124 @@ int landlock_restrict_host(
 	}
 	return restrict_self(&rules, e);
 }
+
+/* --- commands outside sessions (sandbox/command.h)
+ * ----------------------------------------------------------------
+ */
+
+static int open_path(struct landlock_paths *p, const char *path, uint64_t rights, struct err *e)
+{
+	int fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0) {
+		return 0; /* what is not there needs no rule */
+	}
+	if (p->count == LANDLOCK_PATHS_MAX) {
+		fd_close(&fd);
+		return err_set(e, ERR_INTERNAL, "too many paths for Landlock");
+	}
+	p->fds[p->count] = fd;
+	p->rights[p->count++] = rights;
+	return 0;
+}
+
+int landlock_command_paths(struct landlock_paths *p, struct err *e)
+{
+	for (size_t i = 0; i < array_len(host_trees); i++) {
+		/* Those beneath /usr are there with it. */
+		if (!text_has_prefix(host_trees[i], "/usr/") &&
+		    open_path(p, host_trees[i], FS_READ, e) < 0) {
+			return -1;
+		}
+	}
+	for (size_t i = 0; i < array_len(command_trees); i++) {
+		if (open_path(p, command_trees[i], FS_READ, e) < 0) {
+			return -1;
+		}
+	}
+	for (size_t i = 0; i < array_len(host_etc_files); i++) {
+		char path[64];
+		(void)snprintf(path, sizeof(path), "/etc/%s", host_etc_files[i]);
+		if (open_path(p, path, FS_READ, e) < 0) {
+			return -1;
+		}
+	}
+	for (size_t i = 0; i < array_len(host_devices); i++) {
+		if (open_path(p, host_devices[i], FS_DEVICE, e) < 0) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
+void landlock_paths_fini(struct landlock_paths *p)
+{
+	for (int i = 0; i < p->count; i++) {
+		fd_close(&p->fds[i]);
+	}
+	p->count = 0;
+}
+
+static int allow_all(const struct ruleset *rules, const char *const *paths, size_t count,
+    uint64_t rights, struct err *e)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (allow_at(rules, AT_FDCWD, paths[i], rights, e) < 0) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static int allow_what(
+    const struct ruleset *rules, const struct command *what, int home_fd, struct err *e)
+{
+	if (allow_at(rules, AT_FDCWD, what->path, FS_READ, e) < 0 ||
+	    allow_all(rules, what->read_paths, what->read_path_count, FS_READ, e) < 0 ||
+	    allow_all(rules, what->write_paths, what->write_path_count, FS_OWN, e) < 0) {
+		return -1;
+	}
+	if (what->directory != NULL && allow_at(rules, AT_FDCWD, what->directory, FS_READ, e) < 0) {
+		return -1;
+	}
+	const uint64_t data = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+	if (what->data_dir_fd >= 0 && allow_fd(rules, what->data_dir_fd, data, e) < 0) {
+		return -1;
+	}
+	return allow_fd(rules, home_fd, FS_OWN, e);
+}
+
+int landlock_command_ruleset(int abi, const struct landlock_paths *paths,
+    const struct command *what, int home_fd, struct err *e)
+{
+	cleanup(ruleset_fini) struct ruleset rules = {.fd = -1};
+	if (ruleset_init(&rules, abi, false, e) < 0) {
+		return -1;
+	}
+	for (int i = 0; i < paths->count; i++) {
+		if (allow_fd(&rules, paths->fds[i], paths->rights[i], e) < 0) {
+			return -1;
+		}
+	}
+	return allow_what(&rules, what, home_fd, e) < 0 ? -1 : fd_take(&rules.fd);
+}
+
+int landlock_command_enforce(int abi, int ruleset_fd, struct err *e)
+{
+	const struct ruleset rules = {.fd = ruleset_fd, .handled = file_rights(abi)};
+	const uint64_t own = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+	return allow_at(&rules, AT_FDCWD, "/proc/self", own, e) < 0 ? -1 : restrict_self(&rules, e);
+}
+
+int landlock_restrict_runner(int abi, const char *work_dir, struct err *e)
+{
+	cleanup(ruleset_fini) struct ruleset rules = {.fd = -1};
+	const uint64_t proc = FS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE |
+			      FS_TRUNCATE; /* maps of namespaces */
+	if (ruleset_init(&rules, abi, false, e) < 0 ||
+	    allow_at(&rules, AT_FDCWD, "/", FS_READ, e) < 0 ||
+	    allow_at(&rules, AT_FDCWD, "/proc", proc, e) < 0 ||
+	    allow_at(&rules, AT_FDCWD, work_dir, FS_OWN, e) < 0 || allow_devices(&rules, e) < 0) {
+		return -1;
+	}
+	return restrict_self(&rules, e);
+}

@@ -158,10 +158,10 @@ int packages_mount(struct sandbox *sb, struct sandbox_child *child, const char *
 	    .tree = -1,
 	};
 	int r = in_child(take_copy, &j, e);
-	cleanup(fd_close) int tree = j.tree;
 	if (r == 0) {
 		r = in_child(put_copy, &j, e);
 	}
+	fd_close(&j.tree);
 	return r;
 }
 

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -362,6 +363,45 @@ int seccomp_compile(
 		add_processes(&b);
 	}
 	add_signals(&b, options->signals_to_self_only);
+	if (b.failed != 0) {
+		return err_set_os(e, -b.failed, "cannot add %s to the seccomp filter", b.failed_at);
+	}
+	return export(&b, program, e);
+}
+
+/* By path Landlock does not check these, and the command is the server's user: they do nothing, and
+ * say that they did it, as for sessions without a mount namespace. */
+static void add_paths_command(struct builder *b)
+{
+	static const char *const pretended[] = {"chmod", "fchmodat", "fchmodat2", "chown", "lchown",
+	    "fchownat", "utime", "utimes", "futimesat"};
+	add_all(b, SCMP_ACT_ERRNO(0), pretended, array_len(pretended));
+	add_1(b, SCMP_ACT_ERRNO(0), "utimensat", SCMP_CMP64(1, SCMP_CMP_NE, 0, 0));
+}
+
+int seccomp_compile_command(struct seccomp_program *program, struct err *e)
+{
+	static const uint64_t namespaces[] = {CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNS,
+	    CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
+	cleanup(builder_fini) struct builder b = {.ctx = seccomp_init(ALLOW)};
+	if (b.ctx == NULL) {
+		return err_set(e, ERR_INTERNAL, "cannot start a seccomp filter");
+	}
+	int r = set_attributes(&b, SECCOMP_ARCH_NATIVE);
+	if (r < 0) {
+		return err_set_os(e, -r, "cannot set up a seccomp filter");
+	}
+	add_all(&b, REFUSE, seccomp_command_refused, array_len(seccomp_command_refused));
+	add_all(&b, SCMP_ACT_ERRNO(EOPNOTSUPP), seccomp_xattr_setters,
+	    array_len(seccomp_xattr_setters));
+	/* Its flags lie in memory, where a filter cannot look; libc goes back to clone. */
+	add_all(&b, SCMP_ACT_ERRNO(ENOSYS), (const char *const[]){"clone3"}, 1);
+	for (size_t i = 0; i < array_len(namespaces); i++) {
+		add_1(&b, REFUSE, "clone", arg_bits_are(0, namespaces[i], namespaces[i]));
+	}
+	/* Putting bytes into a terminal's input. */
+	add_1(&b, REFUSE, "ioctl", arg_int_is(1, TIOCSTI));
+	add_paths_command(&b);
 	if (b.failed != 0) {
 		return err_set_os(e, -b.failed, "cannot add %s to the seccomp filter", b.failed_at);
 	}

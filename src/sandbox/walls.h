@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/compiler.h"
+#include "sandbox/command.h"
 #include "sandbox/sandbox.h"
 
 /* The keeper and each session, inside their user namespaces. Outside they are the host's user. */
@@ -156,6 +157,10 @@ void seccomp_bind_pid(struct seccomp_program *program, pid_t pid);
 
 int seccomp_install(const struct seccomp_program *program, struct err *e);
 
+/* What a command outside sessions is kept from; all else is allowed (sandbox/command.h). PROGRAM is
+ * the caller's, for seccomp_fini. */
+int seccomp_compile_command(struct seccomp_program *program, struct err *e);
+
 /* ---- landlock.c ---- */
 
 /* The kernel's Landlock version, 0 where it has none. */
@@ -168,6 +173,24 @@ int landlock_restrict_root(int abi, struct err *e);
 /* Restricts the caller on the host's own root: the paths a session needs, and its own directory. */
 int landlock_restrict_host(
     int abi, const struct sandbox_config *config, int session_dir_fd, struct err *e);
+
+/* The paths every command may read, opened once: opening them costs more than the rules do. */
+#define LANDLOCK_PATHS_MAX 64
+struct landlock_paths {
+	int fds[LANDLOCK_PATHS_MAX];
+	uint64_t rights[LANDLOCK_PATHS_MAX];
+	int count;
+};
+int landlock_command_paths(struct landlock_paths *p, struct err *e);
+void landlock_paths_fini(struct landlock_paths *p);
+
+/* A ruleset for one command: PATHS, WHAT's own, and HOME_FD to write in. The descriptor, or -1. */
+int landlock_command_ruleset(int abi, const struct landlock_paths *paths,
+    const struct command *what, int home_fd, struct err *e);
+/* Enforces it, and reading of the caller's own /proc directory is part of it. Allocates nothing. */
+int landlock_command_enforce(int abi, int ruleset_fd, struct err *e);
+/* For the runner: reads all, writes beneath WORK_DIR, in /proc and on devices. */
+int landlock_restrict_runner(int abi, const char *work_dir, struct err *e);
 
 /* ---- cgroup.c (finding and preparing), cgroup_session.c (one session's) ---- */
 
@@ -230,6 +253,11 @@ int workdir_add(int work_fd, uint64_t id, struct err *e);
 int workdir_open_session(int work_fd, uint64_t id, struct err *e);
 /* Removes <id> with all in it, as far as one call's budget reaches; the rest goes at the next. */
 void workdir_remove(int work_fd, uint64_t id);
+/* Makes <id>, empty, and opens it. -1 with E set, or the descriptor. NAME gets its name. */
+#define WORKDIR_NAME_BYTES 24
+int workdir_add_empty(int work_fd, uint64_t id, char name[WORKDIR_NAME_BYTES], struct err *e);
+/* Removes the directories whose id's upper half is a process that is no more. */
+void workdir_sweep(int work_fd);
 
 /* ---- sandbox.c ---- */
 

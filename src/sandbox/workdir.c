@@ -10,7 +10,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,7 +22,7 @@
 #define TRASH "trash"
 #define DEPTH_MAX 32
 #define BUDGET_PER_CALL 20000
-#define ID_BYTES 24
+#define ID_BYTES WORKDIR_NAME_BYTES
 
 struct removal {
 	int trash_fd;
@@ -175,6 +177,44 @@ void workdir_remove(int work_fd, uint64_t id)
 	while (removal.budget > 0 && (entry = readdir(dir)) != NULL) {
 		if (entry->d_name[0] != '.') {
 			remove_entry(&removal, trash, entry->d_name, 0);
+		}
+	}
+}
+
+int workdir_add_empty(int work_fd, uint64_t id, char name[WORKDIR_NAME_BYTES], struct err *e)
+{
+	name_of(name, id);
+	(void)fchmod(work_fd, 0700);
+	if (mkdirat(work_fd, name, 0700) < 0) {
+		return err_set_os(e, errno, "cannot make a working directory");
+	}
+	int fd = openat(work_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? err_set_os(e, errno, "cannot open a working directory") : fd;
+}
+
+static bool is_abandoned(const char *name, uint64_t *id)
+{
+	char *end;
+	if (name[0] != 's') {
+		return false;
+	}
+	errno = 0;
+	*id = strtoull(name + 1, &end, 16);
+	if (errno != 0 || *end != '\0' || *id >> 32 == 0) {
+		return false;
+	}
+	return kill((pid_t)(*id >> 32), 0) < 0 && errno == ESRCH;
+}
+
+void workdir_sweep(int work_fd)
+{
+	int listing = openat(work_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(close_dir) DIR *dir = listing < 0 ? NULL : fdopendir(listing);
+	struct dirent *entry;
+	uint64_t id;
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		if (is_abandoned(entry->d_name, &id)) {
+			workdir_remove(work_fd, id);
 		}
 	}
 }

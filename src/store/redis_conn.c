@@ -43,6 +43,7 @@ struct redis_conn {
 	bool down;   /* the last attempt failed: commands are refused */
 	bool broken; /* to be dropped as soon as nobody is inside */
 	bool freeing;
+	bool late;      /* the time is up; what the socket holds is looked at once more */
 	struct err why; /* of DOWN and BROKEN */
 	uint64_t up_since_ms;
 	uint32_t retry_ms;
@@ -119,7 +120,7 @@ static void drop(struct redis_conn *c)
 	}
 	buf_fini(&c->backlog);
 	c->state = WAITING;
-	c->broken = false;
+	c->broken = c->late = false;
 	c->down = !steady;
 	if (steady) {
 		c->retry_ms = RETRY_FIRST_MS;
@@ -368,6 +369,7 @@ static void on_reply(struct redis_conn *c, const redisReply *r)
 static void on_bytes(void *ctx, const char *bytes, size_t len)
 {
 	struct redis_conn *c = ctx;
+	c->late = false;
 	c->unanswered_bytes += len;
 	if (redisReaderFeed(c->reader, bytes, len) != REDIS_OK) {
 		break_off(c, "its answer cannot be held");
@@ -486,6 +488,12 @@ static void look_after(struct redis_conn *c)
 	uint64_t since = oldest->since_ms > moved ? oldest->since_ms : moved;
 	if (now - since < REDIS_TIMEOUT_MS && now - oldest->since_ms < ANSWER_MAX_MS) {
 		wake_in(c, REDIS_TIMEOUT_MS - (now - since));
+		return;
+	}
+	/* If it was this process that stood still, the answer is there and was not read yet. */
+	if (!c->late) {
+		c->late = true;
+		wake_in(c, 1);
 		return;
 	}
 	(void)err_set(&c->why, ERR_UNAVAILABLE, "no answer within %d s", REDIS_TIMEOUT_MS / 1000);

@@ -22,7 +22,8 @@
 
 #define REDIS_KEY_MAX_BYTES 4096
 #define REDIS_REQUESTS_MAX 16384
-#define REDIS_STREAMS_MAX 256 /* readers and writers at once; each holds up to 1 MiB */
+#define REDIS_STREAMS_MAX 1024         /* readers and writers at once; each holds up to 1 MiB */
+#define REDIS_STREAMS_OF_SPACE_MAX 128 /* so that one tenant's do not keep out another's */
 
 struct redis_lists;
 struct redis_stream;
@@ -136,12 +137,12 @@ struct store_request *redis_artifact_register(struct store *st, const struct sto
 
 struct store_writer *redis_artifact_write(struct store *st, const struct store_space *space,
     const char *name, const json_t *info, uint64_t size, store_get_fn done, void *ctx);
-bool redis_writer_add(struct store_writer *w, const char *bytes, size_t len);
+bool redis_writer_add(struct store_writer *base, const char *bytes, size_t len);
 void redis_writer_on_room(struct store_writer *w, void (*room)(void *ctx));
-void redis_writer_abort(struct store_writer *w);
+void redis_writer_abort(struct store_writer *base);
 struct store_reader *redis_artifact_read(struct store *st, const struct store_space *space,
     const char *name, store_get_fn opened, void *ctx);
-ssize_t redis_reader_read(struct store_reader *r, char *out, size_t max);
+ssize_t redis_reader_read(struct store_reader *base, char *out, size_t max);
 void redis_reader_on_more(struct store_reader *r, void (*more)(void *ctx));
 void redis_reader_close(struct store_reader *r);
 /* Frees what is open, for redis_store's end. */

@@ -315,7 +315,8 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
 	l->addresses = found;
 	l->next = found;
 	struct err e;
-	(void)err_set(&e, ERR_UNAVAILABLE, "%s: %s", l->url->host, uv_strerror(status));
+	(void)err_set(&e, ERR_UNAVAILABLE, "%s: %s", l->url->host,
+	    status < 0 ? uv_strerror(status) : "it has no address");
 	try_next(l, &e);
 }
 

@@ -104,6 +104,17 @@ void redis_streams_free(struct redis_store *st)
 	}
 }
 
+static int check_room(const struct redis_store *st, const struct redis_keys *keys, struct err *e)
+{
+	size_t of_space = 0;
+	for (const struct redis_stream *s = st->streams; s != NULL; s = s->next) {
+		of_space += strcmp(s->keys.second, keys->second) == 0;
+	}
+	return st->stream_count < REDIS_STREAMS_MAX && of_space < REDIS_STREAMS_OF_SPACE_MAX
+		   ? 0
+		   : err_set(e, ERR_BUSY, "too many artifacts are being read and written");
+}
+
 /* Fills in S, which is part of a reader or writer just made. -1: E says why, and S holds nothing.
  */
 static int stream_begin(struct redis_stream *s, struct store *base, const struct store_space *space,
@@ -111,11 +122,8 @@ static int stream_begin(struct redis_stream *s, struct store *base, const struct
 {
 	struct redis_store *st = container_of(base, struct redis_store, base);
 	cleanup(buf_fini) struct buf path = BUF_INIT(2 * REDIS_KEY_MAX_BYTES);
-	if (st->stream_count >= REDIS_STREAMS_MAX) {
-		return err_set(e, ERR_BUSY, "too many artifacts are being read and written");
-	}
 	if (redis_keys_of(st, space, REDIS_ARTIFACTS, &s->keys, e) < 0 ||
-	    redis_key_bytes(&s->keys, name, &path, e) < 0) {
+	    check_room(st, &s->keys, e) < 0 || redis_key_bytes(&s->keys, name, &path, e) < 0) {
 		return -1;
 	}
 	s->name = strdup(name);

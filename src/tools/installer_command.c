@@ -235,7 +235,22 @@ void installer_argv_present(struct installer_argv *a, const char *const *lines, 
 
 void installer_argv_close(struct installer_argv *a, const char *directory)
 {
-	static const char *const change[] = {"/bin/chmod", "-R", "a-w,a+rX", "--"};
+	/* By descriptor: within a command's walls a mode is not changed by path. */
+	static const char script[] = "import os, stat, sys\n"
+				     "def close(path):\n"
+				     "    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)\n"
+				     "    mode = os.fstat(fd).st_mode\n"
+				     "    run = stat.S_ISDIR(mode) or mode & 0o100\n"
+				     "    os.fchmod(fd, 0o555 if run else 0o444)\n"
+				     "    os.close(fd)\n"
+				     "def fail(error):\n"
+				     "    raise error\n"
+				     "for top, _, files in os.walk(sys.argv[1], False, fail):\n"
+				     "    for name in files:\n"
+				     "        if not os.path.islink(os.path.join(top, name)):\n"
+				     "            close(os.path.join(top, name))\n"
+				     "    close(top)\n";
+	static const char *const change[] = {INSTALLER_PYTHON, "-I", "-c", script};
 	*a = (struct installer_argv){0};
 	add_all(a, change, array_len(change));
 	add(a, directory);

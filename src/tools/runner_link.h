@@ -41,11 +41,13 @@ struct runner_config {
 
 /* Told whenever the tools are not what they were, and once after the start. TOOLS: array of
  * {name, description, tags: [text], type, approval: text, callables: [{name, description,
- * parameters: [{name, type, required, default, description, enum?}]}], source: "file"|"store"},
- * sorted by name. PROBLEMS: array of {file, line, message}. Both borrowed for the call. */
+ * parameters: [{name, type, required, default, description, enum?}]}], source: "file"|"store",
+ * prefix: text or null}, sorted by name. A file's tool is seen in every space, a store's in the
+ * space of its prefix. PROBLEMS: array of {file, line, message}. Both borrowed for the call. */
 typedef void (*runner_tools_fn)(void *ctx, const json_t *tools, const json_t *problems);
 
-/* Starts the process with the privileges the caller has now. NULL with E. */
+/* Starts the process with the privileges the caller has now; as root it becomes the owner of
+ * work_dir, who may not be root. Blocks until it is ready or has failed. NULL with E. */
 struct runner_link *runner_link_start(uv_loop_t *loop, const struct runner_config *c,
     runner_tools_fn on_tools, void *ctx, struct err *e);
 /* Kills the process and all it started. The loop must run once more. NULL is allowed. */
@@ -60,7 +62,7 @@ void runner_define(struct runner_link *r, const char *prefix, const json_t *defi
  * [{"package", "reason"}], "directory": name or null}; for embeddings an array of arrays of
  * numbers. With E instead: ERR_NOT_FOUND, ERR_INVALID (arguments), ERR_TIMEOUT when its time was
  * up, ERR_BUSY, ERR_UNAVAILABLE, ERR_INTERNAL (the tool failed); E->text is what the caller may
- * read. */
+ * read, and RESULT is then {code, message} with all of it, or NULL where that is no longer. */
 typedef void (*runner_done_fn)(void *ctx, const json_t *result, const struct err *e);
 
 /* Runs TOOL's CALLABLE (NULL: the tool itself) with ARGUMENTS (object, borrowed). DATA_DIR_FD: the

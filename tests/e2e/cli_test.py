@@ -19,7 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from harness import CARREL, Server, ServerCase  # noqa: E402
 
 OK, USER, USAGE, SERVER_SIDE, STOPPED = 0, 1, 2, 3, 130
-COMMANDS = ("exec", "repl", "files", "sessions", "serve", "doctor", "version")
+COMMANDS = ("exec", "repl", "files", "sessions", "store", "serve", "doctor", "version")
 PNG = b"\x89PNG\r\n\x1a\n"
 WAIT_SECONDS = 20
 

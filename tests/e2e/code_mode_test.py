@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import unittest
+import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import harness
@@ -93,6 +94,49 @@ class Artifacts(Names):
                          "ValueError: Path traversal attempt detected: '../x'")
 
 
+ECHO = """
+name: echo
+description: Say a text again
+tags: [demo]
+schema:
+  positional:
+    - {name: text, type: string, required: true}
+recipes:
+  echo: {description: Say it}
+"""
+
+
+@unittest.skipUnless((harness.BUILD / "carrel-runner").exists(), "this build has no runner")
+class Tools(Names):
+    @classmethod
+    def setUpClass(cls):
+        cls.tools = tempfile.TemporaryDirectory(prefix="carrel-tools-")
+        cls.addClassCleanup(cls.tools.cleanup)
+        base = pathlib.Path(cls.tools.name)
+        base.chmod(0o755)
+        (base / "echo.yaml").write_text(ECHO)
+        cls.config = {"code_mode": {"tools": {"dir": cls.tools.name}}}
+        super().setUpClass()
+
+    def test_a_tool_is_listed_found_and_called(self):
+        self.assertEqual(self.value_of("tools.echo(text='x y').strip()"), "x y")
+        self.assertEqual(self.value_of("' '.join(t.name for t in tools.list())"), "echo")
+        self.assertEqual(self.value_of("tools.search('saying again')[0].name"), "echo")
+
+    def test_ten_at_once(self):
+        code = ("import asyncio\n"
+                "' '.join([t.strip() for t in await asyncio.gather("
+                "*[tools.echo(text=str(i)) for i in range(10)])])")
+        self.assertEqual(self.value_of(code), " ".join(str(i) for i in range(10)))
+
+    def test_one_that_is_not_there_is_named(self):
+        code = ("from _carrel import calls\ntry:\n"
+                "    calls.ask('tools.call', {'tool': 'none', 'arguments': {}})\n"
+                "except Exception as e:\n    said = type(e).__name__ + ': ' + str(e)\nsaid")
+        self.assertEqual(self.value_of(code),
+                         "ToolNotFoundError: Tool 'none' not found. Available: echo")
+
+
 class Spaces(Names):
     options = {"environment": {"TOKEN_A": "a" * 32}}
 
@@ -138,6 +182,61 @@ class Dependencies(Names):
             self.value_of(code.format("remove('tiny-one')")),
             "RuntimeDepsDisabledError: Runtime dependency modification is disabled. "
             "Dependencies must be pre-configured before session start.")
+
+
+def write_wheel(directory, name, version, source):
+    """A wheel of one module, as PEP 427 has it."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", source)
+        wheel.writestr(f"{info}/METADATA",
+                       f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL",
+                       "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
+                       "Tag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@unittest.skipUnless((harness.BUILD / "carrel-runner").exists(), "this build has no runner")
+class Packages(Names):
+    @classmethod
+    def setUpClass(cls):
+        cls.wheels = tempfile.TemporaryDirectory(prefix="carrel-wheels-")
+        cls.addClassCleanup(cls.wheels.cleanup)
+        base = pathlib.Path(cls.wheels.name)
+        base.chmod(0o755)
+        write_wheel(base, "tiny_one", "1.0", "word = 'one'\n")
+        write_wheel(base, "tiny_two", "2.0", "word = 'two'\n")
+        cls.config = {
+            "code_mode": {"deps": {"find_links": cls.wheels.name, "offline": True}},
+            "auth": {"tokens": [
+                {"name": "a", "token": "a" * 32, "prefix": "tenant-a", "role": "execute"}]}}
+        super().setUpClass()
+
+    def test_a_package_reaches_the_session_that_asks_and_its_state_stays(self):
+        other = self.session + "-other"
+        self.server.value(other, "y = 7\n1")
+        self.assertEqual(self.value_of(
+            "x = 5\nr = deps.add('tiny_one==1.0')\nimport tiny_one\n"
+            "f'{tiny_one.word} {sorted(r.installed)} {x}'"), "one ['tiny-one==1.0'] 5")
+        self.assertEqual(self.server.value(other, "import tiny_one\nf'{tiny_one.word} {y}'"),
+                         "one 7")
+        self.assertEqual(self.value_of(
+            "r = deps.add('tiny_one==1.0')\nstr(sorted(r.already_present))"), "['tiny-one==1.0']")
+        self.assertEqual(self.value_of(
+            "r = deps.add('tiny_two')\nimport tiny_two\nf'{tiny_two.word} {tiny_one.word}'"),
+            "two one")
+        self.assertEqual(self.value_of(
+            "r = deps.add('not_anywhere_to_be_found')\nstr(sorted(r.failed))"),
+            "['not-anywhere-to-be-found']")
+        self.assertIs(self.value_of("deps.remove('not_anywhere_to_be_found')"), True)
+        self.server.request("DELETE", "session", other)
+        # Another tenant has none of it.
+        reply = self.server.request(
+            "POST", "executions", self.session,
+            {"code": "import os\nstr(os.listdir('/mnt/packages')) + str(deps.list())"},
+            headers={"Authorization": f"Bearer {'a' * 32}"})
+        self.assertEqual(reply.json()["result"]["executionResult"], "[][]")
 
 
 class Counted(Names):

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -365,6 +366,60 @@ class NamesTest(PackageCase):
                 await session.add_dep("numpy")
             result = await session.run("deps.add('numpy')")
             self.assertIn("RuntimeDepsDisabledError", result.error)
+
+
+class ExampleTest(PackageCase):
+    """examples/azure-container-apps, with a server of Carrel's own."""
+
+    EXAMPLE = ROOT / "examples" / "azure-container-apps"
+
+    def copy_of(self, name, changed=None):
+        """The example's configs/NAME where the server's user can read it."""
+        copy = self.directory / name
+        shutil.copytree(self.EXAMPLE / "configs" / name, copy)
+        for file, before, after in changed or ():
+            text = (copy / file).read_text()
+            self.assertIn(before, text)
+            (copy / file).write_text(text.replace(before, after))
+        return copy
+
+    async def test_its_tools_can_be_read(self):
+        with self.assertLogs("carrel.server", "DEBUG") as logs:
+            async with self.session(tools_path=self.copy_of("tools")) as session:
+                tools = {tool["name"]: tool for tool in await session.list_tools()}
+        self.assertEqual([line for line in logs.output if "tool_definition_bad" in line], [])
+        self.assertEqual(set(tools), {"curl", "dig", "jq", "nmap", "ping", "whois"})
+        for name, recipes in (("curl", {"get", "headers", "post"}), ("dig", {"lookup", "full"}),
+                              ("jq", {"query", "raw"}), ("ping", {"host"}), ("whois", {"lookup"})):
+            self.assertEqual({c["name"] for c in tools[name]["callables"]}, recipes)
+        self.assertEqual(tools["nmap"]["tags"], ["network", "recon"])
+
+    async def test_its_list_of_tools_can_be_read(self):
+        file = self.directory / "tools.yaml"
+        shutil.copy(self.EXAMPLE / "configs" / "tools.yaml", file)
+        with self.assertLogs("carrel.server", "DEBUG") as logs:
+            async with self.session(environment={"TOOLS_CONFIG": str(file)}) as session:
+                names = {tool["name"] for tool in await session.list_tools()}
+        self.assertEqual([line for line in logs.output if "tool_definition_bad" in line], [])
+        self.assertEqual(names, {"nmap", "dig"})
+
+    async def test_its_agent_does_the_demonstration(self):
+        tools = self.copy_of("tools", [("nmap.yaml", "type: cli", "type: cli\ncommand: echo")])
+        (self.directory / "store").mkdir()
+        shutil.copytree(self.EXAMPLE / "configs" / "skills", self.directory / "store" / "skills")
+        async with self.session(tools_path=tools) as session:
+            agent = await asyncio.create_subprocess_exec(
+                sys.executable, str(self.EXAMPLE / "agent.py"), "--script",
+                str(self.EXAMPLE / "demo.json"), "Which ports are open here?",
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(ROOT / "python"),
+                     "SESSION_URL": session._lease.url, "SESSION_AUTH_TOKEN": session._lease.token})
+            said, told = await asyncio.wait_for(agent.communicate(), 60)
+            self.assertEqual(agent.returncode, 0, told.decode())
+            self.assertIn("scan.json", said.decode())
+            self.assertIn("['port_scan']", told.decode())
+            self.assertEqual(await session.load_artifact("scan.json"),
+                             {"target": "127.0.0.1", "raw": "-p 22,80 127.0.0.1\n"})
 
 
 class RemoteTest(harness.ServerCase):

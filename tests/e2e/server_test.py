@@ -226,6 +226,7 @@ class Configuration(unittest.TestCase):
                 "    ready_sessions: 1\n    memory: 256m\n    cooldown_seconds: 90\n"
                 "  - name: second\n    container_type: Shell\n    ready_sessions: 0\n")
         with tempfile.TemporaryDirectory() as directory:
+            os.chmod(directory, 0o755)
             file = pathlib.Path(directory, "c.yaml")
             file.write_text(text)
             server = Server()

@@ -39,7 +39,9 @@ class Redis:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="carrel-redis-"))
         self.port, self.tls = free_port(), tls
         self.certificate = self.directory / "cert.pem"
-        command = ["redis-server", "--bind", "127.0.0.1", "--dir", self.directory, "--save", "",
+        # It goes with the test, however that ends.
+        command = ["setpriv", "--pdeathsig", "KILL", "redis-server", "--bind", "127.0.0.1",
+                   "--dir", self.directory, "--save", "",
                    "--requirepass", PASSWORD]
         if tls:
             key = self.directory / "key.pem"

@@ -51,8 +51,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_POST = do_DELETE = do_GET
 
     def answer(self, status, value):
-        if isinstance(value, bytes):
-            data, kind = value, "application/octet-stream"
+        if isinstance(value, tuple):
+            data, kind = value
         else:
             data, kind = json.dumps(value).encode(), "application/json"
         self.send_response(status)
@@ -184,7 +184,7 @@ class FakeSessionServer:
             del self.artifacts[name]
             return 200, None
         if name:
-            return 200, self.artifacts[name][0]
+            return 200, kept_bytes(self.artifacts[name][0])
         return 200, [self.artifact(n) for n in self.artifacts]
 
     def artifact(self, name):
@@ -213,6 +213,15 @@ class FakeSessionServer:
         self.deps.update(good)
         return 200, {"installed": good, "already_present": [], "removed": [], "not_found": [],
                      "failed": bad}
+
+
+def kept_bytes(data):
+    """(bytes, media type) of an artifact, for who accepts bytes first of all."""
+    if isinstance(data, bytes):
+        return data, "application/octet-stream"
+    if isinstance(data, str):
+        return data.encode(), "application/octet-stream; type=text"
+    return json.dumps(data).encode(), "application/octet-stream; type=json"
 
 
 class ScriptedServer:

@@ -17,7 +17,7 @@ ROOMS = {
     "keeper": {"base", "ipc", "sandbox", "keeper"},
     "engine": {"base", "ipc", "engine"},
     "store": {"base", "ipc", "engine", "store"},
-    "tools": {"base", "ipc", "engine", "tools"},
+    "tools": {"base", "ipc", "sandbox", "engine", "tools"},
     "gateway": {"base", "ipc", "engine", "gateway"},
     "codemode": {"base", "ipc", "engine", "store", "tools", "codemode"},
     "api": {"base", "ipc", "engine", "store", "tools", "codemode", "api"},

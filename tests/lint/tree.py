@@ -15,7 +15,7 @@ def files(*suffixes):
     found = []
     for directory, folders, names in os.walk(ROOT):
         folders[:] = sorted(f for f in folders if f not in SKIPPED and not is_build(directory, f))
-        found += [pathlib.Path(directory, name) for name in sorted(names)]
+        found += [pathlib.Path(directory, name) for name in sorted(names) if name not in SKIPPED]
     return [f for f in found if not f.is_symlink() and (not suffixes or f.name.endswith(suffixes))]
 
 

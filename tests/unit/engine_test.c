@@ -602,11 +602,23 @@ static void children_killed_at_the_memory_limit_are_its_verdict(void **state)
 	assert_int_equal(x->state, EXECUTION_FAILED);
 	assert_int_equal(x->oom_kills, 2);
 	execution_unref(x);
-	/* What has been counted is not counted again, whatever the result. */
-	x = run(world, s, "slow too");
+	/* What is killed of those that are left while they are ended is not the next one's doing.
+	 */
+	x = run(world, s, "while they go");
 	run_long(x);
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(x->verdict, VERDICT_SUCCEEDED);
+	assert_int_equal(world->usage_asked, 1);
+	execution_unref(x);
+	x = run(world, s, "when they have gone");
+	run_long(x);
+	engine_tick(world->engine, 1000000 + 100);
+	assert_int_equal(world->usage_asked, 2);
+	engine_on_usage(s->worker, 5);
 	answer(world, IPC_STATUS_EXCEPTION);
-	engine_on_usage(s->worker, 2);
+	assert_int_equal(world->usage_asked, 3);
+	/* What has been counted is not counted again, whatever the result. */
+	engine_on_usage(s->worker, 5);
 	assert_int_equal(x->verdict, VERDICT_EXCEPTION);
 	execution_unref(x);
 }

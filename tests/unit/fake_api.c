@@ -290,6 +290,10 @@ void call_reply(struct call *c, int status, const char *content_type, struct buf
 	f->body = *body;
 	body->data = NULL;
 	buf_fini(body);
+	if (content_type != NULL && f->header_count < FAKE_HEADERS_MAX) {
+		(void)snprintf(f->headers[f->header_count][0], 4096, "Content-Type");
+		(void)snprintf(f->headers[f->header_count++][1], 4096, "%s", content_type);
+	}
 	if (content_type != NULL && text_has_prefix(content_type, "application/json")) {
 		size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
 		f->json = json_loadb(f->body.data, f->body.len, flags, NULL);

@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -58,9 +59,10 @@ def make_source(directory, name, version, marker):
 
 
 class Installer:
-    def __init__(self, directory, **config):
+    def __init__(self, directory, runner=False, **config):
+        more = [str(harness.BUILD / "carrel-runner")] if runner else []
         self.process = subprocess.Popen(
-            [harness.BUILD / "tests/installer_test", str(directory), json.dumps(config)],
+            [harness.BUILD / "tests/installer_test", str(directory), json.dumps(config), *more],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={"PATH": "/nowhere", "PIP_INDEX_URL": "http://127.0.0.1:1/not-this-one"})
 
@@ -335,6 +337,69 @@ class Configuration(Case):
         self.assertEqual(said[-3:], ["--", "tinyone", "tinytwo"])
         self.assertEqual(environment["HTTPS_PROXY"], "http://p:1")
         self.assertNotIn("PIP_INDEX_URL", environment)
+
+
+class ThroughTheRunner(Case):
+    """Within the walls of a tool's command, as another user where the tests are root."""
+
+    def setUp(self):
+        super().setUp()
+        self.top.chmod(0o755)
+        if os.geteuid() == 0:
+            for path in (self.top, self.packages):
+                os.chown(path, 65534, 65534)
+
+    def installer(self, **config):
+        return Installer(self.top, runner=True,
+                         **{"offline": True, "find_links": str(self.links), **config})
+
+    def test_what_can_be_and_what_cannot(self):
+        with self.installer() as install:
+            result = install(["tinytwo", "no-such-thing", "pip"])
+        self.assertEqual((result["installed"], result["already_present"]), (["tinytwo"], ["pip"]))
+        self.assertIn("No matching distribution", result["failed"][0]["reason"])
+        self.assertEqual(self.there(), [result["directory"]])
+        self.assertEqual(self.imported(result["directory"],
+                                       "import tinytwo, tinyone; print(tinyone.version)"), "1.0")
+        for path in (self.packages / result["directory"]).rglob("*"):
+            self.assertEqual(path.stat().st_mode & 0o222, 0, path)
+
+    def test_a_build_stays_within_its_walls(self):
+        marker = self.top / "marker"
+        make_source(self.links, "runscode", "1.0", marker)
+        with self.installer() as install:
+            self.assertEqual(len(install(["runscode"])["failed"]), 1)
+        # It would be allowed to run, and may not write beside its own directories.
+        with self.installer(allow_build=True) as install:
+            result = install(["runscode"])
+        self.assertEqual(len(result["failed"]), 1, result)
+        self.assertFalse(marker.exists())
+        self.assertEqual(self.there(), [])
+
+    def test_lines_that_are_none(self):
+        with self.installer() as install:
+            for lines in ([], ["-r/etc/passwd"], ["a @ file:///etc"]):
+                self.assertEqual(install(lines)["code"], INVALID, lines)
+
+    def test_given_up_and_swept_away(self):
+        with self.installer() as install:
+            install({"cancel": ["tinyone", "tinytwo"]})
+            self.assertEqual(install(["tinyone==1.0"])["failed"], [])
+        self.assertEqual([n for n in self.there() if n.startswith("unfinished")], [])
+
+    def test_it_takes_too_long(self):
+        with self.installer(timeout_seconds=0.01) as install:
+            result = install(["tinyone"])
+            self.assertIn("longer than", result["failed"][0]["reason"])
+        self.assertEqual(self.there(), [])
+
+    def test_a_configuration_that_is_wrong_is_told(self):
+        done = subprocess.run(
+            [harness.BUILD / "tests/installer_test", str(self.top), '{"offline": 5}',
+             str(harness.BUILD / "carrel-runner")],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("deps.offline", done.stdout)
 
 
 if __name__ == "__main__":

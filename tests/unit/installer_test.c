@@ -1,7 +1,10 @@
 /*
- * The installer with a host that runs its commands plainly, for installer_test.py.
+ * The installer with a host that runs its commands plainly, for install_test.py; or the runner, in
+ * which it belongs.
  *
- *     installer_test DIRECTORY CONFIG
+ *     installer_test DIRECTORY CONFIG [RUNNER]
+ *
+ * With RUNNER, its executable, DIRECTORY is the runner's and has the one of packages in it.
  *
  * Each line of standard input is an array of requirement lines, or {"cancel": array}, which is
  * given up at once; each is answered with the result, or {"error"}, once it is there. {"at_once":
@@ -17,8 +20,10 @@
 
 #include "base/compiler.h"
 #include "tools/installer.h"
+#include "tools/runner_link.h"
 
 static uv_loop_t loop;
+static struct runner_link *runner; /* NULL: the installer itself */
 
 struct command {
 	uv_process_t process;
@@ -139,16 +144,26 @@ static void on_done(void *ctx, const json_t *result, const struct err *e)
 			 : json_deep_copy(result);
 }
 
-static json_t *installer_all(struct installer *in, const json_t *requests)
+static json_t *install_all(struct installer *in, const json_t *requests)
 {
 	static json_t *results[64];
 	size_t count = json_array_size(requests);
 	json_t *all = json_array();
 	for (size_t i = 0; i < count; i++) {
 		results[i] = NULL;
-		(void)installer_start(in, json_array_get(requests, i), on_done, &results[i]);
+		const json_t *one = json_array_get(requests, i);
+		if (runner != NULL) {
+			(void)runner_install(runner, one, on_done, &results[i]);
+		} else {
+			(void)installer_start(in, one, on_done, &results[i]);
+		}
 	}
-	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	for (size_t i = 0; runner != NULL && i < count; i++) {
+		while (results[i] == NULL) {
+			(void)uv_run(&loop, UV_RUN_ONCE);
+		}
+	}
+	(void)uv_run(&loop, runner != NULL ? UV_RUN_NOWAIT : UV_RUN_DEFAULT);
 	for (size_t i = 0; i < count; i++) {
 		(void)json_array_append_new(
 		    all, results[i] != NULL ? results[i] : json_string("nothing was told"));
@@ -159,6 +174,14 @@ static json_t *installer_all(struct installer *in, const json_t *requests)
 static json_t *cancel(struct installer *in, const json_t *packages)
 {
 	json_t *result = NULL;
+	if (runner != NULL) {
+		struct runner_call *c = runner_install(runner, packages, on_done, &result);
+		for (int i = 0; i < 3 && result == NULL; i++) {
+			(void)uv_run(&loop, UV_RUN_NOWAIT);
+		}
+		runner_cancel(c);
+		return json_object();
+	}
 	struct installer_job *j = installer_start(in, packages, on_done, &result);
 	for (int i = 0; i < 20 && result == NULL; i++) {
 		(void)uv_run(&loop, UV_RUN_ONCE);
@@ -175,17 +198,35 @@ static json_t *answer(struct installer *in, json_t *question)
 	json_t *many = json_object_get(question, "at_once");
 	json_t *given_up = json_object_get(question, "cancel");
 	if (many != NULL) {
-		return installer_all(in, many);
+		return install_all(in, many);
 	}
 	if (given_up != NULL) {
 		return cancel(in, given_up);
 	}
 	json_t *one = json_pack("[O]", question);
-	json_t *all = installer_all(in, one);
+	json_t *all = install_all(in, one);
 	json_t *result = json_incref(json_array_get(all, 0));
 	json_decref(all);
 	json_decref(one);
 	return result;
+}
+
+static void on_tools(void *ctx, const json_t *tools, const json_t *problems)
+{
+	(void)ctx;
+	(void)tools;
+	(void)problems;
+}
+
+static void start_runner(const char *path, const char *directory, const json_t *config)
+{
+	const struct runner_config c = {.path = path, .work_dir = directory, .deps = config};
+	struct err e;
+	runner = runner_link_start(&loop, &c, on_tools, NULL, &e);
+	if (runner == NULL) {
+		(void)printf("%s\n", e.text);
+		exit(2);
+	}
 }
 
 int main(int argc, char **argv)
@@ -193,14 +234,21 @@ int main(int argc, char **argv)
 	static char line[1 << 20];
 	const struct installer_host host = {.start = start, .stop = stop};
 	struct err e = {0};
-	json_t *config = argc == 3 ? json_loads(argv[2], 0, NULL) : NULL;
+	json_t *config = argc >= 3 ? json_loads(argv[2], 0, NULL) : NULL;
+	struct installer *in = NULL;
 	(void)uv_loop_init(&loop);
-	struct installer *in = config == NULL ? NULL : installer_new(config, argv[1], &host, &e);
-	if (in == NULL) {
+	if (config != NULL && argc == 4) {
+		start_runner(argv[3], argv[1], config);
+	} else if (config != NULL) {
+		in = installer_new(config, argv[1], &host, &e);
+	}
+	if (in == NULL && runner == NULL) {
 		(void)printf("%s\n", e.text);
+		json_decref(config);
 		return 2;
 	}
-	(void)uv_run(&loop, UV_RUN_DEFAULT); /* what it sweeps away */
+	/* what it sweeps away */
+	(void)uv_run(&loop, runner != NULL ? UV_RUN_NOWAIT : UV_RUN_DEFAULT);
 	while (fgets(line, sizeof(line), stdin) != NULL) {
 		json_t *question = json_loads(line, 0, NULL);
 		json_t *reply = answer(in, question);
@@ -212,6 +260,8 @@ int main(int argc, char **argv)
 		json_decref(question);
 	}
 	installer_free(in);
+	runner_link_stop(runner);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
 	json_decref(config);
 	(void)uv_loop_close(&loop);
 	return 0;

@@ -408,6 +408,21 @@ class ClientTest(ClientCase):
         self.assertNotEqual(loaded["nan"], loaded["nan"])
         self.assertEqual((loaded["inf"], loaded["lone"]), (data["inf"], data["lone"]))
 
+    async def test_artifacts_of_servers_that_answer_json(self):
+        for body, data in ((b'"text"', "text"), (b"[NaN]", None), (b'{"a": 1}', {"a": 1})):
+            with ScriptedServer(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body) as server:
+                loaded = await carrel.SessionClient(server.url).load_artifact("x")
+                if data is None:
+                    self.assertNotEqual(loaded[0], loaded[0])
+                else:
+                    self.assertEqual(loaded, data)
+            self.assertIn(b"Accept: application/octet-stream\r\n", server.received[0])
+
+    async def test_an_artifact_that_only_says_it_is_json(self):
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream; type=json\r\n"
+        with ScriptedServer(head + b"Content-Length: 3\r\n\r\n{no") as server:
+            self.assertEqual(await carrel.SessionClient(server.url).load_artifact("x"), "{no")
+
     async def test_dependencies(self):
         client = self.client()
         self.assertEqual((await client.api_add_dep("six"))["installed"], ["six"])
@@ -641,12 +656,12 @@ class ConfigTest(unittest.TestCase):
             base = pathlib.Path(directory, "made", "here")
             storage = carrel.FileStorage(base)
             self.assertEqual(storage.server_environment(), {
-                "SKILLS_PATH": f"{base}/skills", "ARTIFACTS_PATH": f"{base}/artifacts",
-                "DEPS_PATH": f"{base}/deps"})
+                "TOOLS_PATH": f"{base}/tools", "SKILLS_PATH": f"{base}/skills",
+                "ARTIFACTS_PATH": f"{base}/artifacts", "DEPS_PATH": f"{base}/deps"})
             storage.prepare()
-            self.assertTrue((base / "skills").is_dir())
-            (base / "tools").mkdir()
-            self.assertEqual(storage.server_environment()["TOOLS_PATH"], f"{base}/tools")
+            storage.prepare()
+            self.assertEqual({path.name for path in base.iterdir()},
+                             {"tools", "skills", "artifacts", "deps"})
 
     @unittest.skipUnless(os.geteuid() == 0, "only root gives files away")
     def test_files_of_root_are_given_to_the_servers_user(self):

@@ -188,6 +188,37 @@ static void an_artifact_comes_back_as_what_it_is(void **state)
 	fake_call_fini(&f);
 }
 
+static void who_accepts_bytes_gets_them_as_they_are_kept(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *accept;
+		const char *type;
+		const char *media;
+		const char *bytes;
+	} cases[] = {
+	    {"application/octet-stream", "json", "application/octet-stream; type=json", "[NaN]"},
+	    {"Application/octet-stream, */*", "text", "application/octet-stream; type=text",
+		"caf\xe9"},
+	    {"application/octet-stream", "bytes", "application/octet-stream", "\xff"},
+	    {"*/*", "json", "application/json", "[null]"},
+	    {"application/json, application/octet-stream", "json", "application/json", "[null]"},
+	};
+	for (size_t i = 0; i < array_len(cases); i++) {
+		const char *kept = strcmp(cases[i].media, "application/json") == 0 ? "[NaN]"
+										   : cases[i].bytes;
+		struct fake_call f;
+		artifact(cases[i].type, kept, strlen(kept));
+		fake_start(
+		    &f, &world, "GET", "/api/artifacts/r", "Accept", cases[i].accept, NULL, 0);
+		fake_pump(&world);
+		assert_int_equal(f.status, 200);
+		assert_string_equal(fake_header(&f, "Content-Type"), cases[i].media);
+		assert_string_equal(buf_str(&f.body), cases[i].bytes);
+		fake_call_fini(&f);
+	}
+}
+
 static void an_artifacts_name_may_hold_slashes(void **state)
 {
 	(void)state;
@@ -594,6 +625,7 @@ int main(void)
 	    PCM_TEST(a_skill_is_had_by_name),
 	    PCM_TEST(a_skill_is_made),
 	    PCM_TEST(an_artifact_comes_back_as_what_it_is),
+	    PCM_TEST(who_accepts_bytes_gets_them_as_they_are_kept),
 	    PCM_TEST(an_artifacts_name_may_hold_slashes),
 	    PCM_TEST(an_artifact_that_is_not_there_is_404),
 	    PCM_TEST(saving_keeps_the_type_of_the_data),

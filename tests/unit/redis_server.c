@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -48,6 +49,8 @@ static pid_t start(const char *const *words, int out)
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
+		/* It goes with the test, however that ends. */
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 		(void)dup2(null, 0);
 		(void)dup2(out >= 0 ? out : null, 1);
@@ -151,21 +154,21 @@ void redis_server_end(struct redis_server *s)
 	(void)RUN("rm", "-rf", s->dir);
 }
 
-char *redis_server_ask(const struct redis_server *s, const char *const *asked)
+char *redis_server_ask(const struct redis_server *s, const char *const *words)
 {
-	const char *words[WORDS_MAX] = {"redis-cli", "-s", s->socket};
+	const char *all[WORDS_MAX] = {"redis-cli", "-s", s->socket};
 	size_t n = 3;
 	if (s->password != NULL) {
-		words[n++] = "--no-auth-warning";
-		words[n++] = "-a";
-		words[n++] = s->password;
+		all[n++] = "--no-auth-warning";
+		all[n++] = "-a";
+		all[n++] = s->password;
 	}
-	for (size_t i = 0; asked[i] != NULL && n + 1 < WORDS_MAX; i++) {
-		words[n++] = asked[i];
+	for (size_t i = 0; words[i] != NULL && n + 1 < WORDS_MAX; i++) {
+		all[n++] = words[i];
 	}
 	int ends[2];
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	pid_t pid = start(words, ends[1]);
+	pid_t pid = start(all, ends[1]);
 	fd_close(&ends[1]);
 	struct buf out = BUF_INIT(64U << 20);
 	assert_int_equal(fd_read_all(ends[0], &out), 0);

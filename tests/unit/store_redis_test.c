@@ -94,16 +94,18 @@ static void expect_list(struct store_suite *s, enum store_kind kind, const char 
 static void what_others_wrote_is_read(void **state)
 {
 	struct store_suite *s = *state;
-	TELL(&server, "HSET", "t:skills:__skills__", "scan",
+	static const char scan[] =
 	    "{\"name\": \"scan\", \"description\": \"Scan\", \"source\": \"def run(): pass\", "
-	    "\"parameters\": [], \"of a later version\": {\"x\": [1.5, null]}}");
+	    "\"parameters\": [], \"of a later version\": {\"x\": [1.5, null]}}";
+	static const char entry[] =
+	    "{\"description\": \"d\", \"created_at\": \"2026-01-02T03:04:05+00:00\", "
+	    "\"metadata\": {\"_data_type\": \"json\", \"k\": 1}}";
+	TELL(&server, "HSET", "t:skills:__skills__", "scan", scan);
 	TELL(&server, "HSET", "t:tools:__tools__", "nmap",
 	    "{\"name\": \"nmap\", \"type\": \"cli\", \"recipes\": {}}");
 	TELL(&server, "SADD", "t:deps:deps", "numpy>=1.2", "requests");
 	TELL(&server, "SET", "t:artifacts:r.json", "{\"a\": 1}");
-	TELL(&server, "HSET", "t:artifacts:__index__", "r.json",
-	    "{\"description\": \"d\", \"created_at\": \"2026-01-02T03:04:05+00:00\", "
-	    "\"metadata\": {\"_data_type\": \"json\", \"k\": 1}}");
+	TELL(&server, "HSET", "t:artifacts:__index__", "r.json", entry);
 	expect_list(s, STORE_SKILLS, "scan");
 	expect_list(s, STORE_TOOLS, "nmap");
 	struct store_answer got = suite_get(s, s->a, NULL, STORE_SKILLS, "scan");
@@ -194,6 +196,38 @@ static void a_prefix_cannot_name_anothers_keys(void **state)
 	a = suite_list(s, s->a, &space, STORE_SKILLS);
 	assert_int_equal(json_array_size(a.json), 0);
 	suite_drop(a);
+}
+
+#define READERS 128 /* of one space, as redis_internal.h has it */
+
+static void on_opened(void *ctx, json_t *record, const struct err *e)
+{
+	*(enum err_code *)ctx = e != NULL ? e->code : ERR_NONE;
+	(void)record;
+}
+
+/* Who opens without end what it never reads keeps nobody out but itself. */
+static void one_tenants_readers_leave_room_for_others(void **state)
+{
+	struct store_suite *s = *state;
+	struct store_space greedy = {.prefix = "greedy"};
+	struct store_space other = {.prefix = "other"};
+	struct store_reader *readers[READERS];
+	enum err_code code = ERR_NONE;
+	suite_save_text(s, s->a, &greedy, "x", "1");
+	suite_save_text(s, s->a, &other, "x", "2");
+	for (size_t i = 0; i < READERS; i++) {
+		readers[i] = store_artifact_read(s->a, &greedy, "x", on_opened, &code);
+		assert_non_null(readers[i]);
+	}
+	assert_null(store_artifact_read(s->a, &greedy, "x", on_opened, &code));
+	assert_int_equal(code, ERR_BUSY);
+	suite_expect_text(s, s->a, &other, "x", "2");
+	for (size_t i = 0; i < READERS; i++) {
+		store_reader_close(readers[i]);
+	}
+	suite_expect_text(s, s->a, &other, "x", "2");
+	suite_expect_text(s, s->a, &greedy, "x", "1");
 }
 
 /* --- the lists that are kept --- */
@@ -463,6 +497,7 @@ int main(void)
 	    SUITE_TEST(what_is_no_record_breaks_no_list, setup, teardown),
 	    SUITE_TEST(workflows_are_skills_too, setup, teardown),
 	    SUITE_TEST(a_prefix_cannot_name_anothers_keys, setup, teardown),
+	    SUITE_TEST(one_tenants_readers_leave_room_for_others, setup, teardown),
 	    SUITE_TEST(a_change_by_anybody_is_seen, setup, teardown),
 	    SUITE_TEST(a_long_list_is_answered_from_memory, setup, teardown),
 	    SUITE_TEST(a_killed_server_is_an_error_and_comes_back, setup, teardown),

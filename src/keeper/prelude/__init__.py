@@ -30,11 +30,10 @@ The modules behind it, one subject each:
     values        the value of a cell as JSON
 """
 
-from _carrel import cell, children, failure, shell, streams, warm
+from _carrel import cell, children, failure, packages as package_dirs, shell, streams, warm
 # After all that every cell uses, so that these lie together in the image: a session that uses them
 # writes to their pages, and the others do not.
-from _carrel import deps, names, skill_source
-from _carrel import packages as package_dirs
+from _carrel import names, skill_source
 
 cell.offer(names.public())
 

@@ -1,0 +1,108 @@
+/*
+ * command: the walls around a program that is run outside sessions: a tool's command, a server of
+ * tools, an installer. Unlike a session it has the network and the host's own file system; unlike a
+ * plain child it can be ended whole, and reads and writes almost nothing.
+ *
+ *     command_walls_new      once, in the runner, before it drops what is left of its powers
+ *     command_child_new      makes a working directory of the command's own
+ *     command_start          clone3, walls, exec
+ *     command_kill           everything it has started, whatever that did to get away
+ *     command_child_fini     when it has been reaped: removes the directory
+ *
+ * Between the runner and the command stands a process that waits for it and ends when it ends. It
+ * is the first process of a pid namespace where one may be made, so that the kernel kills all that
+ * is left; elsewhere it is a subreaper, to whom everything falls that its parents left, and kills
+ * that until there is none.
+ *
+ * Walls: no capabilities, no_new_privs; Landlock: reads and executes the system's directories and
+ * what the caller names, writes its own directory only, no signals and no abstract sockets out of
+ * itself (Linux 6.12); a filter that refuses namespaces, mounts, tracing, and the kernel's wide
+ * interfaces; rlimits; no descriptor but those named here.
+ *
+ * Invariants: without Landlock there are no commands; nothing is allocated between clone and exec.
+ */
+#ifndef SANDBOX_COMMAND_H
+#define SANDBOX_COMMAND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+#define COMMAND_PATH "/usr/local/bin:/usr/bin:/bin"
+#define COMMAND_DATA_FD 198 /* where the command finds the session's files; "data" leads to it */
+#define COMMAND_HOME_BYTES 1024
+
+struct command_walls;
+
+struct command_child {
+	uint64_t id;
+	int home_fd;                   /* its working directory */
+	char home[COMMAND_HOME_BYTES]; /* the same by name */
+	pid_t pid;                     /* of the process that waits for it; 0 before the start */
+	int pid_fd;                    /* readable when it has ended */
+};
+
+#define COMMAND_CHILD_INIT                   \
+	(struct command_child)               \
+	{                                    \
+		.home_fd = -1, .pid_fd = -1, \
+	}
+
+struct command_limits {
+	uint64_t memory_bytes; /* RLIMIT_DATA, each process */
+	uint64_t file_bytes;   /* RLIMIT_FSIZE */
+	uint32_t processes;    /* with a pid namespace; 0: none */
+	uint32_t open_files;
+};
+
+/* All borrowed for the call. */
+struct command {
+	const char *path; /* the executable, absolute */
+	char *const *argv;
+	char *const *environment;
+	int in_fd, out_fd, err_fd;
+	const char *directory; /* where it starts; NULL: its own directory */
+	const char *const *read_paths;
+	size_t read_path_count;
+	const char *const *write_paths;
+	size_t write_path_count;
+	int data_dir_fd; /* readable as "data" in its directory; -1: none */
+	struct command_limits limits;
+};
+
+/* Tries what this host gives, and opens (or makes) WORK_DIR/run for the working directories.
+ * NAMESPACES false: does without, as on a host that refuses them. NULL with E, ERR_UNSUPPORTED
+ * where there is no Landlock. */
+struct command_walls *command_walls_new(const char *work_dir, bool namespaces, struct err *e);
+void command_walls_free(struct command_walls *w);
+/* Whether commands get a pid namespace of their own here. */
+bool command_walls_namespaces(const struct command_walls *w);
+
+/* As root: becomes the owner of WORK_DIR for good, who may not be root. */
+int command_become_owner(const char *work_dir, struct err *e);
+
+/* Restricts the calling process, the runner, for good: it reads what its user may, and writes in
+ * WORK_DIR, /proc and the usual devices only. */
+int command_restrict_runner(const char *work_dir, struct err *e);
+
+/* The absolute path of NAME, looked for in COMMAND_PATH unless it is a path itself. 0, or -1 with
+ * ERR_NOT_FOUND. */
+int command_find(const char *name, char *out, size_t size, struct err *e);
+
+/* 0, or -1 with E. */
+int command_child_new(struct command_walls *w, struct command_child *c, struct err *e);
+/* Closes and removes; a process that still runs is not touched. */
+void command_child_fini(struct command_walls *w, struct command_child *c);
+
+/* 0, or -1 with E. What goes wrong after the clone is told on ERR_FD, with exit status 127. */
+int command_start(
+    struct command_walls *w, const struct command *what, struct command_child *c, struct err *e);
+/* Begins to kill all of it; pid_fd tells when that is done. HARD: it did not work before. */
+void command_kill(const struct command_walls *w, const struct command_child *c, bool hard);
+/* Reaps it when it has ended. The exit status as shells have it (128 + signal), or -EAGAIN. */
+int command_reap(const struct command_child *c);
+
+#endif

@@ -1,0 +1,329 @@
+/* Programs outside sessions: what they reach, and that they can be ended whole. Each case runs once
+ * with a pid namespace and once without. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "sandbox/command.h"
+
+#define NOBODY 65534
+#define ENOUGH_MS 20000
+
+static char work_dir[] = "/tmp/command-test-XXXXXX";
+static struct command_walls *walls;
+
+struct run {
+	struct command_child child;
+	int out_fd;
+	struct buf out;
+	int status;
+};
+
+static void start(struct run *r, const char *script, int data_dir_fd)
+{
+	struct err e = {0};
+	*r = (struct run){.child = COMMAND_CHILD_INIT, .out = BUF_INIT(1 << 20)};
+	assert_int_equal(command_child_new(walls, &r->child, &e), 0);
+	int ends[2];
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	cleanup(fd_close) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	char *const argv[] = {
+	    (char *)(uintptr_t) "sh", (char *)(uintptr_t) "-c", (char *)(uintptr_t)script, NULL};
+	char *const environment[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin", NULL};
+	const struct command what = {.path = "/bin/sh",
+	    .argv = argv,
+	    .environment = environment,
+	    .in_fd = null,
+	    .out_fd = ends[1],
+	    .err_fd = ends[1],
+	    .data_dir_fd = data_dir_fd,
+	    .limits = {.processes = 64, .open_files = 256, .file_bytes = 1 << 20}};
+	if (command_start(walls, &what, &r->child, &e) < 0) {
+		fail_msg("%s", e.text);
+	}
+	fd_close(&ends[1]);
+	r->out_fd = ends[0];
+}
+
+static void finish(struct run *r)
+{
+	assert_int_equal(fd_read_all(r->out_fd, &r->out), 0);
+	struct pollfd p = {.fd = r->child.pid_fd, .events = POLLIN};
+	assert_int_equal(poll(&p, 1, ENOUGH_MS), 1);
+	r->status = command_reap(&r->child);
+	assert_true(r->status >= 0);
+	fd_close(&r->out_fd);
+	command_child_fini(walls, &r->child);
+}
+
+static void end(struct run *r)
+{
+	buf_fini(&r->out);
+}
+
+static void run(struct run *r, const char *script)
+{
+	start(r, script, -1);
+	finish(r);
+}
+
+static void its_output_and_status_come_back(void **state)
+{
+	(void)state;
+	struct run r;
+	run(&r, "pwd; echo to stderr >&2; exit 7");
+	assert_int_equal(r.status, 7);
+	assert_non_null(strstr(buf_str(&r.out), r.child.home));
+	assert_non_null(strstr(buf_str(&r.out), "to stderr"));
+	assert_int_equal(access(r.child.home, F_OK), -1);
+	end(&r);
+	run(&r, "kill -9 $$");
+	/* The first process of a namespace is not killed by its own; the command is not the first.
+	 */
+	assert_int_equal(r.status, 137);
+	end(&r);
+}
+
+static void it_writes_in_its_own_directory_only(void **state)
+{
+	(void)state;
+	struct run r;
+	char script[1024];
+	char canary[128];
+	(void)snprintf(canary, sizeof(canary), "%s/canary", work_dir);
+	int fd = open(canary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "secret", 6), 6);
+	fd_close(&fd);
+	(void)snprintf(script, sizeof(script),
+	    "echo mine > mine; cat mine; cat %s; echo x > %s; echo x > /tmp/command-canary; "
+	    "ls %s/run; chmod 000 %s; cat /proc/%d/environ /proc/%d/status; rm -f %s",
+	    canary, canary, work_dir, canary, (int)getpid(), (int)getpid(), canary);
+	run(&r, script);
+	assert_non_null(strstr(buf_str(&r.out), "mine"));
+	assert_null(strstr(buf_str(&r.out), "secret"));
+	assert_null(strstr(buf_str(&r.out), "VmSize"));
+	struct stat st;
+	assert_int_equal(stat(canary, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0644);
+	assert_int_equal(st.st_size, 6);
+	assert_int_equal(access("/tmp/command-canary", F_OK), -1);
+	end(&r);
+}
+
+static void it_has_no_descriptor_and_no_power(void **state)
+{
+	(void)state;
+	struct run r;
+	int leaked = open(work_dir, O_RDONLY); /* not even one that was meant to be inherited */
+	run(&r,
+	    "cd /proc/self/fd; echo *; while read -r k v; do echo $k $v; done </proc/self/status; "
+	    "unshare -U true || echo no namespace");
+	fd_close(&leaked);
+	char fds[64] = "";
+	(void)snprintf(
+	    fds, sizeof(fds), "%.*s", (int)strcspn(buf_str(&r.out), "\n"), buf_str(&r.out));
+	assert_true(strcmp(fds, "0 1 2") == 0 || strcmp(fds, "0 1 2 3") == 0); /* 3: the listing */
+	assert_non_null(strstr(buf_str(&r.out), "CapPrm: 0000000000000000"));
+	assert_non_null(strstr(buf_str(&r.out), "CapEff: 0000000000000000"));
+	assert_non_null(strstr(buf_str(&r.out), "NoNewPrivs: 1"));
+	assert_non_null(strstr(buf_str(&r.out), "Seccomp: 2"));
+	assert_non_null(strstr(buf_str(&r.out), "no namespace"));
+	end(&r);
+}
+
+static void it_cannot_signal_who_started_it(void **state)
+{
+	(void)state;
+	struct run r;
+	char script[128];
+	(void)snprintf(
+	    script, sizeof(script), "kill -STOP %d; kill -9 $PPID; echo still here", (int)getpid());
+	run(&r, script);
+	assert_int_equal(r.status, 0);
+	assert_non_null(strstr(buf_str(&r.out), "still here"));
+	end(&r);
+}
+
+static void it_reads_the_sessions_files_and_changes_none(void **state)
+{
+	(void)state;
+	struct run r;
+	char path[128];
+	(void)snprintf(path, sizeof(path), "%s/data", work_dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	cleanup(fd_close) int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup(fd_close) int file = openat(dir, "a.txt", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(write(file, "hello", 5), 5);
+	assert_int_equal(symlinkat("/etc/shadow", dir, "shadow"), 0);
+	assert_int_equal(symlinkat("../canary", dir, "up"), 0);
+	start(&r,
+	    "cat data/a.txt; ls data; cat data/shadow data/up data/../canary; "
+	    "echo x > data/b || echo refused; rm -f data/a.txt",
+	    dir);
+	finish(&r);
+	assert_non_null(strstr(buf_str(&r.out), "hello"));
+	assert_non_null(strstr(buf_str(&r.out), "refused"));
+	assert_null(strstr(buf_str(&r.out), "secret"));
+	assert_null(strstr(buf_str(&r.out), "root:"));
+	assert_int_equal(faccessat(dir, "a.txt", F_OK, 0), 0);
+	end(&r);
+}
+
+/* How many processes there are whose command line has WORD in it. */
+static int count_processes(const char *word)
+{
+	char command[128];
+	(void)snprintf(command, sizeof(command), "%s", word);
+	int count = 0;
+	for (int pid = 2; pid < 1 << 22; pid++) {
+		if (kill(pid, 0) < 0) {
+			continue;
+		}
+		char path[64];
+		(void)snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+		cleanup(buf_fini) struct buf text = BUF_INIT(8192);
+		if (fd_read_file(AT_FDCWD, path, &text) == 0 && text.len > 0 &&
+		    memmem(text.data, text.len, command, strlen(command)) != NULL) {
+			count++;
+		}
+	}
+	return count;
+}
+
+static void what_it_leaves_behind_ends_with_it(void **state)
+{
+	(void)state;
+	struct run r;
+	uint64_t began = clock_mono_ms();
+	run(&r,
+	    "setsid sh -c 'setsid sleep 4321' </dev/null >/dev/null 2>&1 & sleep 0.1; echo done");
+	assert_string_equal(buf_str(&r.out), "done\n");
+	assert_true(clock_mono_ms() - began < ENOUGH_MS);
+	assert_int_equal(count_processes("4321"), 0);
+	end(&r);
+}
+
+static void a_kill_reaches_all_of_it(void **state)
+{
+	(void)state;
+	struct run r;
+	start(&r,
+	    "trap '' TERM HUP INT; (setsid sh -c 'trap \"\" TERM; setsid sleep 5432; :' &) ; "
+	    "echo up; sleep 5432; :",
+	    -1);
+	char byte;
+	assert_int_equal(read(r.out_fd, &byte, 1), 1);
+	command_kill(walls, &r.child, false);
+	finish(&r);
+	assert_int_equal(r.status, 137);
+	assert_int_equal(count_processes("5432"), 0);
+	end(&r);
+}
+
+static void a_fork_bomb_ends(void **state)
+{
+	(void)state;
+	struct run r;
+	start(&r, "echo up; b() { b 6543 | b 6543 & }; b; sleep 30 6543", -1);
+	char byte;
+	assert_int_equal(read(r.out_fd, &byte, 1), 1);
+	(void)poll(NULL, 0, 200);
+	command_kill(walls, &r.child, false);
+	finish(&r);
+	assert_int_equal(count_processes("6543"), 0);
+	end(&r);
+}
+
+static void a_large_file_is_refused(void **state)
+{
+	(void)state;
+	struct run r;
+	run(&r, "dd if=/dev/zero of=big bs=1M count=4 2>&1; ls -s big");
+	assert_null(strstr(buf_str(&r.out), "4+0 records out"));
+	end(&r);
+}
+
+static void a_program_is_found_or_named(void **state)
+{
+	(void)state;
+	char path[256];
+	struct err e = {0};
+	assert_int_equal(command_find("sh", path, sizeof(path), &e), 0);
+	assert_string_equal(path, "/usr/bin/sh");
+	assert_int_equal(command_find("no-such-program", path, sizeof(path), &e), -1);
+	assert_string_equal(e.text, "no-such-program: command not found");
+	assert_int_equal(e.code, ERR_NOT_FOUND);
+	assert_int_equal(command_find("./sh", path, sizeof(path), &e), -1);
+}
+
+static int with_namespaces(void **state)
+{
+	(void)state;
+	struct err e = {0};
+	walls = command_walls_new(work_dir, true, &e);
+	return walls != NULL && command_walls_namespaces(walls) ? 0 : -1;
+}
+
+static int without_namespaces(void **state)
+{
+	(void)state;
+	struct err e = {0};
+	walls = command_walls_new(work_dir, false, &e);
+	return walls != NULL ? 0 : -1;
+}
+
+static int leave(void **state)
+{
+	(void)state;
+	char path[128];
+	command_walls_free(walls);
+	static const char *const left[] = {"data/a.txt", "data/shadow", "data/up", "canary"};
+	for (size_t i = 0; i < array_len(left); i++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", work_dir, left[i]);
+		(void)unlink(path);
+	}
+	(void)snprintf(path, sizeof(path), "%s/data", work_dir);
+	(void)rmdir(path);
+	return 0;
+}
+
+int main(void)
+{
+	if (mkdtemp(work_dir) == NULL ||
+	    (geteuid() == 0 &&
+		(chown(work_dir, NOBODY, NOBODY) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
+		    setresuid(NOBODY, NOBODY, NOBODY) < 0))) {
+		return 1;
+	}
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(its_output_and_status_come_back),
+	    cmocka_unit_test(it_writes_in_its_own_directory_only),
+	    cmocka_unit_test(it_has_no_descriptor_and_no_power),
+	    cmocka_unit_test(it_cannot_signal_who_started_it),
+	    cmocka_unit_test(it_reads_the_sessions_files_and_changes_none),
+	    cmocka_unit_test(what_it_leaves_behind_ends_with_it),
+	    cmocka_unit_test(a_kill_reaches_all_of_it),
+	    cmocka_unit_test(a_fork_bomb_ends),
+	    cmocka_unit_test(a_large_file_is_refused),
+	    cmocka_unit_test(a_program_is_found_or_named),
+	};
+	int failed = cmocka_run_group_tests_name("with", tests, with_namespaces, leave);
+	failed += cmocka_run_group_tests_name("without", tests, without_namespaces, leave);
+	return failed;
+}
