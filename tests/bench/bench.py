@@ -30,6 +30,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import codemode  # noqa: E402
 import figures  # noqa: E402
 import machine  # noqa: E402
 import peers  # noqa: E402
@@ -54,7 +55,13 @@ class Bench:
         self.patience_seconds = patience_seconds
         self.load = self._compile(directory, "load")
         self.ping_pong = self._compile(directory, "pingpong")
+        self.spawn = self._compile(directory, "spawn")
+        # The server may have given up root, and shall still read what it is given here.
+        pathlib.Path(directory).chmod(0o711)
+        self.tools_dir = codemode.tools_dir(directory)
+        self._directory = directory
         self._content = None
+        self._skills = None
 
     @staticmethod
     def _compile(directory, name):
@@ -73,6 +80,13 @@ class Bench:
             self._content = os.urandom(figures.FILE_BYTES)
         return self._content
 
+    @property
+    def skills(self):
+        """A directory of many skills, made when it is asked for first."""
+        if self._skills is None:
+            self._skills = codemode.Skills(self._directory)
+        return self._skills
+
 
 # --- what is measured, by the server it needs -----------------------------------------------------
 
@@ -83,7 +97,7 @@ def nothing(bench):
 
 @contextlib.contextmanager
 def default_server(bench):
-    with figures.server() as server:
+    with figures.server({"code_mode": {"tools": {"dir": str(bench.tools_dir)}}}) as server:
         figures.settle(server)
         yield figures.Load(bench.load, server)
 
@@ -113,6 +127,21 @@ def jupyter_server(bench):
         yield jupyter
 
 
+@contextlib.contextmanager
+def redis_server(bench):
+    with peers.Redis() as redis:
+        with figures.server({"code_mode": {"storage": {"redis": {"url": redis.url}}}}) as server:
+            figures.settle(server)
+            yield server, redis
+
+
+@contextlib.contextmanager
+def skills_server(bench):
+    config = {"code_mode": {"storage": {"skills_dir": str(bench.skills.path)}}}
+    with figures.server(config) as server:
+        yield figures.Load(bench.load, server), codemode.wait_until_read(server)
+
+
 GROUPS = [
     (nothing, {
         "ping-pong": lambda b, _: machine.ping_pong(b.ping_pong, b.scale(20000, 5000)),
@@ -126,7 +155,13 @@ GROUPS = [
         "hundred": lambda b, load: figures.hundred(load, b),
         "refill": lambda b, load: figures.refill(load, b),
         "memory-all": lambda b, load: figures.idle_memory(load.subject),
+        "execute": lambda b, load: codemode.execute(load, b),
+        "tool": lambda b, load: codemode.tool_echo(load.subject, b),
+        "exists": lambda b, load: codemode.exists(load.subject, b),
+        "compute": lambda b, load: codemode.compute(load.subject, b),
     }),
+    (redis_server, {"exists-redis": lambda b, both: codemode.exists_redis(both, b)}),
+    (skills_server, {"search": lambda b, started: codemode.search(started, b)}),
     (jupyter_server, {
         "jupyter": lambda b, server: peers.jupyter(server, b.scale(3, 1), b.scale(300, 50)),
     }),

@@ -4,9 +4,10 @@
  *
  *     CARREL_TOKEN=… load --port N [--connections N] [--requests N | --seconds S] [--warm-up N]
  *                         [--identifiers fixed|new] [--prefix TEXT] [--delete] [--rate R]
- *                         [--pool NAME] [--expect TEXT] [--health]
+ *                         [--pool NAME] [--expect TEXT] [--pcm | --health | --get TARGET]
  *
- * It executes `1+1`, or with --health asks for /health, which reaches no session. An answer other
+ * It executes `1+1`: on Azure's wire, or with --pcm on py-code-mode's. With --health it asks for
+ * /health, which reaches no session, and with --get for TARGET, a path and query. An answer other
  * than 200 with --expect's text in it (the right result, unless told) is an error, which is counted
  * and not among the times. --identifiers fixed is one identifier a connection (PREFIX-0, PREFIX-1,
  * …), new is the next one for each request. --delete ends the session after each answer, over the
@@ -38,6 +39,7 @@
 #define ANSWER_MAX_BYTES (1U << 20)
 #define STALL_NS 60000000000U /* nothing came for so long: give up */
 #define NAME_MAX_BYTES 64
+#define TARGET_MAX_BYTES 1024
 #define ERROR_SHOWN_BYTES 400
 #define API_VERSION "2025-10-02-preview"
 
@@ -50,7 +52,8 @@ struct options {
 	double rate; /* 0: as fast as answers come */
 	bool new_identifiers;
 	bool deletes;
-	bool health;
+	bool pcm;
+	const char *get; /* what is asked for in the place of an execution, or NULL */
 	const char *prefix;
 	const char *pool;
 	const char *expect;
@@ -87,12 +90,11 @@ struct load {
 /* --- requests
  * ------------------------------------------------------------------------------------- */
 
+/* TARGET: what follows the pool in the path. BODY may be NULL. */
 static int request_write(
-    struct load *l, struct connection *c, const char *method, const char *route)
+    struct load *l, struct connection *c, const char *method, const char *target, const char *body)
 {
-	static const char body[] = "{\"code\":\"1+1\"}";
 	const struct options *o = &l->options;
-	bool has_body = strcmp(method, "POST") == 0;
 	buf_clear(&c->request);
 	int r = buf_addf(&c->request, "%s ", method);
 	if (r == 0 && *o->pool != '\0') {
@@ -100,18 +102,39 @@ static int request_write(
 	}
 	if (r == 0) {
 		r = buf_addf(&c->request,
-		    "/%s?api-version=" API_VERSION "&identifier=%s HTTP/1.1\r\n"
-		    "Host: 127.0.0.1:%llu\r\nAuthorization: Bearer %s\r\n",
-		    route, c->identifier, (unsigned long long)o->port, o->token);
+		    "%s HTTP/1.1\r\nHost: 127.0.0.1:%llu\r\nAuthorization: Bearer %s\r\n", target,
+		    (unsigned long long)o->port, o->token);
 	}
-	if (r == 0 && has_body) {
+	if (r == 0 && o->pcm) {
+		r = buf_addf(&c->request, "X-Session-ID: %s\r\n", c->identifier);
+	}
+	if (r == 0 && body != NULL) {
 		r = buf_addf(&c->request,
-		    "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-		    sizeof(body) - 1, body);
-	} else if (r == 0) {
-		r = buf_add_str(&c->request, "\r\n");
+		    "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
 	}
-	return r;
+	return r < 0 ? r : buf_addf(&c->request, "\r\n%s", body != NULL ? body : "");
+}
+
+/* ROUTE of Azure's wire, for the connection's session. */
+static int request_write_aca(
+    struct load *l, struct connection *c, const char *method, const char *route, const char *body)
+{
+	char target[TARGET_MAX_BYTES];
+	int n = snprintf(target, sizeof(target), "/%s?api-version=" API_VERSION "&identifier=%s",
+	    route, c->identifier);
+	return n < 0 || (size_t)n >= sizeof(target) ? -EMSGSIZE
+						    : request_write(l, c, method, target, body);
+}
+
+static int request_write_wanted(struct load *l, struct connection *c)
+{
+	static const char body[] = "{\"code\":\"1+1\"}";
+	const struct options *o = &l->options;
+	if (o->get != NULL) {
+		return request_write(l, c, "GET", o->get, NULL);
+	}
+	return o->pcm ? request_write(l, c, "POST", "/execute", body)
+		      : request_write_aca(l, c, "POST", "executions", body);
 }
 
 /* Requests are small enough for an idle connection's socket buffer, so they go in one write. */
@@ -135,8 +158,7 @@ static int ask(struct load *l, struct connection *c)
 {
 	int r = name_session(l, c);
 	if (r == 0) {
-		r = l->options.health ? request_write(l, c, "GET", "health")
-				      : request_write(l, c, "POST", "executions");
+		r = request_write_wanted(l, c);
 	}
 	if (r < 0) {
 		return r;
@@ -151,7 +173,7 @@ static int ask(struct load *l, struct connection *c)
 static int ask_to_delete(struct load *l, struct connection *c)
 {
 	c->phase = DELETING;
-	int r = request_write(l, c, "DELETE", "session");
+	int r = request_write_aca(l, c, "DELETE", "session", NULL);
 	return r < 0 ? r : request_send(c);
 }
 
@@ -463,9 +485,16 @@ static int take_option(int name, const char *value, struct options *o)
 	case 'd':
 		o->deletes = true;
 		return 0;
-	case 'h':
-		o->health = true;
+	case 'm':
+		o->pcm = true;
 		return 0;
+	case 'h':
+		o->get = "/health";
+		o->expect = o->expect != NULL ? o->expect : "healthy";
+		return 0;
+	case 'g':
+		o->get = value;
+		return *value == '/' && strlen(value) < TARGET_MAX_BYTES ? 0 : -EINVAL;
 	default:
 		return -EINVAL;
 	}
@@ -485,7 +514,9 @@ static int parse(int argc, char **argv, struct options *o)
 	    {"rate", required_argument, NULL, 'r'},
 	    {"pool", required_argument, NULL, 'o'},
 	    {"expect", required_argument, NULL, 'e'},
+	    {"pcm", no_argument, NULL, 'm'},
 	    {"health", no_argument, NULL, 'h'},
+	    {"get", required_argument, NULL, 'g'},
 	    {NULL, 0, NULL, 0},
 	};
 	for (int name; (name = getopt_long(argc, argv, "", known, NULL)) != -1;) {
@@ -494,7 +525,9 @@ static int parse(int argc, char **argv, struct options *o)
 		}
 	}
 	if (o->expect == NULL) {
-		o->expect = o->health ? "healthy" : "\"executionResult\":2,";
+		o->expect = o->get != NULL ? ""
+			    : o->pcm       ? "\"value\":2,"
+					   : "\"executionResult\":2,";
 	}
 	bool enough = o->port > 0 && o->connections > 0 && (o->requests > 0 || o->seconds > 0);
 	return optind == argc && enough ? 0 : -EINVAL;

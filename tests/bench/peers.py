@@ -1,4 +1,5 @@
-"""What else one would run Python in, all from Debian's packages, each driven as its users do."""
+"""What else one would run Python in, and what Carrel is measured with, all from Debian's packages, each
+driven as its users do."""
 
 import contextlib
 import http.client
@@ -273,6 +274,41 @@ class Nginx:
     def _answers(self):
         with socket.create_connection(("127.0.0.1", self.port), timeout=1):
             return True
+
+    def __exit__(self, kind, value, trace):
+        _stop(self.process)
+        self.directory.cleanup()
+
+
+# --- Redis ----------------------------------------------------------------------------------------
+
+class Redis:
+    """redis-server on a free port, in memory alone."""
+
+    def __enter__(self):
+        if shutil.which("redis-server", path="/usr/bin") is None:
+            raise PeerError("redis-server is not installed")
+        self.directory = tempfile.TemporaryDirectory(prefix="carrel-bench-redis-")
+        self.port = free_port()
+        self.process = subprocess.Popen(
+            ["/usr/bin/redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "",
+             "--appendonly", "no", "--dir", self.directory.name], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _wait_until(self._answers, self.process, "redis-server")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    @property
+    def url(self):
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def _answers(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as s:
+            s.sendall(b"PING\r\n")
+            return s.recv(16) == b"+PONG\r\n"
 
     def __exit__(self, kind, value, trace):
         _stop(self.process)

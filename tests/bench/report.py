@@ -53,6 +53,11 @@ BURST = "100 new identifiers at once"
 REFILL = "sessions refilled, sustained"
 MEMORY = "private memory of an idle session, numpy + pandas + matplotlib"
 FILES = "100 MB (MiB) {}, Carrel ÷ nginx"
+EXECUTE = "32 clients over 32 warm sessions, POST /execute"
+TOOL = "`tools.echo(text=\"x\")` in a session"
+EXISTS = "`artifacts.exists` in a session, {}"
+COMPUTE = "four sessions that compute ÷ one"
+SEARCH = "`skills.search` over 10,000 skills"
 
 FIGURES = [
     Row(WARM + ", p50", "warm", "p50_us", MS, 1e-3, most=0.12),
@@ -71,6 +76,13 @@ FIGURES = [
     Row("server start to first answer, without", "start-bare", "ms", MS, most=200),
     Row(FILES.format("upload"), "files", "up_ratio", TIMES, most=1.5),
     Row(FILES.format("download"), "files", "down_ratio", TIMES, most=1.5),
+    Row(TOOL + ", p50", "tool", "p50_us", MS, 1e-3, most=2),
+    Row(EXISTS.format("files") + ", p50", "exists", "p50_us", MS, 1e-3, most=0.15),
+    Row(EXISTS.format("Redis") + ", p50", "exists-redis", "p50_us", MS, 1e-3, most=0.3),
+    Row(EXECUTE, "execute", "per_second", PER_SECOND, least=15000),
+    Row(COMPUTE, "compute", "ratio", TIMES, most=2.2),
+    Row(SEARCH + ", the first", "search", "first_us", MS, 1e-3, most=5),
+    Row(SEARCH + ", the first over HTTP", "search", "http.first_us", MS, 1e-3, most=5),
 ]
 
 BESIDE = [
@@ -96,6 +108,25 @@ BESIDE = [
     Row("download of 100 MiB", "files", "carrel_down_ms", MS),
     Row("nginx: upload of 100 MiB", "files", "nginx_up_ms", MS),
     Row("nginx: download of 100 MiB", "files", "nginx_down_ms", MS),
+    Row(TOOL + ", p99", "tool", "p99_us", MS, 1e-3),
+    Row("posix_spawn of the same command, its output and its end, p50", "tool", "spawn.p50_us", MS,
+        1e-3),
+    Row("posix_spawn of the same command, p99", "tool", "spawn.p99_us", MS, 1e-3),
+    Row(EXISTS.format("files") + ", p99", "exists", "p99_us", MS, 1e-3),
+    Row(EXISTS.format("Redis") + ", p99", "exists-redis", "p99_us", MS, 1e-3),
+    Row("Redis alone: EXISTS from a plain Python, p50", "exists-redis", "alone.p50_us", MS, 1e-3),
+    Row("Redis alone: EXISTS from a plain Python, p99", "exists-redis", "alone.p99_us", MS, 1e-3),
+    Row(EXECUTE + ", p50", "execute", "p50_us", MS, 1e-3),
+    Row(EXECUTE + ", p99", "execute", "p99_us", MS, 1e-3),
+    Row("one session that computes", "compute", "one_ms", MS),
+    Row("four sessions that compute the same at once", "compute", "four_ms", MS),
+    Row(SEARCH + ", p50", "search", "p50_us", MS, 1e-3),
+    Row(SEARCH + ", p99", "search", "p99_us", MS, 1e-3),
+    Row(SEARCH + ", over HTTP, p50", "search", "http.p50_us", MS, 1e-3),
+    Row(SEARCH + ", over HTTP, p99", "search", "http.p99_us", MS, 1e-3),
+    Row("10,000 skills: read, described and indexed at the start", "search", "read_ms", MS),
+    Row("10,000 skills: one more is made", "search", "made.create_ms", MS),
+    Row("10,000 skills: the first search after that", "search", "made.search_ms", MS),
     Row("python3 -c", "python", "bare.p50_ms", MS),
     Row("python3 -c, importing numpy, pandas, matplotlib", "python", "imports.p50_ms", MS),
     Row("bwrap … python3 -c", "bubblewrap", "bare.p50_ms", MS),
@@ -118,6 +149,12 @@ RATIOS = [
      Row("", "ping-pong", "apart.p50_us", MS, 1e-3)),
     ("empty pool ÷ plain fork", Row("", "empty", "p50_us", MS, 1e-3),
      Row("", "fork", "p50_ms", MS)),
+    ("`tools.echo` in a session ÷ posix_spawn of the same", Row("", "tool", "p50_us", MS, 1e-3),
+     Row("", "tool", "spawn.p50_us", MS, 1e-3)),
+    ("`artifacts.exists` on files ÷ ping-pong", Row("", "exists", "p50_us", MS, 1e-3),
+     Row("", "ping-pong", "p50_us", MS, 1e-3)),
+    ("`artifacts.exists` on files ÷ ping-pong on two CPUs", Row("", "exists", "p50_us", MS, 1e-3),
+     Row("", "ping-pong", "apart.p50_us", MS, 1e-3)),
     ("Jupyter warm execution ÷ Carrel's", Row("", "jupyter", "warm_p50_ms", MS), _WARM_MS),
     ("Jupyter new kernel ÷ Carrel's new identifier", Row("", "jupyter", "first_p50_ms", MS),
      _NEW_MS),
