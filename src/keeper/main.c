@@ -18,7 +18,6 @@
 #include "keeper/keeper.h"
 #include "keeper/python.h"
 
-
 /* What sessions inherit, and all they inherit. One thread in numeric libraries: their pools start
  * threads at import, and threads do not survive a fork. */
 static const char *const environment[][2] = {
@@ -104,7 +103,8 @@ static int tell_ready(const struct buf *warning)
 	ready->warning = buf_str(warning);
 	int r = ipc_keeper_ready_encode(ready, &body);
 	free(ready);
-	return r < 0 ? r : ipc_send(IPC_HELPER_FD, IPC_KEEPER_READY, 0, body.data, body.len, NULL, 0);
+	return r < 0 ? r
+		     : ipc_send(IPC_HELPER_FD, IPC_KEEPER_READY, 0, body.data, body.len, NULL, 0);
 }
 
 static int fail(const struct err *e)

@@ -30,7 +30,7 @@ void redis_server_end(struct redis_server *s);
 
 /* Runs redis-cli with WORDS (NULL at the end) against it, and returns what it printed, without the
  * line end; to be freed. */
-char *redis_server_ask(const struct redis_server *s, const char *const *asked);
+char *redis_server_ask(const struct redis_server *s, const char *const *words);
 #define ASK(s, ...) redis_server_ask((s), (const char *const[]){__VA_ARGS__, NULL})
 #define TELL(s, ...) free(ASK(s, __VA_ARGS__))
 
