@@ -129,7 +129,8 @@ static void on_line(const char *line, size_t len)
 	if ((a = json_object_get(request, "tool")) != NULL) {
 		request_tool(a);
 	} else if ((a = json_object_get(request, "define")) != NULL) {
-		runner_define(runner, json_string_value(json_array_get(a, 0)), json_array_get(a, 1));
+		runner_define(
+		    runner, json_string_value(json_array_get(a, 0)), json_array_get(a, 1));
 	} else if ((a = json_object_get(request, "embed")) != NULL) {
 		keep(a, runner_embed(runner, json_array_get(a, 1), on_done, context_of(a)));
 	} else if ((a = json_object_get(request, "install")) != NULL) {
