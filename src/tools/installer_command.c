@@ -123,7 +123,7 @@ static int read_environment(struct installer_config *c, const json_t *config, st
 int installer_config_read(struct installer_config *c, const json_t *config, struct err *e)
 {
 	*c = (struct installer_config){0};
-	if (config != NULL && !json_is_object(config)) {
+	if (config != NULL && !json_is_null(config) && !json_is_object(config)) {
 		return err_set(e, ERR_INVALID, "deps must be a mapping");
 	}
 	if (read_installer(config, &c->uv, e) < 0 ||
