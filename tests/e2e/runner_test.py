@@ -428,7 +428,7 @@ class Files(unittest.TestCase):
             self.assertEqual([tool["name"] for tool in json.loads(done.stdout)], ["a"])
         done = subprocess.run([BUILD / "carrel", "tools", "check", ROOT / "examples/tools"],
                               capture_output=True, text=True, check=False)
-        self.assertEqual((done.returncode, done.stdout), (0, "8 tools, 0 problems\n"))
+        self.assertEqual((done.returncode, done.stdout), (0, "9 tools, 0 problems\n"))
 
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -585,11 +585,6 @@ class Http(unittest.TestCase):
         self.runner.send({"embed": [self.runner.last, ["a", "bbb"]]})
         reply = self.runner.answer(self.runner.last)
         self.assertEqual(reply["result"], [[0, 1.5], [1, 3.5]])
-
-    def test_packages_are_not_installed_without_an_installer(self):
-        self.runner.last += 1
-        self.runner.send({"install": [self.runner.last, ["x"]]})
-        self.assertFalse(self.runner.answer(self.runner.last)["ok"])
 
 
 # A server of tools that does, on stdio, what its argument says.
