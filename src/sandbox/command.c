@@ -36,6 +36,7 @@ struct command_walls {
 	uint64_t next_id;
 	struct landlock_paths paths;
 	struct seccomp_program filter;
+	struct command_child ready; /* home_fd is -1 when there is none */
 };
 
 /* --- in the process that waits, and in the command before its exec
@@ -45,8 +46,6 @@ struct command_walls {
 struct plan {
 	const struct command_walls *walls;
 	const struct command *what;
-	uid_t uid;
-	gid_t gid;
 	int ruleset_fd;
 	int start_fd;
 	struct err e; /* the child's own copy */
@@ -196,22 +195,16 @@ static int wait_for(pid_t command)
 	}
 }
 
+/* In its namespace it has no map of users: files go by the number outside, which is what it was,
+ * and inside there is nobody else to be. */
 static int prepare_waiter(struct plan *p)
 {
-	if (prctl(PR_SET_PDEATHSIG, p->walls->namespaces ? SIGKILL : SIGTERM, 0, 0, 0) < 0) {
+	bool group = !p->walls->namespaces;
+	if (prctl(PR_SET_PDEATHSIG, group ? SIGTERM : SIGKILL, 0, 0, 0) < 0 ||
+	    (group && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)) {
 		return err_set_os(&p->e, errno, "prctl");
 	}
-	if (!p->walls->namespaces) {
-		if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
-			return err_set_os(&p->e, errno, "prctl");
-		}
-		return 0;
-	}
-	/* Its own /proc files are its own only while it may be looked into. */
-	(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-	int r = userns_map(p->uid, p->uid, p->gid, p->gid, &p->e);
-	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	return r;
+	return 0;
 }
 
 /* Its memory is a copy of the runner's, with its secrets in it: not dumpable, and outside of the
@@ -260,17 +253,13 @@ static pid_t clone_waiter(bool namespaces, int *pid_fd)
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
-/* Whether a process in namespaces of its own can map itself, for real. */
+/* Whether they can be had, for real. */
 static bool try_namespaces(void)
 {
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
 	int pid_fd = -1;
 	pid_t pid = clone_waiter(true, &pid_fd);
 	if (pid == 0) {
-		struct err e;
-		(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-		_exit(userns_map(uid, uid, gid, gid, &e) < 0 ? 1 : 0);
+		_exit(0);
 	}
 	if (pid < 0) {
 		return false;
@@ -348,6 +337,7 @@ struct command_walls *command_walls_new(const char *work_dir, bool namespaces, s
 		return NULL;
 	}
 	w->run_fd = -1;
+	w->ready = COMMAND_CHILD_INIT;
 	w->landlock_abi = landlock_abi();
 	w->next_id = (uint64_t)getpid() << 32;
 	int r = w->landlock_abi > 0 ? 0
@@ -375,6 +365,7 @@ void command_walls_free(struct command_walls *w)
 	if (w == NULL) {
 		return;
 	}
+	command_child_fini(w, &w->ready);
 	fd_close(&w->run_fd);
 	landlock_paths_fini(&w->paths);
 	seccomp_fini(&w->filter);
@@ -430,7 +421,7 @@ int command_find(const char *name, char *out, size_t size, struct err *e)
 	return err_set(e, ERR_NOT_FOUND, "%s: command not found", name);
 }
 
-int command_child_new(struct command_walls *w, struct command_child *c, struct err *e)
+static int make_child(struct command_walls *w, struct command_child *c, struct err *e)
 {
 	char name[WORKDIR_NAME_BYTES];
 	*c = COMMAND_CHILD_INIT;
@@ -440,12 +431,36 @@ int command_child_new(struct command_walls *w, struct command_child *c, struct e
 		return -1;
 	}
 	(void)snprintf(c->home, sizeof(c->home), "%s/%s", w->run_path, name);
+	c->ruleset_fd = landlock_command_ruleset(w->landlock_abi, &w->paths, c->home_fd, e);
+	if (c->ruleset_fd < 0) {
+		command_child_fini(w, c);
+		return -1;
+	}
+	return 0;
+}
+
+void command_walls_prepare(struct command_walls *w)
+{
+	struct err ignored;
+	if (w->ready.home_fd < 0) {
+		(void)make_child(w, &w->ready, &ignored);
+	}
+}
+
+int command_child_new(struct command_walls *w, struct command_child *c, struct err *e)
+{
+	if (w->ready.home_fd < 0) {
+		return make_child(w, c, e);
+	}
+	*c = w->ready;
+	w->ready = COMMAND_CHILD_INIT;
 	return 0;
 }
 
 void command_child_fini(struct command_walls *w, struct command_child *c)
 {
 	fd_close(&c->pid_fd);
+	fd_close(&c->ruleset_fd);
 	if (c->home_fd >= 0) {
 		fd_close(&c->home_fd);
 		workdir_remove(w->run_fd, c->id);
@@ -474,18 +489,13 @@ int command_start(
     struct command_walls *w, const struct command *what, struct command_child *c, struct err *e)
 {
 	cleanup(fd_close) int start = open_start(what, c, e);
-	cleanup(fd_close) int ruleset = start < 0 ? -1
-						  : landlock_command_ruleset(w->landlock_abi,
-							&w->paths, what, c->home_fd, e);
-	if (ruleset < 0) {
+	if (start < 0 || landlock_command_allow(w->landlock_abi, c->ruleset_fd, what, e) < 0) {
 		return -1;
 	}
 	struct plan p = {
 	    .walls = w,
 	    .what = what,
-	    .uid = geteuid(),
-	    .gid = getegid(),
-	    .ruleset_fd = ruleset,
+	    .ruleset_fd = c->ruleset_fd,
 	    .start_fd = start,
 	};
 	sigset_t all;

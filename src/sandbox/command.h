@@ -41,15 +41,16 @@ struct command_walls;
 struct command_child {
 	uint64_t id;
 	int home_fd;                   /* its working directory */
+	int ruleset_fd;                /* what every command may reach, and its directory */
 	char home[COMMAND_HOME_BYTES]; /* the same by name */
 	pid_t pid;                     /* of the process that waits for it; 0 before the start */
 	int pid_fd;                    /* readable when it has ended */
 };
 
-#define COMMAND_CHILD_INIT                   \
-	(struct command_child)               \
-	{                                    \
-		.home_fd = -1, .pid_fd = -1, \
+#define COMMAND_CHILD_INIT                                     \
+	(struct command_child)                                 \
+	{                                                      \
+		.home_fd = -1, .ruleset_fd = -1, .pid_fd = -1, \
 	}
 
 struct command_limits {
@@ -92,6 +93,9 @@ int command_restrict_runner(const char *work_dir, struct err *e);
 /* The absolute path of NAME, looked for in COMMAND_PATH unless it is a path itself. 0, or -1 with
  * ERR_NOT_FOUND. */
 int command_find(const char *name, char *out, size_t size, struct err *e);
+
+/* Makes a directory and a ruleset for the next command, so that it need not wait for them. */
+void command_walls_prepare(struct command_walls *w);
 
 /* 0, or -1 with E. */
 int command_child_new(struct command_walls *w, struct command_child *c, struct err *e);
