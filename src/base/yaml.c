@@ -142,8 +142,7 @@ static int member(struct reader *r, json_t *map, int depth)
 	}
 	size_t line = r->event.start_mark.line + 1;
 	char *key = strdup(text);
-	json_t *value =
-	    key != NULL && next(r) == 0 ? node_at(r, key, line, depth + 1) : NULL;
+	json_t *value = key != NULL && next(r) == 0 ? node_at(r, key, line, depth + 1) : NULL;
 	int result = value == NULL ? -1 : json_object_set_new(map, key, value);
 	free(key);
 	return result;

@@ -39,6 +39,7 @@ int cmd_files(int argc, char **argv);
 int cmd_repl(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_sessions(int argc, char **argv);
+int cmd_tools(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
 #endif

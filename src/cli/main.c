@@ -106,6 +106,19 @@ static const char doctor_help[] =
     "Example:\n"
     "  carrel doctor --isolation landlock\n";
 
+static const char tools_help[] =
+    "carrel tools: look at the files that define tools, as the server would. Nothing is run.\n"
+    "\n"
+    "  carrel tools check [DIR|FILE]\n"
+    "  carrel tools list [DIR|FILE]\n"
+    "\n"
+    "Without an operand: TOOLS_PATH and TOOLS_CONFIG of the environment. check prints each "
+    "problem\n"
+    "as file:line: reason; its exit status is 1 when there is one.\n"
+    "\n"
+    "Example:\n"
+    "  carrel tools check /etc/carrel/tools\n";
+
 static const char version_help[] = "carrel version: the client's version and its libraries'.\n"
 				   "\n"
 				   "  carrel version [-o json]\n"
@@ -120,6 +133,7 @@ static const struct command commands[] = {
     {"sessions", "list, show and end sessions", sessions_help, cmd_sessions},
     {"serve", "run the server", serve_help, cmd_serve},
     {"doctor", "say what isolation this host gives", doctor_help, cmd_doctor},
+    {"tools", "check and list the files of tools", tools_help, cmd_tools},
     {"version", "print the version", version_help, cmd_version},
 };
 

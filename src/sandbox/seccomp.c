@@ -379,8 +379,12 @@ static void add_paths_command(struct builder *b)
 	add_1(b, SCMP_ACT_ERRNO(0), "utimensat", SCMP_CMP64(1, SCMP_CMP_NE, 0, 0));
 }
 
-int seccomp_compile_command(struct seccomp_program *program, struct err *e)
+int seccomp_compile_command(
+    bool one_group, bool no_signals, struct seccomp_program *program, struct err *e)
 {
+	static const char *const groups[] = {"setsid", "setpgid"};
+	static const char *const signals[] = {
+	    "kill", "tkill", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo"};
 	static const uint64_t namespaces[] = {CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNS,
 	    CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
 	cleanup(builder_fini) struct builder b = {.ctx = seccomp_init(ALLOW)};
@@ -402,6 +406,12 @@ int seccomp_compile_command(struct seccomp_program *program, struct err *e)
 	/* Putting bytes into a terminal's input. */
 	add_1(&b, REFUSE, "ioctl", arg_int_is(1, TIOCSTI));
 	add_paths_command(&b);
+	if (one_group) {
+		add_all(&b, REFUSE, groups, array_len(groups));
+	}
+	if (no_signals) {
+		add_all(&b, REFUSE, signals, array_len(signals));
+	}
 	if (b.failed != 0) {
 		return err_set_os(e, -b.failed, "cannot add %s to the seccomp filter", b.failed_at);
 	}

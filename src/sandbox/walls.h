@@ -143,9 +143,12 @@ void seccomp_bind_pid(struct seccomp_program *program, pid_t pid);
 
 int seccomp_install(const struct seccomp_program *program, struct err *e);
 
-/* What a command outside sessions is kept from; all else is allowed (sandbox/command.h). PROGRAM is
- * the caller's, for seccomp_fini. */
-int seccomp_compile_command(struct seccomp_program *program, struct err *e);
+/* What a command outside sessions is kept from; all else is allowed (sandbox/command.h). ONE_GROUP:
+ * it may not leave its process group, by which it is killed. NO_SIGNALS: it may send none, where
+ * nothing else keeps them from the server's own processes. PROGRAM is the caller's, for
+ * seccomp_fini. */
+int seccomp_compile_command(
+    bool one_group, bool no_signals, struct seccomp_program *program, struct err *e);
 
 /* ---- landlock.c ---- */
 
@@ -170,9 +173,11 @@ struct landlock_paths {
 int landlock_command_paths(struct landlock_paths *p, struct err *e);
 void landlock_paths_fini(struct landlock_paths *p);
 
-/* A ruleset for one command: PATHS, WHAT's own, and HOME_FD to write in. The descriptor, or -1. */
-int landlock_command_ruleset(int abi, const struct landlock_paths *paths,
-    const struct command *what, int home_fd, struct err *e);
+/* A ruleset for one command: PATHS, and HOME_FD to write in. The descriptor, or -1. */
+int landlock_command_ruleset(
+    int abi, const struct landlock_paths *paths, int home_fd, struct err *e);
+/* Adds to it what WHAT says of its own. */
+int landlock_command_allow(int abi, int ruleset_fd, const struct command *what, struct err *e);
 /* Enforces it, and reading of the caller's own /proc directory is part of it. Allocates nothing. */
 int landlock_command_enforce(int abi, int ruleset_fd, struct err *e);
 /* For the runner: reads all, writes beneath WORK_DIR, in /proc and on devices. */

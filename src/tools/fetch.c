@@ -14,6 +14,9 @@ struct fetcher {
 	uv_timer_t timer;
 	uv_loop_t *loop;
 	int live;
+	bool in_callback;      /* of libcurl's, where nothing may be added or removed */
+	struct fetch *waiting; /* to be added, or freed, after it */
+	uv_timer_t later;
 };
 
 /* One of libcurl's sockets. */
@@ -35,8 +38,11 @@ struct fetch {
 	void (*on_head)(void *ctx, long status, const char *content_type);
 	void (*done)(void *ctx, const struct fetch_result *result);
 	void *ctx;
-	bool in_callback; /* of libcurl's, where nothing may be removed */
+	bool in_callback; /* of its own: it is freed afterwards */
 	bool cancelled;
+	bool added;
+	bool waits;
+	struct fetch *next; /* of those that wait */
 };
 
 /* --- one request
@@ -45,7 +51,9 @@ struct fetch {
 
 static void free_fetch(struct fetch *f)
 {
-	(void)curl_multi_remove_handle(f->fetcher->multi, f->easy);
+	if (f->added) {
+		(void)curl_multi_remove_handle(f->fetcher->multi, f->easy);
+	}
 	curl_easy_cleanup(f->easy);
 	curl_slist_free_all(f->headers);
 	buf_fini(&f->body);
@@ -80,12 +88,14 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *ctx)
 	struct fetch *f = ctx;
 	size_t len = size * count;
 	f->in_callback = true;
+	f->fetcher->in_callback = true;
 	if (!f->cancelled) {
 		tell_head(f);
 	}
 	bool taken = !f->cancelled && (f->on_bytes != NULL ? f->on_bytes(f->ctx, bytes, len)
 							   : buf_add(&f->body, bytes, len) == 0);
 	f->in_callback = false;
+	f->fetcher->in_callback = false;
 	f->too_large = f->too_large || (!taken && !f->cancelled);
 	return taken && !f->cancelled ? len : 0;
 }
@@ -123,6 +133,35 @@ static void finish(struct fetch *f, CURLcode code)
 		}
 	}
 	free_fetch(f);
+}
+
+/* What was started or given up in a callback of libcurl's. */
+static void on_later(uv_timer_t *timer)
+{
+	struct fetcher *fetcher = timer->data;
+	struct fetch *list = steal(&fetcher->waiting);
+	while (list != NULL) {
+		struct fetch *f = list;
+		list = f->next;
+		f->waits = false;
+		if (f->cancelled) {
+			free_fetch(f);
+		} else if (curl_multi_add_handle(fetcher->multi, f->easy) == CURLM_OK) {
+			f->added = true;
+		} else {
+			finish(f, CURLE_FAILED_INIT);
+		}
+	}
+}
+
+static void do_later(struct fetch *f)
+{
+	if (!f->waits) {
+		f->waits = true;
+		f->next = f->fetcher->waiting;
+		f->fetcher->waiting = f;
+		(void)uv_timer_start(&f->fetcher->later, on_later, 0, 0);
+	}
 }
 
 static void collect(struct fetcher *fetcher)
@@ -228,7 +267,8 @@ struct fetcher *fetcher_new(uv_loop_t *loop)
 	}
 	f->loop = loop;
 	(void)uv_timer_init(loop, &f->timer);
-	f->timer.data = f;
+	(void)uv_timer_init(loop, &f->later);
+	f->timer.data = f->later.data = f;
 	(void)curl_multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	(void)curl_multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f);
 	(void)curl_multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, on_timeout);
@@ -313,11 +353,16 @@ struct fetch *fetch_start(struct fetcher *fetcher, const struct fetch_options *o
 		return NULL;
 	}
 	set_options(f, o);
+	if (fetcher->in_callback) {
+		do_later(f);
+		return f;
+	}
 	if (curl_multi_add_handle(fetcher->multi, f->easy) != CURLM_OK) {
 		free_fetch(f);
 		(void)err_set(e, ERR_INTERNAL, "the request cannot be started");
 		return NULL;
 	}
+	f->added = true;
 	return f;
 }
 
@@ -327,7 +372,12 @@ void fetch_cancel(struct fetch *f)
 		return;
 	}
 	f->cancelled = true;
-	if (!f->in_callback) {
+	if (f->in_callback || f->waits) {
+		return; /* freed afterwards */
+	}
+	if (f->fetcher->in_callback) {
+		do_later(f);
+	} else {
 		free_fetch(f);
 	}
 }

@@ -278,6 +278,7 @@ static void wind_up(struct runner *r)
 	while (process_count() > 0 && clock_mono_ms() < until) {
 		(void)uv_run(&r->loop, UV_RUN_ONCE);
 	}
+	command_walls_free(r->walls);
 }
 
 static int run(struct runner *r, struct err *e)
