@@ -10,9 +10,11 @@
  * first names where to post), http (2025-03-26 and later: post, and an answer as JSON or as events;
  * Mcp-Session-Id). Source: the protocol's specification, revisions 2024-11-05 to 2025-06-18.
  *
- * Bounds: a message MCP_MESSAGE_MAX_BYTES; MCP_CALLS_MAX open calls a server; MCP_TOOLS_MAX tools a
- * server. Everything a server says is hostile input: what is no message is dropped, what is too
- * long ends the connection.
+ * Bounds: MCP_SERVERS_MAX connections; a message MCP_MESSAGE_MAX_BYTES; MCP_CALLS_MAX open calls a
+ * server; MCP_TOOLS_MAX tools a server; a server that says its tools have changed is asked once a
+ * second. Everything a server says is hostile input: what is no message is dropped, what is too
+ * long ends the connection, or with http the call. One call cannot take the others of its server
+ * down.
  */
 #ifndef TOOLS_MCP_H
 #define TOOLS_MCP_H
@@ -21,7 +23,8 @@
 
 #include "tools/runner.h"
 
-#define MCP_MESSAGE_MAX_BYTES (8U << 20)
+#define MCP_MESSAGE_MAX_BYTES (4U << 20)
+#define MCP_SERVERS_MAX 128
 #define MCP_CALLS_MAX 256
 #define MCP_TOOLS_MAX 1000
 #define MCP_PAGES_MAX 100
