@@ -1,8 +1,16 @@
 """HTTP services for tests: each request goes to a function of the test's, in a thread of its own."""
 
+import collections
 import http.server
 import json
 import threading
+
+
+class Seen(collections.namedtuple("Seen", "command path headers body")):
+    """A request that has come. (A handler serves several, one after another.)"""
+
+    def json(self):
+        return json.loads(self.body)
 
 
 class Service:
@@ -26,7 +34,8 @@ class Service:
 
             def serve(self):
                 self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                service.requests.append(self)
+                service.requests.append(
+                    Seen(self.command, self.path, self.headers, self.body))
                 try:
                     service.handle(self)
                 except (BrokenPipeError, ConnectionResetError):
