@@ -430,7 +430,7 @@ class Files(unittest.TestCase):
             self.assertEqual([tool["name"] for tool in json.loads(done.stdout)], ["a"])
         done = subprocess.run([BUILD / "carrel", "tools", "check", ROOT / "examples/tools"],
                               capture_output=True, text=True, check=False)
-        self.assertEqual((done.returncode, done.stdout), (0, "8 tools, 0 problems\n"))
+        self.assertEqual((done.returncode, done.stdout), (0, "9 tools, 0 problems\n"))
 
 
 class Service(http.server.BaseHTTPRequestHandler):
