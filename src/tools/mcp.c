@@ -272,6 +272,7 @@ static void on_result(struct mcp_server *s, struct request *q, const json_t *res
 		(kind == REQUEST_LIST ? on_listed : on_initialized)(s, result);
 		return;
 	}
+	s->failures = 0; /* it works, whatever one call may do to it next */
 	json_t *answer = mcp_call_result(s->mcp->r, result, &message, &e);
 	if (answer == NULL) {
 		fail_request(q, &e, buf_str(&message));

@@ -3,8 +3,9 @@
  *
  * One server for each tool of type mcp in the catalog. It is started (stdio) or connected to when
  * the catalog first names it, asked what it has, and stays. When it ends, or cannot be reached, it
- * is tried again after a pause that doubles from one second to a minute; meanwhile it keeps its
- * place in the listing, and calls fail at once with the reason.
+ * is tried again after a pause that doubles from one second to a minute, and is a second again once
+ * a call was answered; meanwhile it keeps its place in the listing, and calls fail at once with the
+ * reason.
  *
  * Transports: stdio (a line of JSON a message), sse (revision 2024-11-05: a stream of events, whose
  * first names where to post), http (2025-03-26 and later: post, and an answer as JSON or as events;

@@ -92,7 +92,8 @@ def unique(word):
 def processes_of(subject):
     """(gateway, keeper, [sessions])."""
     gateway = subject.process.pid
-    keepers = machine.children_of(gateway)
+    keepers = [pid for pid in machine.children_of(gateway)
+               if machine.name_of(pid) == "carrel-keeper"]
     if len(keepers) != 1:
         raise Failed(f"{len(keepers)} keepers")
     return gateway, keepers[0], machine.children_of(keepers[0])

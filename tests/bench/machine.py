@@ -146,7 +146,8 @@ def children_of(pid):
 
 
 def name_of(pid):
-    return pathlib.Path("/proc", str(pid), "comm").read_text().strip()
+    """By which it was started; of a program without a file the kernel has another one."""
+    return pathlib.Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")[0].decode()
 
 
 def cpu_seconds(pid):

@@ -360,5 +360,32 @@ class Unwilling(HttpCase, unittest.TestCase):
         self.assertEqual(service.requests, [])
 
 
+class Embeddings(HttpCase, unittest.TestCase):
+    """What comes back is as many vectors as there were texts, all of one length, or an error."""
+
+    def test_answers(self):
+        answer = None
+        service = self.enterContext(Service(lambda r: r.answer_json(answer)))
+        runner = self.enterContext(Runner(
+            embeddings_url=service.url, embeddings_model="m", embeddings_secret="token",
+            secrets={"token": TOKEN}))
+
+        def vectors(*items):
+            return {"data": [dict(zip(("index", "embedding"), item)) for item in items]}
+        answer = vectors((1, [3, 4.5]), (0, [1, 2]))
+        self.assertEqual(runner.embed(["a", "b"]), (True, [[1, 2], [3, 4.5]]))
+        sent = service.requests[0]
+        self.assertEqual(sent.json(), {"model": "m", "input": ["a", "b"]})
+        self.assertEqual(sent.headers["Authorization"], f"Bearer {TOKEN}")
+        for answer in (
+                vectors((0, [1])), vectors((0, [1]), (0, [2])), vectors((0, [1]), (2, [2])),
+                vectors((0, [1]), (-1, [2])), vectors((0, [1]), (1, [2, 3])),
+                vectors((0, []), (1, [])), vectors((0, [1]), (1, ["2"])),
+                vectors((0, [1]), (1, None)), vectors((0, [1]), (1 << 62, [1])),
+                {"data": {}}, {"data": [1, 2]}, [], "x", None, {"error": TOKEN}):
+            with self.subTest(str(answer)):
+                self.assert_failed(runner.embed(["a", "b"]), runners.UNAVAILABLE)
+
+
 if __name__ == "__main__":
     unittest.main()
