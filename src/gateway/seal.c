@@ -219,13 +219,13 @@ static int add_sockets(scmp_filter_ctx filter)
 	int r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0);
 	for (size_t i = 0; r == 0 && i < array_len(families); i++) {
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
-		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
+		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0),
 		    SCMP_A1(SCMP_CMP_MASKED_EQ, SOCKET_TYPE_MASK, SOCK_STREAM));
 	}
 	/* Questions to a name server. */
 	for (size_t i = 0; r == 0 && i < 2; i++) {
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
-		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
+		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0),
 		    SCMP_A1(SCMP_CMP_MASKED_EQ, SOCKET_TYPE_MASK, SOCK_DGRAM));
 	}
 	return r;

@@ -36,7 +36,7 @@ void reading_file_problem(struct reading *r, int line, const char *text)
 	    json_pack("{s:s, s:i, s:s}", "file", r->file, "line", line, "message", text));
 }
 
-static void tell(const struct node *n, const char *fmt, va_list args)
+static void printf_like(2, 0) tell(const struct node *n, const char *fmt, va_list args)
 {
 	char text[MESSAGE_BYTES];
 	(void)vsnprintf(text, sizeof(text), fmt, args);
