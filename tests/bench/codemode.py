@@ -69,7 +69,7 @@ def tools_dir(directory):
 def tool_echo(subject, bench):
     """A tool's round trip, and just before and after it the bare start of the same command."""
     session = unique("tools")
-    count = bench.scale(400, 60)
+    count = bench.scale(300, 60)
     before = spawn(bench, count)
     numbers = times_of(subject, session, 'tools.echo(text="x")', 'answer.strip() == "x"', count,
                        warm_up=10)
@@ -123,7 +123,7 @@ def redis_round_trips(port, count):
 def execute(load, bench):
     """32 connections over 32 sessions that exist already, by POST /execute."""
     prefix = unique("pcm")
-    numbers = load.run(connections=32, seconds=bench.scale(3, 1), warm_up=50, prefix=prefix,
+    numbers = load.run(connections=32, seconds=bench.scale(2, 1), warm_up=50, prefix=prefix,
                        pcm=True)
     for number in range(32):
         load.subject.request("DELETE", "session", f"{prefix}-{number}")
