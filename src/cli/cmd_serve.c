@@ -137,9 +137,11 @@ static int prepare_dir(
 
 static int prepare_dirs(struct server *s, struct err *e)
 {
-	const struct store_config *st = &s->config.code_mode.store;
-	const char *const dirs[] = {
-	    st->dir, st->skills_dir, st->artifacts_dir, st->deps_dir, st->workspaces_dir};
+	const struct config_code_mode *m = &s->config.code_mode;
+	const struct store_config *st = &m->store;
+	/* Tools of a directory that was named are somebody else's, who makes it. */
+	const char *const dirs[] = {st->dir, st->skills_dir, st->artifacts_dir, st->deps_dir,
+	    st->workspaces_dir, m->runner_needed ? NULL : m->tools_dir};
 	if (prepare_dir(s, s->config.data_dir, "the data directory", true, e) < 0) {
 		return -1;
 	}
@@ -336,14 +338,13 @@ static int start_runner(struct server *s, struct err *e)
 	return s->runner != NULL ? 0 : -1;
 }
 
-/* The store, the runner and the one who answers with them, as the server's own user. */
+/* The store and the one who answers with it and the runner, as the server's own user. */
 static int make_codemode(struct server *s, struct err *e)
 {
 	const struct config_code_mode *m = &s->config.code_mode;
 	s->connects = m->store.redis_url != NULL;
-	/* First, because it makes its directories, which the runner reads. */
 	s->store = store_new(&s->loop, &m->store, e);
-	if (s->store == NULL || start_runner(s, e) < 0) {
+	if (s->store == NULL) {
 		return -1;
 	}
 	const struct codemode_config c = {
@@ -514,7 +515,8 @@ static int start(struct server *s, struct err *e)
 	}
 	raise_descriptor_limit();
 	if (prepare_dirs(s, e) < 0 || prepare_packages_dir(s, e) < 0 || make_auth(s, e) < 0 ||
-	    make_dialects(s, e) < 0 || make_http(s, e) < 0 || make_gateway(s, e) < 0) {
+	    make_dialects(s, e) < 0 || make_http(s, e) < 0 || make_gateway(s, e) < 0 ||
+	    start_runner(s, e) < 0) {
 		return -1;
 	}
 	watch_signals(s);

@@ -77,6 +77,7 @@ static void forget(struct skill_views *v, struct kept_view *k)
 	json_decref(k->view.skills);
 	json_decref(k->said);
 	json_decref(k->unindexed);
+	search_free(k->view.index);
 	free(k);
 }
 

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -23,10 +24,11 @@
 #include "sandbox/walls.h"
 
 #define RULESET_FD 3
-#define START_FD 4 /* the directory it starts in */
+#define CHANNEL_FD 4
 #define HIGH_FD 512
 #define PROCESSES_SHARED 2048
 #define OPEN_FILES_MIN (COMMAND_DATA_FD + 8)
+#define ORDER_MAX_BYTES (4U << 20)
 
 struct command_walls {
 	int landlock_abi;
@@ -36,21 +38,26 @@ struct command_walls {
 	uint64_t next_id;
 	struct landlock_paths paths;
 	struct seccomp_program filter;
+	struct command_child ready; /* home_fd is -1 when there is none */
 };
 
-/* --- in the process that waits, and in the command before its exec
- * -------------------------------------------------------------- */
-
-/* Everything is gathered before the clone; the child allocates nothing. */
-struct plan {
-	const struct command_walls *walls;
-	const struct command *what;
-	uid_t uid;
-	gid_t gid;
-	int ruleset_fd;
-	int start_fd;
-	struct err e; /* the child's own copy */
+/* What a command is to be, as the runner sends it. With it come, in this order, standard input,
+ * output and error, the directory it starts in, a file in memory, and the session's files. The file
+ * holds the pointers of argv and of the environment, each list with its NULL, as offsets into
+ * itself, and then their texts. */
+struct order {
+	uint64_t bytes;
+	uint64_t environment_at;
+	uint64_t path_at;
+	struct command_limits limits;
 };
+
+#define ORDER_FDS_MAX 6
+enum order_fd { ORDER_IN, ORDER_OUT, ORDER_ERR, ORDER_START, ORDER_TEXTS, ORDER_DATA };
+
+/* --- in the process that waits, and in the command before its exec. They allocate nothing.
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static _Noreturn void fail_child(const struct err *e)
 {
@@ -67,28 +74,18 @@ static void reset_signals(void)
 	}
 }
 
-/* Puts each descriptor where the command expects it, and closes all others: they are the runner's
- * sockets and the pipes of other commands. */
-static int place_fds(const struct plan *p)
+/* Keeps the ruleset and the channel, and closes all others: they are the runner's sockets and the
+ * pipes of other commands. */
+static int keep_fds(int ruleset_fd, int channel_fd)
 {
-	const int from[] = {p->what->in_fd, p->what->out_fd, p->what->err_fd, p->ruleset_fd,
-	    p->start_fd, p->what->data_dir_fd};
-	static const int to[] = {0, 1, 2, RULESET_FD, START_FD, COMMAND_DATA_FD};
-	int high[array_len(from)];
-	for (size_t i = 0; i < array_len(from); i++) {
-		high[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, HIGH_FD);
-		if (from[i] >= 0 && high[i] < 0) {
-			return -errno;
-		}
+	int ruleset = fcntl(ruleset_fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	int channel = fcntl(channel_fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (ruleset < 0 || channel < 0 || dup3(ruleset, RULESET_FD, O_CLOEXEC) < 0 ||
+	    dup3(channel, CHANNEL_FD, O_CLOEXEC) < 0) {
+		return -errno;
 	}
-	for (size_t i = 0; i < array_len(from); i++) {
-		if (high[i] >= 0 && dup2(high[i], to[i]) < 0) {
-			return -errno;
-		}
-	}
-	(void)close_range(START_FD + 1, COMMAND_DATA_FD - 1, 0);
-	(void)close_range(
-	    p->what->data_dir_fd >= 0 ? COMMAND_DATA_FD + 1 : COMMAND_DATA_FD, ~0U, 0);
+	(void)close_range(0, RULESET_FD - 1, 0);
+	(void)close_range(CHANNEL_FD + 1, ~0U, 0);
 	return 0;
 }
 
@@ -105,51 +102,113 @@ static int lower_limit(__rlimit_resource_t resource, uint64_t value)
 	return setrlimit(resource, &now) < 0 ? -errno : 0;
 }
 
-static int set_limits(const struct plan *p)
+static int set_limits(const struct command_walls *w, const struct command_limits *l)
 {
-	const struct command_limits *l = &p->what->limits;
 	uint64_t files = l->open_files < OPEN_FILES_MIN ? OPEN_FILES_MIN : l->open_files;
 	int r = lower_limit(RLIMIT_CORE, 1);
 	r = r < 0 ? r : lower_limit(RLIMIT_NOFILE, files);
 	r = r < 0 || l->file_bytes == 0 ? r : lower_limit(RLIMIT_FSIZE, l->file_bytes);
 	r = r < 0 || l->memory_bytes == 0 ? r : lower_limit(RLIMIT_DATA, l->memory_bytes);
 	/* Without a namespace of its own it counts all the processes of the server's user. */
-	uint64_t processes = p->walls->namespaces ? l->processes : PROCESSES_SHARED;
+	uint64_t processes = w->namespaces ? l->processes : PROCESSES_SHARED;
 	return r < 0 || l->processes == 0 ? r : lower_limit(RLIMIT_NPROC, processes);
 }
 
-/* Between vfork and exec: it shares the memory of the one who waits. */
-static int enter_walls(struct plan *p)
+/* Waits for the order. Its descriptors take the lowest numbers that are free: the first three are
+ * 0, 1 and 2. How many came, or -1. */
+static int receive_order(struct order *o, int fds[ORDER_FDS_MAX])
 {
-	if (fchdir(START_FD) < 0) {
-		return err_set_os(&p->e, errno, "its directory");
-	}
-	int r = set_limits(p);
-	if (r < 0) {
-		return err_set_os(&p->e, -r, "its limits");
-	}
-	if (caps_drop_all(&p->e) < 0 ||
-	    landlock_command_enforce(p->walls->landlock_abi, RULESET_FD, &p->e) < 0) {
+	struct iovec part = {o, sizeof(*o)};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * ORDER_FDS_MAX)];
+	} control;
+	struct msghdr h = {.msg_iov = &part,
+	    .msg_iovlen = 1,
+	    .msg_control = control.bytes,
+	    .msg_controllen = sizeof(control.bytes)};
+	ssize_t n;
+	do {
+		n = recvmsg(CHANNEL_FD, &h, 0);
+	} while (n < 0 && errno == EINTR);
+	struct cmsghdr *c = n == (ssize_t)sizeof(*o) ? CMSG_FIRSTHDR(&h) : NULL;
+	if (c == NULL) {
 		return -1;
 	}
-	(void)close_range(RULESET_FD, START_FD, 0);
-	return seccomp_install(&p->walls->filter, &p->e);
+	size_t bytes = c->cmsg_len - CMSG_LEN(0);
+	memcpy(fds, CMSG_DATA(c), bytes);
+	return (int)(bytes / sizeof(int));
 }
 
-static _Noreturn void become_command(struct plan *p)
+/* Maps the texts and makes pointers of the offsets. NULL when they cannot be had. */
+static char *take_texts(const struct order *o, int fd)
 {
+	char *base = mmap(NULL, o->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	if (base == MAP_FAILED) {
+		return NULL;
+	}
+	/* Two lists, one after the other; the path stands right behind them. */
+	uint64_t *at = (uint64_t *)(void *)base;
+	for (; (char *)at < base + o->path_at; at++) {
+		*at += *at != 0 ? (uint64_t)(uintptr_t)base : 0;
+	}
+	return base;
+}
+
+static int take_place(int fds[ORDER_FDS_MAX], int count, struct err *e)
+{
+	if (fchdir(fds[ORDER_START]) < 0) {
+		return err_set_os(e, errno, "its directory");
+	}
+	if (count > ORDER_DATA && dup2(fds[ORDER_DATA], COMMAND_DATA_FD) < 0) {
+		return err_set_os(e, errno, "its descriptors");
+	}
+	(void)close_range(CHANNEL_FD, COMMAND_DATA_FD - 1, 0);
+	return 0;
+}
+
+static int enter_walls(
+    const struct command_walls *w, const struct command_limits *limits, struct err *e)
+{
+	int r = set_limits(w, limits);
+	if (r < 0) {
+		return err_set_os(e, -r, "its limits");
+	}
+	if (landlock_command_enforce(w->landlock_abi, RULESET_FD, e) < 0) {
+		return -1;
+	}
+	(void)close(RULESET_FD);
+	return 0;
+}
+
+/* All that can be done before it is known what it will be; then it waits for that. */
+static _Noreturn void become_command(const struct command_walls *w)
+{
+	struct order o;
+	struct err e = {0};
+	int fds[ORDER_FDS_MAX];
 	sigset_t none;
 	(void)sigemptyset(&none);
 	(void)umask(0077);
-	/* A group of its own, out of reach of what it might send its parent's. */
 	(void)setsid();
-	if (enter_walls(p) < 0) {
-		fail_child(&p->e);
+	bool walled = caps_drop_all(&e) == 0 && seccomp_install(&w->filter, &e) == 0;
+	int count = receive_order(&o, fds);
+	if (count <= ORDER_TEXTS) {
+		_exit(0); /* nothing was to be run */
+	}
+	char *texts = take_texts(&o, fds[ORDER_TEXTS]);
+	if (texts == NULL) {
+		(void)err_set_os(&e, errno, "its words");
+		fail_child(&e);
+	}
+	if (!walled || take_place(fds, count, &e) < 0 || enter_walls(w, &o.limits, &e) < 0) {
+		fail_child(&e);
 	}
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	(void)execve(p->what->path, p->what->argv, p->what->environment);
-	(void)err_set_os(&p->e, errno, "%s", p->what->path);
-	fail_child(&p->e);
+	(void)execve(
+	    texts + o.path_at, (char **)(void *)texts, (char **)(void *)(texts + o.environment_at));
+	(void)err_set_os(&e, errno, "%s", texts + o.path_at);
+	fail_child(&e);
 }
 
 static int status_of(int wait_status)
@@ -196,49 +255,41 @@ static int wait_for(pid_t command)
 	}
 }
 
-static int prepare_waiter(struct plan *p)
+/* As fork, but that no handlers of libraries run: those libraries may not be there. */
+static pid_t clone_process(uint64_t flags, int *pid_fd)
 {
-	if (prctl(PR_SET_PDEATHSIG, p->walls->namespaces ? SIGKILL : SIGTERM, 0, 0, 0) < 0) {
-		return err_set_os(&p->e, errno, "prctl");
-	}
-	if (!p->walls->namespaces) {
-		if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
-			return err_set_os(&p->e, errno, "prctl");
-		}
-		return 0;
-	}
-	/* Its own /proc files are its own only while it may be looked into. */
-	(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-	int r = userns_map(p->uid, p->uid, p->gid, p->gid, &p->e);
-	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	return r;
+	struct clone_args args = {
+	    .flags = flags | (pid_fd != NULL ? CLONE_PIDFD : 0),
+	    .pidfd = (uint64_t)(uintptr_t)pid_fd,
+	    .exit_signal = SIGCHLD,
+	};
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
-/* Its memory is a copy of the runner's, with its secrets in it: not dumpable, and outside of the
- * command's Landlock domain, so that the command cannot look into it. */
-static _Noreturn void be_waiter(struct plan *p)
+/* In its namespace it has no map of users: files go by the number outside, which is what it was,
+ * and inside there is nobody else to be. Its memory is a copy of the runner's, with its secrets in
+ * it: not dumpable, and outside of the command's Landlock domain, so that the command cannot look
+ * into it. */
+static _Noreturn void be_waiter(const struct command_walls *w, int ruleset_fd, int channel_fd)
 {
+	bool group = !w->namespaces;
 	reset_signals();
-	int r = place_fds(p);
-	if (r < 0) {
-		(void)err_set_os(&p->e, -r, "its descriptors");
-		fail_child(&p->e);
+	if (keep_fds(ruleset_fd, channel_fd) < 0 ||
+	    prctl(PR_SET_PDEATHSIG, group ? SIGTERM : SIGKILL, 0, 0, 0) < 0 ||
+	    (group && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)) {
+		_exit(127);
 	}
 	(void)setsid();
-	if (prepare_waiter(p) < 0) {
-		fail_child(&p->e);
-	}
-	pid_t command = vfork();
+	pid_t command = clone_process(0, NULL);
 	if (command == 0) {
-		become_command(p);
+		become_command(w);
 	}
 	if (command < 0) {
-		(void)err_set_os(&p->e, errno, "fork");
-		fail_child(&p->e);
+		_exit(127);
 	}
 	(void)close_range(0, ~0U, 0);
 	int status = wait_for(command);
-	if (!p->walls->namespaces) {
+	if (group) {
 		kill_group(command);
 	}
 	_exit(status);
@@ -248,29 +299,18 @@ static _Noreturn void be_waiter(struct plan *p)
  * --------------------------------------------------------------------------------
  */
 
-/* As fork, with the child's pidfd. No handlers of libc's run, so the child may only make system
- * calls. */
-static pid_t clone_waiter(bool namespaces, int *pid_fd)
+static uint64_t waiter_namespaces(const struct command_walls *w)
 {
-	struct clone_args args = {
-	    .flags = CLONE_PIDFD | (namespaces ? CLONE_NEWUSER | CLONE_NEWPID : 0),
-	    .pidfd = (uint64_t)(uintptr_t)pid_fd,
-	    .exit_signal = SIGCHLD,
-	};
-	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	return w->namespaces ? CLONE_NEWUSER | CLONE_NEWPID : 0;
 }
 
-/* Whether a process in namespaces of its own can map itself, for real. */
+/* Whether they can be had, for real. */
 static bool try_namespaces(void)
 {
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
 	int pid_fd = -1;
-	pid_t pid = clone_waiter(true, &pid_fd);
+	pid_t pid = clone_process(CLONE_NEWUSER | CLONE_NEWPID, &pid_fd);
 	if (pid == 0) {
-		struct err e;
-		(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-		_exit(userns_map(uid, uid, gid, gid, &e) < 0 ? 1 : 0);
+		_exit(0);
 	}
 	if (pid < 0) {
 		return false;
@@ -348,6 +388,7 @@ struct command_walls *command_walls_new(const char *work_dir, bool namespaces, s
 		return NULL;
 	}
 	w->run_fd = -1;
+	w->ready = COMMAND_CHILD_INIT;
 	w->landlock_abi = landlock_abi();
 	w->next_id = (uint64_t)getpid() << 32;
 	int r = w->landlock_abi > 0 ? 0
@@ -375,6 +416,7 @@ void command_walls_free(struct command_walls *w)
 	if (w == NULL) {
 		return;
 	}
+	command_child_fini(w, &w->ready);
 	fd_close(&w->run_fd);
 	landlock_paths_fini(&w->paths);
 	seccomp_fini(&w->filter);
@@ -395,12 +437,18 @@ int command_become_owner(const char *work_dir, struct err *e)
 	return identity_drop(st.st_uid, st.st_gid, e);
 }
 
+#ifdef CARREL_SANITIZED
+#define DUMPABLE 1 /* the leak checker looks at its own process through /proc and ptrace */
+#else
+#define DUMPABLE 0
+#endif
+
 int command_restrict_runner(const char *work_dir, struct err *e)
 {
 	if (caps_drop_all(e) < 0 || landlock_restrict_runner(landlock_abi(), work_dir, e) < 0) {
 		return -1;
 	}
-	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? err_set_os(e, errno, "prctl") : 0;
+	return prctl(PR_SET_DUMPABLE, DUMPABLE, 0, 0, 0) < 0 ? err_set_os(e, errno, "prctl") : 0;
 }
 
 static bool is_program(const char *path)
@@ -430,7 +478,33 @@ int command_find(const char *name, char *out, size_t size, struct err *e)
 	return err_set(e, ERR_NOT_FOUND, "%s: command not found", name);
 }
 
-int command_child_new(struct command_walls *w, struct command_child *c, struct err *e)
+/* The waiting process and the one that will be the command, with the channel to it. */
+static int start_waiter(struct command_walls *w, struct command_child *c, struct err *e)
+{
+	int ends[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+		return err_set_os(e, errno, "socketpair");
+	}
+	sigset_t all;
+	sigset_t before;
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &before);
+	pid_t pid = clone_process(waiter_namespaces(w), &c->pid_fd);
+	if (pid == 0) {
+		be_waiter(w, c->ruleset_fd, ends[1]);
+	}
+	int saved = errno;
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	fd_close(&ends[1]);
+	c->channel_fd = ends[0];
+	if (pid < 0) {
+		return err_set_os(e, saved, "cannot start a process");
+	}
+	c->pid = pid;
+	return 0;
+}
+
+static int make_child(struct command_walls *w, struct command_child *c, struct err *e)
 {
 	char name[WORKDIR_NAME_BYTES];
 	*c = COMMAND_CHILD_INIT;
@@ -440,12 +514,42 @@ int command_child_new(struct command_walls *w, struct command_child *c, struct e
 		return -1;
 	}
 	(void)snprintf(c->home, sizeof(c->home), "%s/%s", w->run_path, name);
+	c->ruleset_fd = landlock_command_ruleset(w->landlock_abi, &w->paths, c->home_fd, e);
+	if (c->ruleset_fd < 0 || start_waiter(w, c, e) < 0) {
+		command_child_fini(w, c);
+		return -1;
+	}
+	return 0;
+}
+
+void command_walls_prepare(struct command_walls *w)
+{
+	struct err ignored;
+	if (w->ready.home_fd < 0) {
+		(void)make_child(w, &w->ready, &ignored);
+	}
+}
+
+int command_child_new(struct command_walls *w, struct command_child *c, struct err *e)
+{
+	if (w->ready.home_fd < 0) {
+		return make_child(w, c, e);
+	}
+	*c = w->ready;
+	w->ready = COMMAND_CHILD_INIT;
 	return 0;
 }
 
 void command_child_fini(struct command_walls *w, struct command_child *c)
 {
+	fd_close(&c->channel_fd);
+	if (c->pid > 0) {
+		command_kill(w, c, false);
+		while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR) {
+		}
+	}
 	fd_close(&c->pid_fd);
+	fd_close(&c->ruleset_fd);
 	if (c->home_fd >= 0) {
 		fd_close(&c->home_fd);
 		workdir_remove(w->run_fd, c->id);
@@ -470,39 +574,92 @@ static int open_start(const struct command *what, const struct command_child *c,
 		      : fd;
 }
 
+static int add_list(struct buf *slots, struct buf *texts, char *const *list, uint64_t texts_at)
+{
+	int r = 0;
+	for (size_t i = 0; list[i] != NULL && r == 0; i++) {
+		uint64_t at = texts_at + texts->len;
+		r = buf_add(slots, &at, sizeof(at));
+		r = r < 0 ? r : buf_add(texts, list[i], strlen(list[i]) + 1);
+	}
+	const uint64_t end = 0;
+	return r < 0 ? r : buf_add(slots, &end, sizeof(end));
+}
+
+static size_t list_length(char *const *list)
+{
+	size_t n = 0;
+	while (list[n] != NULL) {
+		n++;
+	}
+	return n;
+}
+
+/* Fills O and a file in memory, the caller's. -1 with E. */
+static int write_order(const struct command *what, struct order *o, struct err *e)
+{
+	size_t words = list_length(what->argv) + 1;
+	size_t variables = list_length(what->environment) + 1;
+	uint64_t texts_at = (words + variables) * sizeof(uint64_t);
+	cleanup(buf_fini) struct buf slots = BUF_INIT(ORDER_MAX_BYTES);
+	cleanup(buf_fini) struct buf texts = BUF_INIT(ORDER_MAX_BYTES);
+	int r = buf_add(&texts, what->path, strlen(what->path) + 1);
+	r = r < 0 ? r : add_list(&slots, &texts, what->argv, texts_at);
+	r = r < 0 ? r : add_list(&slots, &texts, what->environment, texts_at);
+	if (r < 0) {
+		return err_set(e, ERR_INVALID, "the command line is too long");
+	}
+	cleanup(fd_close) int fd = memfd_create("command", MFD_CLOEXEC);
+	r = fd < 0 ? -errno : fd_write_all(fd, slots.data, slots.len);
+	r = r < 0 ? r : fd_write_all(fd, texts.data, texts.len);
+	if (r < 0) {
+		return err_set_os(e, -r, "a file in memory");
+	}
+	*o = (struct order){.bytes = slots.len + texts.len,
+	    .environment_at = words * sizeof(uint64_t),
+	    .path_at = texts_at,
+	    .limits = what->limits};
+	return fd_take(&fd);
+}
+
+static int send_order(int channel, const struct order *o, const int *fds, size_t count)
+{
+	struct iovec part = {(void *)(uintptr_t)o, sizeof(*o)};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * ORDER_FDS_MAX)];
+	} control;
+	memset(&control, 0, sizeof(control));
+	struct msghdr h = {.msg_iov = &part,
+	    .msg_iovlen = 1,
+	    .msg_control = control.bytes,
+	    .msg_controllen = CMSG_SPACE(sizeof(int) * count)};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int) * count);
+	memcpy(CMSG_DATA(c), fds, sizeof(int) * count);
+	return sendmsg(channel, &h, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 int command_start(
     struct command_walls *w, const struct command *what, struct command_child *c, struct err *e)
 {
+	struct order o;
 	cleanup(fd_close) int start = open_start(what, c, e);
-	cleanup(fd_close) int ruleset = start < 0 ? -1
-						  : landlock_command_ruleset(w->landlock_abi,
-							&w->paths, what, c->home_fd, e);
-	if (ruleset < 0) {
+	if (start < 0 || landlock_command_allow(w->landlock_abi, c->ruleset_fd, what, e) < 0) {
 		return -1;
 	}
-	struct plan p = {
-	    .walls = w,
-	    .what = what,
-	    .uid = geteuid(),
-	    .gid = getegid(),
-	    .ruleset_fd = ruleset,
-	    .start_fd = start,
-	};
-	sigset_t all;
-	sigset_t before;
-	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, &before);
-	pid_t pid = clone_waiter(w->namespaces, &c->pid_fd);
-	if (pid == 0) {
-		be_waiter(&p);
+	cleanup(fd_close) int texts = write_order(what, &o, e);
+	if (texts < 0) {
+		return -1;
 	}
-	int saved = errno;
-	(void)sigprocmask(SIG_SETMASK, &before, NULL);
-	if (pid < 0) {
-		return err_set_os(e, saved, "cannot start a process");
-	}
-	c->pid = pid;
-	return 0;
+	const int fds[] = {
+	    what->in_fd, what->out_fd, what->err_fd, start, texts, what->data_dir_fd};
+	int r = send_order(c->channel_fd, &o, fds, what->data_dir_fd >= 0 ? 6 : 5);
+	fd_close(&c->channel_fd);
+	fd_close(&c->ruleset_fd);
+	return r < 0 ? err_set_os(e, -r, "cannot start a process") : 0;
 }
 
 static void signal_child(const struct command_child *c, int number)
@@ -521,12 +678,13 @@ void command_kill(const struct command_walls *w, const struct command_child *c, 
 	}
 }
 
-int command_reap(const struct command_child *c)
+int command_reap(struct command_child *c)
 {
 	int status;
 	pid_t pid = waitpid(c->pid, &status, WNOHANG);
 	if (pid == 0 || (pid < 0 && errno == EINTR)) {
 		return -EAGAIN;
 	}
+	c->pid = 0;
 	return pid < 0 ? 128 + SIGKILL : status_of(status);
 }

@@ -4,8 +4,9 @@
  * plain child it can be ended whole, and reads and writes almost nothing.
  *
  *     command_walls_new      once, in the runner, before it drops what is left of its powers
- *     command_child_new      makes a working directory of the command's own
- *     command_start          clone3, walls, exec
+ *     command_child_new      a working directory and a process, half walled in, that waits to be
+ *                            told what it is
+ *     command_start          tells it: Landlock, exec
  *     command_kill           everything it has started, whatever that did to get away
  *     command_child_fini     when it has been reaped: removes the directory
  *
@@ -41,15 +42,17 @@ struct command_walls;
 struct command_child {
 	uint64_t id;
 	int home_fd;                   /* its working directory */
+	int ruleset_fd;                /* what every command may reach, and its directory */
 	char home[COMMAND_HOME_BYTES]; /* the same by name */
-	pid_t pid;                     /* of the process that waits for it; 0 before the start */
+	int channel_fd;                /* where it is told what to be; -1 once it has been */
+	pid_t pid;                     /* of the process that waits for it; 0 once reaped */
 	int pid_fd;                    /* readable when it has ended */
 };
 
-#define COMMAND_CHILD_INIT                   \
-	(struct command_child)               \
-	{                                    \
-		.home_fd = -1, .pid_fd = -1, \
+#define COMMAND_CHILD_INIT                                                       \
+	(struct command_child)                                                   \
+	{                                                                        \
+		.home_fd = -1, .ruleset_fd = -1, .channel_fd = -1, .pid_fd = -1, \
 	}
 
 struct command_limits {
@@ -93,9 +96,13 @@ int command_restrict_runner(const char *work_dir, struct err *e);
  * ERR_NOT_FOUND. */
 int command_find(const char *name, char *out, size_t size, struct err *e);
 
+/* Makes the next command's directory, its ruleset and its processes, so that a call need not wait
+ * for them: they are half of the time a small command takes. */
+void command_walls_prepare(struct command_walls *w);
+
 /* 0, or -1 with E. */
 int command_child_new(struct command_walls *w, struct command_child *c, struct err *e);
-/* Closes and removes; a process that still runs is not touched. */
+/* Closes and removes, and kills what still runs, waiting for its end. */
 void command_child_fini(struct command_walls *w, struct command_child *c);
 
 /* 0, or -1 with E. What goes wrong after the clone is told on ERR_FD, with exit status 127. */
@@ -104,6 +111,6 @@ int command_start(
 /* Begins to kill all of it; pid_fd tells when that is done. HARD: it did not work before. */
 void command_kill(const struct command_walls *w, const struct command_child *c, bool hard);
 /* Reaps it when it has ended. The exit status as shells have it (128 + signal), or -EAGAIN. */
-int command_reap(const struct command_child *c);
+int command_reap(struct command_child *c);
 
 #endif

@@ -299,26 +299,8 @@ static int allow_all(const struct ruleset *rules, const char *const *paths, size
 	return 0;
 }
 
-static int allow_what(
-    const struct ruleset *rules, const struct command *what, int home_fd, struct err *e)
-{
-	if (allow_at(rules, AT_FDCWD, what->path, FS_READ, e) < 0 ||
-	    allow_all(rules, what->read_paths, what->read_path_count, FS_READ, e) < 0 ||
-	    allow_all(rules, what->write_paths, what->write_path_count, FS_OWN, e) < 0) {
-		return -1;
-	}
-	if (what->directory != NULL && allow_at(rules, AT_FDCWD, what->directory, FS_READ, e) < 0) {
-		return -1;
-	}
-	const uint64_t data = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
-	if (what->data_dir_fd >= 0 && allow_fd(rules, what->data_dir_fd, data, e) < 0) {
-		return -1;
-	}
-	return allow_fd(rules, home_fd, FS_OWN, e);
-}
-
-int landlock_command_ruleset(int abi, const struct landlock_paths *paths,
-    const struct command *what, int home_fd, struct err *e)
+int landlock_command_ruleset(
+    int abi, const struct landlock_paths *paths, int home_fd, struct err *e)
 {
 	cleanup(ruleset_fini) struct ruleset rules = {.fd = -1};
 	if (ruleset_init(&rules, abi, false, e) < 0) {
@@ -329,7 +311,23 @@ int landlock_command_ruleset(int abi, const struct landlock_paths *paths,
 			return -1;
 		}
 	}
-	return allow_what(&rules, what, home_fd, e) < 0 ? -1 : fd_take(&rules.fd);
+	return allow_fd(&rules, home_fd, FS_OWN, e) < 0 ? -1 : fd_take(&rules.fd);
+}
+
+int landlock_command_allow(int abi, int ruleset_fd, const struct command *what, struct err *e)
+{
+	const struct ruleset rules = {.fd = ruleset_fd, .handled = file_rights(abi)};
+	if (allow_at(&rules, AT_FDCWD, what->path, FS_READ, e) < 0 ||
+	    allow_all(&rules, what->read_paths, what->read_path_count, FS_READ, e) < 0 ||
+	    allow_all(&rules, what->write_paths, what->write_path_count, FS_OWN, e) < 0) {
+		return -1;
+	}
+	if (what->directory != NULL &&
+	    allow_at(&rules, AT_FDCWD, what->directory, FS_READ, e) < 0) {
+		return -1;
+	}
+	const uint64_t data = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+	return what->data_dir_fd >= 0 ? allow_fd(&rules, what->data_dir_fd, data, e) : 0;
 }
 
 int landlock_command_enforce(int abi, int ruleset_fd, struct err *e)

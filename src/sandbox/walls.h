@@ -187,9 +187,11 @@ struct landlock_paths {
 int landlock_command_paths(struct landlock_paths *p, struct err *e);
 void landlock_paths_fini(struct landlock_paths *p);
 
-/* A ruleset for one command: PATHS, WHAT's own, and HOME_FD to write in. The descriptor, or -1. */
-int landlock_command_ruleset(int abi, const struct landlock_paths *paths,
-    const struct command *what, int home_fd, struct err *e);
+/* A ruleset for one command: PATHS, and HOME_FD to write in. The descriptor, or -1. */
+int landlock_command_ruleset(
+    int abi, const struct landlock_paths *paths, int home_fd, struct err *e);
+/* Adds to it what WHAT says of its own. */
+int landlock_command_allow(int abi, int ruleset_fd, const struct command *what, struct err *e);
 /* Enforces it, and reading of the caller's own /proc directory is part of it. Allocates nothing. */
 int landlock_command_enforce(int abi, int ruleset_fd, struct err *e);
 /* For the runner: reads all, writes beneath WORK_DIR, in /proc and on devices. */

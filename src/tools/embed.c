@@ -26,21 +26,23 @@ static void cancel(struct runner_task *t)
 	free(c);
 }
 
-static bool is_vector(const json_t *value)
+static bool is_vector(const json_t *value, size_t len)
 {
 	for (size_t i = 0; i < json_array_size(value); i++) {
 		if (!json_is_number(json_array_get(value, i))) {
 			return false;
 		}
 	}
-	return json_array_size(value) > 0;
+	return json_array_size(value) > 0 && json_array_size(value) == len;
 }
 
-/* The vectors in the order of the texts (new), or NULL when the answer is not one. */
+/* The vectors in the order of the texts (new), all of one length, or NULL when the answer is not
+ * one. */
 static json_t *vectors_of(const struct buf *body, size_t count)
 {
 	cleanup(json_decrefp) json_t *answer = json_loadb(buf_str(body), body->len, 0, NULL);
 	const json_t *data = json_object_get(answer, "data");
+	const json_t *first = json_object_get(json_array_get(data, 0), "embedding");
 	cleanup(json_decrefp) json_t *vectors = json_array();
 	for (size_t i = 0; i < count; i++) {
 		(void)json_array_append_new(vectors, json_null());
@@ -53,14 +55,10 @@ static json_t *vectors_of(const struct buf *body, size_t count)
 		const json_t *index = json_object_get(one, "index");
 		json_int_t at = index != NULL ? json_integer_value(index) : (json_int_t)i;
 		json_t *vector = json_object_get(one, "embedding");
-		if (!is_vector(vector) || at < 0 ||
+		if (!is_vector(vector, json_array_size(first)) || at < 0 ||
+		    !json_is_null(json_array_get(vectors, (size_t)at)) ||
 		    json_array_set(vectors, (size_t)at, vector) < 0) {
 			return NULL;
-		}
-	}
-	for (size_t i = 0; i < count; i++) {
-		if (!json_is_array(json_array_get(vectors, i))) {
-			return NULL; /* one index stood twice */
 		}
 	}
 	return steal(&vectors);

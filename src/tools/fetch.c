@@ -157,9 +157,13 @@ static void on_later(uv_timer_t *timer)
 static void do_later(struct fetch *f)
 {
 	if (!f->waits) {
+		struct fetch **at = &f->fetcher->waiting;
+		while (*at != NULL) {
+			at = &(*at)->next;
+		}
 		f->waits = true;
-		f->next = f->fetcher->waiting;
-		f->fetcher->waiting = f;
+		f->next = NULL;
+		*at = f;
 		(void)uv_timer_start(&f->fetcher->later, on_later, 0, 0);
 	}
 }
@@ -284,6 +288,8 @@ static int add_headers(struct fetch *f, const json_t *headers)
 {
 	const char *name;
 	json_t *value;
+	/* libcurl would wait a second for servers that do not answer it. */
+	f->headers = curl_slist_append(NULL, "Expect:");
 	json_object_foreach((json_t *)(uintptr_t)headers, name, value)
 	{
 		cleanup(buf_fini) struct buf line = BUF_INIT(256U << 10);

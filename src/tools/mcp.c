@@ -17,6 +17,7 @@
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 60000
 #define STABLE_MS 10000
+#define LIST_PAUSE_MS 1000
 #define KEY_BYTES 600
 #define WHY_BYTES 300
 
@@ -49,7 +50,8 @@ struct mcp_server {
 	bool stopped; /* it is only waiting for its timer to close */
 	bool is_open;
 	bool listing;    /* tools/list is under way */
-	bool list_again; /* and they have changed meanwhile */
+	bool list_again; /* they have changed meanwhile */
+	uint64_t listed_ms;
 	const struct mcp_transport *transport;
 	void *connection;
 	uv_timer_t timer;
@@ -72,6 +74,7 @@ struct mcp {
 };
 
 static void on_timer(uv_timer_t *timer);
+static void on_tick(uv_timer_t *timer);
 
 /* --- failing
  * -------------------------------------------------------------------------------------
@@ -124,8 +127,9 @@ static void fail_server(struct mcp_server *s, const char *why)
  * -------------------------------------------------------------------------------------
  */
 
-/* MESSAGE is taken over. 0, or -1 with E. */
-static int send_message(struct mcp_server *s, json_t *message, struct err *e)
+/* MESSAGE is taken over; Q: it is that request. 0, or -1 with E. */
+static int send_message(
+    struct mcp_server *s, json_t *message, const struct request *q, struct err *e)
 {
 	char *text = message != NULL ? json_dumps(message, JSON_COMPACT) : NULL;
 	json_decref(message);
@@ -133,7 +137,8 @@ static int send_message(struct mcp_server *s, json_t *message, struct err *e)
 		free(text);
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
-	int r = s->transport->send(s->connection, text, strlen(text), e);
+	int r = s->transport->send(s->connection, q != NULL ? q->id : 0,
+	    q != NULL ? q->timeout_ms : HANDSHAKE_MS, text, strlen(text), e);
 	free(text);
 	return r;
 }
@@ -141,7 +146,7 @@ static int send_message(struct mcp_server *s, json_t *message, struct err *e)
 static void send_or_fail(struct mcp_server *s, json_t *message)
 {
 	struct err e = {0};
-	if (send_message(s, message, &e) < 0) {
+	if (send_message(s, message, NULL, &e) < 0) {
 		fail_server(s, e.text);
 	}
 }
@@ -161,7 +166,7 @@ static struct request *send_request(struct mcp_server *s, enum request_kind kind
 	q->server = s;
 	q->timeout_ms = timeout_ms;
 	q->deadline_ms = clock_mono_ms() + timeout_ms;
-	if (send_message(s, mcp_request(q->id, method, params), e) < 0) {
+	if (send_message(s, mcp_request(q->id, method, params), q, e) < 0) {
 		free(q);
 		return NULL;
 	}
@@ -222,6 +227,7 @@ static void finish_list(struct mcp_server *s)
 	s->callables = s->gathered;
 	s->gathered = NULL;
 	s->listing = false;
+	s->listed_ms = clock_mono_ms();
 	if (s->state == SERVER_STARTING) {
 		s->state = SERVER_READY;
 		s->ready_ms = clock_mono_ms();
@@ -231,10 +237,6 @@ static void finish_list(struct mcp_server *s)
 	}
 	if (changed) {
 		runner_tools_changed(s->mcp->r);
-	}
-	if (s->list_again) {
-		s->list_again = false;
-		begin_list(s, NULL);
 	}
 }
 
@@ -270,6 +272,7 @@ static void on_result(struct mcp_server *s, struct request *q, const json_t *res
 		(kind == REQUEST_LIST ? on_listed : on_initialized)(s, result);
 		return;
 	}
+	s->failures = 0; /* it works, whatever one call may do to it next */
 	json_t *answer = mcp_call_result(s->mcp->r, result, &message, &e);
 	if (answer == NULL) {
 		fail_request(q, &e, buf_str(&message));
@@ -305,7 +308,7 @@ static void on_answer(struct mcp_server *s, const json_t *message, const json_t 
 	if (q == NULL || !json_is_integer(id)) {
 		return; /* given up meanwhile, or never asked */
 	}
-	if (error != NULL) {
+	if (json_is_object(error)) {
 		on_error(s, q, error);
 	} else {
 		on_result(s, q, result);
@@ -321,15 +324,11 @@ static void on_server_request(struct mcp_server *s, const char *method, const js
 	}
 }
 
+/* What has changed is asked for at the next tick. */
 static void on_notification(struct mcp_server *s, const char *method)
 {
-	if (strcmp(method, "notifications/tools/list_changed") != 0 || s->state != SERVER_READY) {
-		return;
-	}
-	if (s->listing) {
+	if (strcmp(method, "notifications/tools/list_changed") == 0) {
 		s->list_again = true;
-	} else {
-		begin_list(s, NULL);
 	}
 }
 
@@ -362,6 +361,18 @@ static void on_message(void *ctx, const char *text, size_t len)
 	json_decref(message);
 }
 
+static void on_refused(void *ctx, uint64_t id, const struct err *e)
+{
+	struct mcp_server *s = ctx;
+	struct request *q;
+	HASH_FIND(hh, s->requests, &id, sizeof(id), q);
+	if (q != NULL && q->kind == REQUEST_CALL) {
+		fail_request(q, e, NULL);
+	} else if (q != NULL) {
+		fail_server(s, e->text);
+	}
+}
+
 static void on_down(void *ctx, const char *why)
 {
 	fail_server(ctx, why);
@@ -380,6 +391,15 @@ static void on_open(void *ctx)
  * ------------------------------------------------------------------------
  */
 
+static int count_connections(const struct mcp *m)
+{
+	int count = 0;
+	for (const struct mcp_server *s = m->servers; s != NULL; s = s->hh.next) {
+		count += s->connection != NULL;
+	}
+	return count;
+}
+
 static void start_server(struct mcp_server *s)
 {
 	struct err e = {0};
@@ -389,6 +409,7 @@ static void start_server(struct mcp_server *s)
 	    .spec = json_object_get(s->tool, "spec"),
 	    .on_open = on_open,
 	    .on_message = on_message,
+	    .on_refused = on_refused,
 	    .on_down = on_down,
 	    .ctx = s,
 	};
@@ -397,6 +418,10 @@ static void start_server(struct mcp_server *s)
 	s->listing = false;
 	s->list_again = false;
 	s->give_up_ms = clock_mono_ms() + HANDSHAKE_MS;
+	if (count_connections(s->mcp) >= MCP_SERVERS_MAX) {
+		fail_server(s, "there are too many servers of tools");
+		return;
+	}
 	s->connection = s->transport->open(&owner, &e);
 	if (s->connection == NULL) {
 		fail_server(s, e.text);
@@ -510,6 +535,9 @@ static void see_tool(void *ctx, const char *prefix, const json_t *tool)
 	s->timer.data = s;
 	HASH_ADD_STR(m->servers, key, s);
 	(void)uv_timer_start(&s->timer, on_timer, 0, 0);
+	if (!uv_is_active((uv_handle_t *)&m->tick)) {
+		(void)uv_timer_start(&m->tick, on_tick, TICK_MS, TICK_MS);
+	}
 }
 
 void mcp_refresh(struct mcp *m)
@@ -533,17 +561,39 @@ void mcp_refresh(struct mcp *m)
  * ----------------------------------------------------------------------------------------
  */
 
-static void give_up(struct mcp_server *s, struct request *q)
+/* The server is told, in case it can stop, and the transport. */
+static void abandon(struct request *q, const char *reason)
 {
-	struct err e;
+	struct mcp_server *s = q->server;
 	struct err ignored;
-	if (q->kind != REQUEST_CALL) {
-		fail_server(s, "it did not answer in time");
+	if (s->connection == NULL) {
 		return;
 	}
-	(void)send_message(s, mcp_cancelled(q->id, "timed out"), &ignored);
-	(void)err_set(&e, ERR_TIMEOUT, "timed out after %gs", (double)q->timeout_ms / 1000.0);
-	fail_request(q, &e, NULL);
+	(void)send_message(s, mcp_cancelled(q->id, reason), NULL, &ignored);
+	if (s->transport->forget != NULL) {
+		s->transport->forget(s->connection, q->id);
+	}
+}
+
+static void give_up_late(struct mcp_server *s, uint64_t now)
+{
+	struct err e;
+	struct request *q;
+	struct request *next;
+	HASH_ITER(hh, s->requests, q, next)
+	{
+		if (now < q->deadline_ms) {
+			continue;
+		}
+		if (q->kind != REQUEST_CALL) {
+			fail_server(s, "it did not answer in time");
+			return;
+		}
+		abandon(q, "timed out");
+		(void)err_set(
+		    &e, ERR_TIMEOUT, "timed out after %gs", (double)q->timeout_ms / 1000.0);
+		fail_request(q, &e, NULL);
+	}
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -551,21 +601,21 @@ static void on_tick(uv_timer_t *timer)
 	struct mcp *m = timer->data;
 	uint64_t now = clock_mono_ms();
 	struct mcp_server *s;
-	struct mcp_server *next_server;
-	HASH_ITER(hh, m->servers, s, next_server)
+	struct mcp_server *next;
+	if (m->servers == NULL) {
+		(void)uv_timer_stop(timer);
+	}
+	HASH_ITER(hh, m->servers, s, next)
 	{
-		struct request *q;
-		struct request *next;
 		if (s->state == SERVER_STARTING && now >= s->give_up_ms) {
 			fail_server(s, "it did not get ready in time");
 			continue;
 		}
-		HASH_ITER(hh, s->requests, q, next)
-		{
-			if (now >= q->deadline_ms) {
-				give_up(s, q);
-				break; /* the others at the next tick: that may have ended all */
-			}
+		give_up_late(s, now);
+		if (s->state == SERVER_READY && s->list_again && !s->listing &&
+		    now - s->listed_ms >= LIST_PAUSE_MS) {
+			s->list_again = false;
+			begin_list(s, NULL);
 		}
 	}
 }
@@ -579,7 +629,6 @@ struct mcp *mcp_new(struct runner *r)
 	m->r = r;
 	(void)uv_timer_init(&r->loop, &m->tick);
 	m->tick.data = m;
-	(void)uv_timer_start(&m->tick, on_tick, TICK_MS, TICK_MS);
 	return m;
 }
 
@@ -615,8 +664,7 @@ void mcp_problems(const struct mcp *m, json_t *problems)
 static void cancel_call(struct runner_task *t)
 {
 	struct request *q = container_of(t, struct request, task);
-	struct err ignored;
-	(void)send_message(q->server, mcp_cancelled(q->id, "cancelled"), &ignored);
+	abandon(q, "cancelled");
 	end_request(q);
 }
 

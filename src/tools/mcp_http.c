@@ -22,16 +22,19 @@
 
 #define SESSION_BYTES 256
 #define VERSION_BYTES 32
-#define POST_MS 300000
+#define SLACK_MS 2000 /* past a request's time, which is its owner's to tell */
+#define GOODBYE_MS 2000
 #define POSTS_MAX (MCP_CALLS_MAX + 16)
-#define WHY_BYTES 256
 
 struct http_connection;
 
 /* One request of the connection's. */
 struct post {
 	struct http_connection *connection;
-	struct fetch *fetch;
+	uint64_t id;         /* of the message; 0: it has no answer */
+	uint64_t timeout_ms; /* 0: none */
+	char *text;          /* NULL: a GET; until it is sent */
+	struct fetch *fetch; /* NULL: it waits at the gate */
 	struct events events;
 	bool streams; /* the answer is a stream of events */
 	struct buf body;
@@ -48,8 +51,12 @@ struct http_connection {
 	char session[SESSION_BYTES];
 	char version[VERSION_BYTES];
 	struct post *stream; /* the GET */
-	struct post *posts;
+	struct post *posts;  /* in the order they were sent in */
 	int post_count;
+	/* notifications/initialized, which the server must have seen before anything else: each
+	 * message takes a way of its own, so what comes after waits until it is answered. */
+	struct post *gate;
+	bool gate_is_next;
 };
 
 static void down(struct http_connection *c, const char *why)
@@ -147,6 +154,7 @@ static void free_post(struct post *p)
 {
 	events_fini(&p->events);
 	buf_fini(&p->body);
+	free(p->text);
 	free(p);
 }
 
@@ -166,22 +174,13 @@ static void take_out(struct post *p)
 	}
 }
 
-/* Why an answer is none, or NULL. */
-static const char *refusal(
-    const struct post *p, const struct fetch_result *result, char why[WHY_BYTES])
+/* 0 when it was answered, or -1 with E. */
+static int refusal(const struct fetch_result *result, struct err *e)
 {
 	if (result->e != NULL) {
-		(void)snprintf(why, WHY_BYTES, "%.200s", result->e->text);
-		return why;
+		return err_set(e, result->e->code, "%s", result->e->text);
 	}
-	if (result->status == 404 && *p->connection->session != '\0') {
-		return "it has ended the session";
-	}
-	if (result->status >= 300) {
-		(void)snprintf(why, WHY_BYTES, "HTTP %ld", result->status);
-		return why;
-	}
-	return NULL;
+	return result->status >= 300 ? err_set(e, ERR_INTERNAL, "HTTP %ld", result->status) : 0;
 }
 
 /* An error of one request that the status tells as well. */
@@ -194,19 +193,66 @@ static bool is_rpc_error(const struct buf *body)
 	return is;
 }
 
+/* By the specification 404, by what servers do also 400: the session is not known any more. */
+static bool session_is_over(const struct post *p, const struct fetch_result *result)
+{
+	return *p->connection->session != '\0' && result->e == NULL &&
+	       (result->status == 404 || result->status == 400);
+}
+
+static void take_answer(struct post *p, const struct fetch_result *result)
+{
+	struct http_connection *c = p->connection;
+	struct err e = {0};
+	bool refused = refusal(result, &e) < 0;
+	bool whole = !c->sse && !p->streams && p->body.len > 0;
+	if (c->is_down) {
+		return;
+	}
+	if (whole && (!refused || is_rpc_error(&p->body))) {
+		c->owner.on_message(c->owner.ctx, buf_str(&p->body), p->body.len);
+	} else if (session_is_over(p, result)) {
+		down(c, "it has ended the session");
+		return;
+	}
+	if (!refused && !c->sse) {
+		(void)err_set(&e, ERR_INTERNAL, "the server's answer is not one");
+		refused = true;
+	}
+	if (p->id != 0 && refused) {
+		c->owner.on_refused(c->owner.ctx, p->id, &e); /* unless it was answered */
+	}
+}
+
+static int start_post(struct post *p, struct err *e);
+
+static void open_gate(struct http_connection *c)
+{
+	struct post *next;
+	c->gate = NULL;
+	for (struct post *p = c->posts; p != NULL && !c->is_down; p = next) {
+		struct err e = {0};
+		next = p->next;
+		if (p->fetch == NULL && start_post(p, &e) < 0) {
+			uint64_t id = p->id;
+			take_out(p);
+			free_post(p);
+			c->owner.on_refused(c->owner.ctx, id, &e);
+		}
+	}
+}
+
 static void on_posted(void *ctx, const struct fetch_result *result)
 {
 	struct post *p = ctx;
 	struct http_connection *c = p->connection;
-	char buffer[WHY_BYTES];
-	const char *why = refusal(p, result, buffer);
+	bool was_gate = c->gate == p;
 	take_out(p);
-	if (why != NULL && !is_rpc_error(&p->body)) {
-		down(c, why);
-	} else if (!c->sse && !p->streams && p->body.len > 0 && !c->is_down) {
-		c->owner.on_message(c->owner.ctx, buf_str(&p->body), p->body.len);
-	}
+	take_answer(p, result);
 	free_post(p);
+	if (was_gate) {
+		open_gate(c);
+	}
 }
 
 /* The end of the stream is the end of an sse connection; http goes on without. */
@@ -214,11 +260,11 @@ static void on_stream_ended(void *ctx, const struct fetch_result *result)
 {
 	struct post *p = ctx;
 	struct http_connection *c = p->connection;
-	char buffer[WHY_BYTES];
-	const char *why = refusal(p, result, buffer);
+	struct err e = {0};
+	int refused = refusal(result, &e);
 	take_out(p);
 	if (c->sse) {
-		down(c, why != NULL ? why : "it ended the stream");
+		down(c, refused < 0 ? e.text : "it ended the stream");
 	}
 	free_post(p);
 }
@@ -246,62 +292,96 @@ static json_t *headers_for(const struct http_connection *c, bool post)
 	return headers;
 }
 
-static struct post *request(
-    struct http_connection *c, const char *url, const char *text, size_t len, struct err *e)
+/* TEXT NULL: a GET. NULL when there is no memory. */
+static struct post *new_post(struct http_connection *c, uint64_t id, uint64_t timeout_ms,
+    const char *text, size_t len, struct err *e)
 {
 	struct post *p = calloc(1, sizeof(*p));
-	if (p == NULL) {
+	if (p == NULL || (text != NULL && (p->text = strndup(text, len)) == NULL)) {
+		free(p);
 		(void)err_set(e, ERR_INTERNAL, "out of memory");
 		return NULL;
 	}
 	p->connection = c;
+	p->id = id;
+	p->timeout_ms = timeout_ms;
 	p->body = BUF_INIT(MCP_MESSAGE_MAX_BYTES);
 	events_init(&p->events, MCP_MESSAGE_MAX_BYTES);
-	json_t *headers = headers_for(c, text != NULL);
-	const struct fetch_options o = {
-	    .method = text != NULL ? "POST" : "GET",
-	    .url = url,
-	    .headers = headers,
-	    .body = text,
-	    .body_len = len,
-	    .timeout_ms = text != NULL ? POST_MS : 0,
-	    .on_bytes = on_bytes,
-	    .on_head = on_head,
-	    .done = text != NULL ? on_posted : on_stream_ended,
-	    .ctx = p,
-	};
-	p->fetch = fetch_start(c->owner.runner->fetcher, &o, e);
-	json_decref(headers);
-	if (p->fetch == NULL) {
-		free_post(p);
-		return NULL;
-	}
 	return p;
 }
 
-static int http_send(void *connection, const char *text, size_t len, struct err *e)
+/* 0, or -1 with E. */
+static int start_post(struct post *p, struct err *e)
+{
+	struct http_connection *c = p->connection;
+	bool post = p->text != NULL;
+	cleanup(json_decrefp) json_t *headers = headers_for(c, post);
+	const struct fetch_options o = {
+	    .method = post ? "POST" : "GET",
+	    .url = post ? c->post : c->url,
+	    .headers = headers,
+	    .body = p->text,
+	    .body_len = post ? strlen(p->text) : 0,
+	    .timeout_ms = p->timeout_ms,
+	    .on_bytes = on_bytes,
+	    .on_head = on_head,
+	    .done = post ? on_posted : on_stream_ended,
+	    .ctx = p,
+	};
+	p->fetch = fetch_start(c->owner.runner->fetcher, &o, e);
+	free(steal(&p->text));
+	return p->fetch == NULL ? -1 : 0;
+}
+
+static void add_post(struct http_connection *c, struct post *p)
+{
+	struct post **at = &c->posts;
+	while (*at != NULL) {
+		at = &(*at)->next;
+	}
+	*at = p;
+	c->post_count++;
+}
+
+static int http_send(
+    void *connection, uint64_t id, uint64_t timeout_ms, const char *text, size_t len, struct err *e)
 {
 	struct http_connection *c = connection;
 	if (c->is_down || c->post == NULL || c->post_count >= POSTS_MAX) {
 		return err_set(e, ERR_BUSY, "it cannot take more now");
 	}
-	struct post *p = request(c, c->post, text, len, e);
+	struct post *p = new_post(c, id, timeout_ms + SLACK_MS, text, len, e);
 	if (p == NULL) {
 		return -1;
 	}
-	p->next = c->posts;
-	c->posts = p;
-	c->post_count++;
+	if (c->gate == NULL && start_post(p, e) < 0) {
+		free_post(p);
+		return -1;
+	}
+	add_post(c, p);
+	if (c->gate_is_next) {
+		c->gate_is_next = false;
+		c->gate = p;
+	}
 	return 0;
+}
+
+static void open_stream(struct http_connection *c, struct err *e)
+{
+	c->stream = new_post(c, 0, 0, NULL, 0, e);
+	if (c->stream != NULL && start_post(c->stream, e) < 0) {
+		free_post(steal(&c->stream));
+	}
 }
 
 static void http_initialized(void *connection, const char *version)
 {
 	struct http_connection *c = connection;
-	struct err e;
+	struct err ignored;
 	(void)snprintf(c->version, sizeof(c->version), "%s", version);
+	c->gate_is_next = true;
 	if (!c->sse && c->stream == NULL) {
-		c->stream = request(c, c->url, NULL, 0, &e);
+		open_stream(c, &ignored);
 	}
 }
 
@@ -315,9 +395,47 @@ static void cancel_post(struct post *p)
 	free_post(p);
 }
 
+static void http_forget(void *connection, uint64_t id)
+{
+	struct http_connection *c = connection;
+	struct post *p = c->posts;
+	while (p != NULL && p->id != id) {
+		p = p->next;
+	}
+	if (p != NULL) {
+		take_out(p);
+		cancel_post(p);
+	}
+}
+
+static void on_goodbye(void *ctx, const struct fetch_result *result)
+{
+	(void)ctx;
+	(void)result;
+}
+
+/* So that a server need not keep the session until it is old. */
+static void say_goodbye(const struct http_connection *c)
+{
+	struct err ignored;
+	cleanup(json_decrefp) json_t *headers = headers_for(c, false);
+	const struct fetch_options o = {
+	    .method = "DELETE",
+	    .url = c->url,
+	    .headers = headers,
+	    .timeout_ms = GOODBYE_MS,
+	    .max_bytes = MCP_MESSAGE_MAX_BYTES,
+	    .done = on_goodbye,
+	};
+	(void)fetch_start(c->owner.runner->fetcher, &o, &ignored);
+}
+
 static void http_close(void *connection)
 {
 	struct http_connection *c = connection;
+	if (*c->session != '\0') {
+		say_goodbye(c);
+	}
 	while (c->posts != NULL) {
 		struct post *p = c->posts;
 		c->posts = p->next;
@@ -356,7 +474,7 @@ static void *sse_open(const struct mcp_owner *o, struct err *e)
 	if (c == NULL) {
 		return NULL;
 	}
-	c->stream = request(c, c->url, NULL, 0, e);
+	open_stream(c, e);
 	if (c->stream == NULL) {
 		http_close(c);
 		return NULL;
@@ -380,7 +498,13 @@ static void *http_open(const struct mcp_owner *o, struct err *e)
 	return c;
 }
 
-const struct mcp_transport mcp_sse = {
-    .open = sse_open, .send = http_send, .initialized = http_initialized, .close = http_close};
-const struct mcp_transport mcp_http = {
-    .open = http_open, .send = http_send, .initialized = http_initialized, .close = http_close};
+const struct mcp_transport mcp_sse = {.open = sse_open,
+    .send = http_send,
+    .forget = http_forget,
+    .initialized = http_initialized,
+    .close = http_close};
+const struct mcp_transport mcp_http = {.open = http_open,
+    .send = http_send,
+    .forget = http_forget,
+    .initialized = http_initialized,
+    .close = http_close};

@@ -118,9 +118,12 @@ static void *stdio_open(const struct mcp_owner *o, struct err *e)
 	return c;
 }
 
-static int stdio_send(void *connection, const char *text, size_t len, struct err *e)
+static int stdio_send(
+    void *connection, uint64_t id, uint64_t timeout_ms, const char *text, size_t len, struct err *e)
 {
 	struct stdio_connection *c = connection;
+	(void)id;
+	(void)timeout_ms;
 	cleanup(buf_fini) struct buf line = BUF_INIT(MCP_MESSAGE_MAX_BYTES + 1);
 	if (buf_add(&line, text, len) < 0 || buf_add_char(&line, '\n') < 0) {
 		return err_set(e, ERR_TOO_LARGE, "the message is too large");

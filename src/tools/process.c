@@ -87,6 +87,7 @@ static void release(struct process *p)
 		uv_close((uv_handle_t *)&p->in, on_handle_closed);
 	}
 	command_child_fini(p->walls, &p->child);
+	command_walls_prepare(p->walls);
 	live--;
 }
 

@@ -280,6 +280,7 @@ static void wind_up(struct runner *r)
 		(void)uv_run(&r->loop, UV_RUN_ONCE);
 	}
 	install_close(r);
+	command_walls_free(r->walls);
 }
 
 static int run(struct runner *r, struct err *e)

@@ -55,16 +55,14 @@ class Example(unittest.TestCase):
 
 
 class Stdio(unittest.TestCase):
-    """One runner with one hostile server and one good one beside it, for all of these."""
+    """A runner with one hostile server and one good one beside it. Each test has its own: the pauses
+    before a server that ends is started again grow from one time to the next."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.runner = cls.enterClassContext(Runner({
+    def setUp(self):
+        self.runner = self.enterContext(Runner({
             "hostile.yaml": stdio("hostile", env={"TOKEN": "${secret:token}"}, timeout=3),
             "good.yaml": stdio("good", timeout=20),
         }, secrets={"token": TOKEN, "other": "the secret of another tool"}))
-
-    def setUp(self):
         self.settle()
 
     def settle(self):

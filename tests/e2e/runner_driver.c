@@ -5,7 +5,7 @@
  *   runner_driver CONFIG   (JSON: path and the keys of struct runner_config)
  *   {"tool": [id, prefix, tool, callable, arguments, directory or null]}
  *   {"define": [prefix, definitions]}  {"embed": [id, texts]}  {"install": [id, packages]}
- *   {"cancel": id}  {"time": [count, tool, arguments]}
+ *   {"cancel": id}  {"time": [count, tool, arguments, pause_ms]}
  *   -> {"tools": …, "problems": …}  {"id": …, "ok": …, "result": …}  {"failed": text}
  *
  * As root it becomes nobody first, as the server does.
@@ -67,9 +67,10 @@ static struct {
 	json_int_t left;
 	uint64_t began_us;
 	json_t *took;
+	uv_timer_t timer;
 } timing;
 
-static void time_next(void);
+static void time_next(uv_timer_t *timer);
 
 static void on_timed(void *ctx, const json_t *result, const struct err *e)
 {
@@ -78,11 +79,13 @@ static void on_timed(void *ctx, const json_t *result, const struct err *e)
 	uint64_t us = clock_mono_us() - timing.began_us;
 	(void)json_array_append_new(
 	    timing.took, e == NULL ? json_integer((json_int_t)us) : json_string(e->text));
-	time_next();
+	uint64_t pause_ms = (uint64_t)json_integer_value(json_array_get(timing.request, 3));
+	(void)uv_timer_start(&timing.timer, time_next, pause_ms, 0);
 }
 
-static void time_next(void)
+static void time_next(uv_timer_t *timer)
 {
+	(void)timer;
 	if (timing.left-- == 0) {
 		print(json_pack("{s:o}", "took_us", timing.took));
 		json_decref(timing.request);
@@ -143,7 +146,8 @@ static void on_line(const char *line, size_t len)
 		timing.request = json_incref(a);
 		timing.left = json_integer_value(json_array_get(a, 0));
 		timing.took = json_array();
-		time_next();
+		(void)uv_timer_init(&loop, &timing.timer);
+		time_next(&timing.timer);
 	}
 }
 

@@ -865,7 +865,7 @@ class Remains:
     def settled(self):
         return hostile.wait_until(
             lambda: len(hostile.sessions_of(self.own)) == self.ready
-            and len(hostile.descendants(self.own.process.pid)) == self.ready + 1, 10)
+            and len(hostile.descendants(hostile.keeper_of(self.own))) == self.ready, 10)
 
     @staticmethod
     def session_groups(keeper):

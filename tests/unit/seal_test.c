@@ -76,8 +76,13 @@ static int with_a_store(void *arg)
 	    !is_refused(AF_VSOCK, SOCK_STREAM) || !is_refused(AF_UNIX, SOCK_DGRAM)) {
 		return 3;
 	}
-	if (fork() >= 0 || execl("/bin/true", "true", (char *)NULL) >= 0) {
+#ifndef CARREL_SANITIZED /* whose leak checker forks */
+	if (fork() >= 0) {
 		return 4;
+	}
+#endif
+	if (execl("/bin/true", "true", (char *)NULL) >= 0) {
+		return 5;
 	}
 	return 0;
 }
