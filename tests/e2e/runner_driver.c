@@ -8,7 +8,7 @@
  *   {"cancel": id}  {"time": [count, tool, arguments, pause_ms]}
  *   -> {"tools": …, "problems": …}  {"id": …, "ok": …, "result": …}  {"failed": text}
  *
- * As root it becomes nobody first, as the server does.
+ * As root it becomes nobody once the runner runs, as the server does.
  */
 #include <fcntl.h>
 #include <grp.h>
@@ -193,7 +193,7 @@ int main(int argc, char **argv)
 {
 	struct err e = {0};
 	cleanup(json_decrefp) json_t *config = argc == 2 ? json_loads(argv[1], 0, NULL) : NULL;
-	if (config == NULL || drop() < 0) {
+	if (config == NULL) {
 		return 2;
 	}
 	const struct runner_config c = {
@@ -212,6 +212,9 @@ int main(int argc, char **argv)
 	if (runner == NULL) {
 		print(json_pack("{s:s}", "failed", e.text));
 		return 1;
+	}
+	if (drop() < 0) {
+		return 2;
 	}
 	(void)uv_poll_init(&loop, &poll_in, STDIN_FILENO);
 	(void)uv_poll_start(&poll_in, UV_READABLE, on_input);
