@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """How fast Carrel is, beside what else one would use, on the machine it runs on.
 
-    bench.py                 five rounds of everything (under eight minutes)
+    bench.py                 five rounds of everything (under ten minutes)
     bench.py --quick         one short round of everything (under a minute)
     bench.py --only warm     single measurements; may be given again
     bench.py --patience 20   the same, each measurement waiting for a quiet moment that long
@@ -130,7 +130,8 @@ def jupyter_server(bench):
 @contextlib.contextmanager
 def redis_server(bench):
     with peers.Redis() as redis:
-        with figures.server({"code_mode": {"storage": {"redis": {"url": redis.url}}}}) as server:
+        config = {"code_mode": {"storage": {"redis": {"url": redis.url}}}}
+        with figures.server(config, default_preload=False) as server:
             figures.settle(server)
             yield server, redis
 
@@ -138,7 +139,7 @@ def redis_server(bench):
 @contextlib.contextmanager
 def skills_server(bench):
     config = {"code_mode": {"storage": {"skills_dir": str(bench.skills.path)}}}
-    with figures.server(config) as server:
+    with figures.server(config, default_preload=False) as server:
         yield figures.Load(bench.load, server), codemode.wait_until_read(server)
 
 

@@ -16,6 +16,8 @@ from figures import Failed, harness, settle, unique
 SKILLS = 10000
 SKILL_BYTES = 2048
 READ_SECONDS = 120
+# Long enough for the runner to make ready what its next command takes.
+REST_SECONDS = 0.005
 # Longer than the store on files takes what it saw of its directories for granted.
 QUIET_SECONDS = 1.2
 ECHO = {
@@ -32,10 +34,12 @@ def run(target: str, flags: str = "-sV") -> str:
 # Runs in the session: one call after the other, each with its own time, and each answer looked at.
 TIMES = '''
 import json
-def times_of(calls):
-    from time import perf_counter
+def times_of(calls, rest_seconds=0):
+    from time import perf_counter, sleep
     times = []
     for call, good in calls:
+        if rest_seconds:
+            sleep(rest_seconds)
         begin = perf_counter()
         answer = call()
         times.append((perf_counter() - begin) * 1e6)
@@ -48,12 +52,12 @@ def times_of(calls):
 '''
 
 
-def times_of(subject, session, call, good, count, before="", warm_up=50):
+def times_of(subject, session, call, good, count, before="", warm_up=50, rest_seconds=0):
     """The session's own times of COUNT calls, after some that are not counted."""
     pairs = f"(lambda: {call}, lambda answer: {good})"
     warm = f"times_of([{pairs}] * {warm_up})\n" if warm_up else ""
     return json.loads(subject.value(session, f"{TIMES}{before}\n{warm}"
-                                             f"times_of([{pairs}] * {count})"))
+                                             f"times_of([{pairs}] * {count}, {rest_seconds})"))
 
 
 # --- tools ----------------------------------------------------------------------------------------
@@ -67,12 +71,15 @@ def tools_dir(directory):
 
 
 def tool_echo(subject, bench):
-    """A tool's round trip, and just before and after it the bare start of the same command."""
+    """A tool's round trip, one after the other and with a rest before each; and just before and after
+    it the bare start of the same command."""
     session = unique("tools")
-    count = bench.scale(400, 60)
+    count = bench.scale(300, 60)
     before = spawn(bench, count)
     numbers = times_of(subject, session, 'tools.echo(text="x")', 'answer.strip() == "x"', count,
                        warm_up=10)
+    numbers["rested"] = times_of(subject, session, 'tools.echo(text="x")', 'answer.strip() == "x"',
+                                 count // 3, warm_up=0, rest_seconds=REST_SECONDS)
     after = spawn(bench, count)
     subject.request("DELETE", "session", session)
     numbers["spawn"] = {name: (before[name] + after[name]) / 2 for name in ("p50_us", "p99_us")}
@@ -123,7 +130,7 @@ def redis_round_trips(port, count):
 def execute(load, bench):
     """32 connections over 32 sessions that exist already, by POST /execute."""
     prefix = unique("pcm")
-    numbers = load.run(connections=32, seconds=bench.scale(3, 1), warm_up=50, prefix=prefix,
+    numbers = load.run(connections=32, seconds=bench.scale(2, 1), warm_up=50, prefix=prefix,
                        pcm=True)
     for number in range(32):
         load.subject.request("DELETE", "session", f"{prefix}-{number}")

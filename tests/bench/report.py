@@ -109,6 +109,7 @@ BESIDE = [
     Row("nginx: upload of 100 MiB", "files", "nginx_up_ms", MS),
     Row("nginx: download of 100 MiB", "files", "nginx_down_ms", MS),
     Row(TOOL + ", p99", "tool", "p99_us", MS, 1e-3),
+    Row(TOOL + " after 5 ms of rest, p50", "tool", "rested.p50_us", MS, 1e-3),
     Row("posix_spawn of the same command, its output and its end, p50", "tool", "spawn.p50_us", MS,
         1e-3),
     Row("posix_spawn of the same command, p99", "tool", "spawn.p99_us", MS, 1e-3),
