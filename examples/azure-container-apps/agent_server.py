@@ -22,6 +22,7 @@ from carrel import CarrelError, Session
 from carrel.execution import ContainerConfig, ContainerExecutor
 
 BODY_BYTES_MAX = 1 << 20
+REFUSED_BYTES_MAX = 16 << 20
 IDLE_SECONDS_MAX = 75
 
 
@@ -89,6 +90,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length") or ""
         if not length.isdigit() or int(length) > BODY_BYTES_MAX:
             self.reply(413, {"detail": f"A body of at most {BODY_BYTES_MAX} bytes"})
+            self.read_away()
             return
         try:
             task = json.loads(self.rfile.read(int(length)))["task"]
@@ -101,6 +103,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(200, {"result": asyncio.run(work(task)), "error": None})
         except (CarrelError, OSError, ValueError, KeyError) as error:
             self.reply(200, {"result": None, "error": str(error)})
+
+    def read_away(self):
+        """Some of a body that is not wanted: a connection closed on unread bytes is reset, and takes
+        the answer with it."""
+        self.wfile.flush()
+        left = REFUSED_BYTES_MAX
+        while left > 0 and (data := self.rfile.read1(min(left, 1 << 16))):
+            left -= len(data)
 
     def log_message(self, form, *args):
         print(f"agent_server: {form % args}", file=sys.stderr)
