@@ -101,7 +101,6 @@ int command_start(
 	    command_send_order(what, c, e) < 0) {
 		return -1;
 	}
-	fd_close(&c->channel_fd);
 	fd_close(&c->ruleset_fd);
 	return 0;
 }
@@ -120,6 +119,19 @@ void command_kill(const struct command_walls *w, const struct command_child *c, 
 	if (hard) {
 		signal_child(c, SIGCONT);
 	}
+}
+
+int command_ended(const struct command_child *c)
+{
+	int status;
+	ssize_t n;
+	do {
+		n = recv(c->channel_fd, &status, sizeof(status), MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN) {
+		return -EAGAIN;
+	}
+	return n == (ssize_t)sizeof(status) && status >= 0 ? status : -EPIPE;
 }
 
 int command_reap(struct command_child *c)

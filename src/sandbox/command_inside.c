@@ -139,7 +139,7 @@ static int enter_walls(
 	if (r < 0) {
 		return err_set_os(e, -r, "its limits");
 	}
-	if (landlock_command_enforce(w->landlock_abi, RULESET_FD, e) < 0) {
+	if (landlock_command_enforce(RULESET_FD, e) < 0) {
 		return -1;
 	}
 	(void)close(RULESET_FD);
@@ -156,7 +156,8 @@ static _Noreturn void become_command(const struct command_walls *w)
 	(void)sigemptyset(&none);
 	(void)umask(0077);
 	(void)setsid();
-	bool walled = caps_drop_all(&e) == 0 && seccomp_install(&w->filter, &e) == 0;
+	bool walled = caps_drop_all(&e) == 0 && seccomp_install(&w->filter, &e) == 0 &&
+		      landlock_command_allow_self(w->landlock_abi, RULESET_FD, &e) == 0;
 	int count = receive_order(&o, fds);
 	if (count <= ORDER_TEXTS) {
 		_exit(0); /* nothing was to be run */
@@ -180,12 +181,13 @@ int command_status(int wait_status)
 	return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
 }
 
-/* Kills what is left of the COMMAND until there is nothing. It cannot leave its group, and one
- * signal to a group reaches all of it at once: whoever forks meanwhile does not come to its end. */
-static void kill_group(pid_t command)
+/* Kills what is left of the COMMAND until there is nothing: all of the namespace, or of the group,
+ * which it cannot leave. One such signal reaches all at once: whoever forks meanwhile does not come
+ * to its end. Whatever has lost its parent is a child of this process. */
+static void kill_rest(pid_t command)
 {
+	pid_t all = getpid() == 1 ? -1 : -command;
 	for (;;) {
-		(void)kill(-command, SIGKILL);
 		pid_t pid;
 		do {
 			pid = waitpid(-1, NULL, WNOHANG);
@@ -193,6 +195,7 @@ static void kill_group(pid_t command)
 		if (pid < 0 && errno == ECHILD) {
 			return;
 		}
+		(void)kill(all, SIGKILL);
 		(void)poll(NULL, 0, 1);
 	}
 }
@@ -250,10 +253,9 @@ _Noreturn void command_be_waiter(const struct command_walls *w, int ruleset_fd, 
 	if (command < 0) {
 		_exit(127);
 	}
-	(void)close_range(0, ~0U, 0);
+	(void)close_range(0, CHANNEL_FD - 1, 0);
 	int status = wait_for(command);
-	if (group) {
-		kill_group(command);
-	}
+	kill_rest(command);
+	(void)send(CHANNEL_FD, &status, sizeof(status), MSG_NOSIGNAL | MSG_DONTWAIT);
 	_exit(status);
 }

@@ -220,6 +220,66 @@ static void what_it_leaves_behind_ends_with_it(void **state)
 	end(&r);
 }
 
+/* The end that is told, once nothing is left: what waited for it need not have ended. */
+static int wait_for_end(const struct run *r)
+{
+	struct pollfd p = {.fd = r->child.channel_fd, .events = POLLIN};
+	assert_int_equal(poll(&p, 1, ENOUGH_MS), 1);
+	return command_ended(&r->child);
+}
+
+static void its_end_is_told_when_nothing_is_left(void **state)
+{
+	(void)state;
+	struct run r;
+	start(&r,
+	    "for i in 1 2 3 4 5 6 7 8; do setsid sh -c 'trap \"\" TERM HUP; sleep 4567; :' & done; "
+	    "sleep 0.1; exit 3",
+	    -1);
+	assert_int_equal(command_ended(&r.child), -EAGAIN);
+	assert_int_equal(wait_for_end(&r), 3);
+	assert_int_equal(count_processes("4567"), 0);
+	finish(&r);
+	assert_int_equal(r.status, 3);
+	end(&r);
+}
+
+static void the_end_of_what_was_killed_is_told_by_its_process(void **state)
+{
+	(void)state;
+	struct run r;
+	start(&r, "echo up; sleep 5678; :", -1);
+	char byte;
+	assert_int_equal(read(r.out_fd, &byte, 1), 1);
+	command_kill(walls, &r.child, false);
+	int told = wait_for_end(&r);
+	assert_true(
+	    told == -EPIPE || told == 137); /* without a namespace it was asked, and tells */
+	finish(&r);
+	assert_int_equal(r.status, 137);
+	assert_int_equal(count_processes("5678"), 0);
+	end(&r);
+}
+
+/* The next is made while one runs, and is another: nothing of the one is in it. */
+static void the_next_is_ready_and_shares_nothing(void **state)
+{
+	(void)state;
+	struct run first;
+	struct run second;
+	start(&first, "echo x > mine; sleep 0.3; cat mine", -1);
+	command_walls_prepare(walls);
+	command_walls_prepare(walls); /* one is enough */
+	start(&second, "ls; echo y > mine; cat mine", -1);
+	finish(&second);
+	finish(&first);
+	assert_string_equal(buf_str(&first.out), "x\n");
+	assert_string_equal(buf_str(&second.out), "y\n");
+	assert_int_not_equal(first.child.id, second.child.id);
+	end(&first);
+	end(&second);
+}
+
 static void a_kill_reaches_all_of_it(void **state)
 {
 	(void)state;
@@ -329,6 +389,9 @@ int main(void)
 	    BOTH(it_cannot_signal_who_started_it),
 	    BOTH(it_reads_the_sessions_files_and_changes_none),
 	    BOTH(what_it_leaves_behind_ends_with_it),
+	    BOTH(its_end_is_told_when_nothing_is_left),
+	    BOTH(the_end_of_what_was_killed_is_told_by_its_process),
+	    BOTH(the_next_is_ready_and_shares_nothing),
 	    BOTH(a_kill_reaches_all_of_it),
 	    BOTH(a_fork_bomb_ends),
 	    BOTH(a_large_file_is_refused),
