@@ -431,7 +431,8 @@ int seccomp_compile_command(
 	add_1(&b, REFUSE, "ioctl", arg_int_is(1, TIOCSTI));
 	/* Later families than netlink: packets, the hypervisor's, the kernel's ciphers and so on.
 	 */
-	add_1(&b, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socket", SCMP_CMP64(0, SCMP_CMP_GT, AF_NETLINK));
+	add_1(
+	    &b, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socket", SCMP_CMP64(0, SCMP_CMP_GT, AF_NETLINK, 0));
 	add_paths_command(&b);
 	add_keep_caps(&b);
 	if (one_group) {
