@@ -15,6 +15,7 @@
 #include "ipc/codec.h"
 #include "ipc/frame.h"
 #include "ipc/helper.h"
+#include "keeper/image.h"
 #include "keeper/keeper.h"
 #include "keeper/python.h"
 
@@ -143,6 +144,7 @@ static int run(struct err *e)
 	if (tell_ready(&warning) < 0) {
 		return err_set(e, ERR_INTERNAL, "the gateway is gone");
 	}
+	(void)image_share();
 	/* loop */
 	int r = keeper_loop(k, e);
 	keeper_free(k);
