@@ -15,7 +15,6 @@
 #include "ipc/codec.h"
 #include "ipc/frame.h"
 #include "ipc/helper.h"
-#include "keeper/image.h"
 #include "keeper/keeper.h"
 #include "keeper/python.h"
 
@@ -144,7 +143,9 @@ static int run(struct err *e)
 	if (tell_ready(&warning) < 0) {
 		return err_set(e, ERR_INTERNAL, "the gateway is gone");
 	}
-	(void)image_share();
+	if (python_settle(e) < 0) {
+		return -1;
+	}
 	/* loop */
 	int r = keeper_loop(k, e);
 	keeper_free(k);

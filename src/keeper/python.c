@@ -10,10 +10,14 @@
 
 #include "keeper/arena.h"
 #include "keeper/host_module.h"
+#include "keeper/image.h"
 #include "keeper/prelude_sources.h"
 #include "keeper/python.h"
 
 #define PACKAGES_MAX_BYTES 65536
+/* More than the interpreter needs to have replaced the instructions of what runs, and to have filled
+ * its tables. */
+#define REHEARSALS 64
 
 static PyObject *prelude; /* the module _carrel */
 static PyObject *run_cell, *run_shell, *reap_orphans;
@@ -205,17 +209,49 @@ int python_preload(const char *const *names, uint32_t count, struct buf *warning
 		    "the preloaded packages start threads of their own, so they cannot be forked; "
 		    "take the one that does out of 'preload'");
 	}
-	/* Cells of the keeper's own put into the image what every session would build again. */
-	call_prelude("warm_up");
+	return 0;
+}
+
+/* What two sessions of one image would share is made different. */
+static void prepare_session(void)
+{
+	call_prelude("after_fork");
+	call_prelude("open_streams");
+}
+
+static int freeze(struct err *e)
+{
 	PyObject *gc = PyImport_ImportModule("gc");
 	PyObject *collected = gc == NULL ? NULL : PyObject_CallMethod(gc, "collect", NULL);
 	PyObject *frozen = collected == NULL ? NULL : PyObject_CallMethod(gc, "freeze", NULL);
 	bool ok = frozen != NULL;
-	arena_close_image();
 	Py_XDECREF(frozen);
 	Py_XDECREF(collected);
 	Py_XDECREF(gc);
 	return ok ? 0 : python_error(e, "gc.freeze");
+}
+
+static void rehearse(void)
+{
+	PyOS_BeforeFork();
+	PyOS_AfterFork_Child();
+	prepare_session();
+	python_warm_up();
+}
+
+int python_settle(struct err *e)
+{
+	if (freeze(e) < 0) {
+		return -1;
+	}
+	for (int i = 0; i < REHEARSALS; i++) {
+		rehearse();
+	}
+	arena_close_image();
+	(void)image_share();
+	/* Once more: what every session looks at is mapped in the keeper, and comes with the fork. */
+	rehearse();
+	return 0;
 }
 
 /* The UTF-8 of a str that is kept for good. */
@@ -266,8 +302,7 @@ void python_after_fork_child(void)
 	arena_leave_image();
 	PyOS_AfterFork_Child();
 	host_module_set_pid(getpid());
-	call_prelude("after_fork");
-	call_prelude("open_streams");
+	prepare_session();
 }
 
 void python_warm_up(void)

@@ -15,8 +15,7 @@
 /* Starts the interpreter and loads the prelude. */
 int python_start(struct err *e);
 
-/* Imports NAMES, then freezes what is there so that collections in sessions leave its pages shared.
- * What could not be imported is told in WARNING; that is no failure. Fails when an import left a
+/* Imports NAMES. What could not be imported is told in WARNING; that is no failure. Fails when an import left a
  * thread behind, because such an image cannot be forked. */
 int python_preload(const char *const *names, uint32_t count, struct buf *warning, struct err *e);
 
@@ -27,6 +26,11 @@ void python_set_packages_dir(const char *path);
 /* The interpreter's version and the installed distributions. The strings in READY live in the
  * interpreter for good. */
 void python_describe(struct ipc_keeper_ready *ready);
+
+/* The last thing before the first fork: takes the steps that every session takes, in the keeper, so
+ * that sessions find them taken, and freezes what is there, so that collections in sessions leave
+ * its pages shared. */
+int python_settle(struct err *e);
 
 /* Around the fork, in this order. */
 void python_before_fork(void);
