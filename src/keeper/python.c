@@ -3,11 +3,14 @@
 #include <marshal.h>
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "keeper/arena.h"
 #include "keeper/host_module.h"
 #include "keeper/image.h"
@@ -15,8 +18,8 @@
 #include "keeper/python.h"
 
 #define PACKAGES_MAX_BYTES 65536
-/* More than the interpreter needs to have replaced the instructions of what runs, and to have filled
- * its tables. */
+/* More than the interpreter needs to have replaced the instructions of what runs, and to have
+ * filled its tables. */
 #define REHEARSALS 64
 
 static PyObject *prelude; /* the module _carrel */
@@ -212,13 +215,6 @@ int python_preload(const char *const *names, uint32_t count, struct buf *warning
 	return 0;
 }
 
-/* What two sessions of one image would share is made different. */
-static void prepare_session(void)
-{
-	call_prelude("after_fork");
-	call_prelude("open_streams");
-}
-
 static int freeze(struct err *e)
 {
 	PyObject *gc = PyImport_ImportModule("gc");
@@ -231,27 +227,73 @@ static int freeze(struct err *e)
 	return ok ? 0 : python_error(e, "gc.freeze");
 }
 
-static void rehearse(void)
+/* What a session does before it is sealed. Without a fork it changes nothing in a process of one
+ * thread. */
+static void start_session(void)
 {
-	PyOS_BeforeFork();
 	PyOS_AfterFork_Child();
-	prepare_session();
-	python_warm_up();
+	call_prelude("after_fork");
+	call_prelude("warm_up");
+}
+
+static void rehearse(int times)
+{
+	for (int i = 0; i < times; i++) {
+		PyOS_BeforeFork();
+		start_session();
+	}
+}
+
+/* Descriptors 0, 1 and 2 as sessions have them. SAVED gets what is there. */
+static int swap_standard_fds(int saved[3])
+{
+	cleanup(fd_close) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int ends[2];
+	if (null < 0 || pipe2(ends, O_CLOEXEC) < 0) {
+		return -errno;
+	}
+	cleanup(fd_close) int pipe_out = ends[1];
+	cleanup(fd_close) int pipe_in = ends[0];
+	for (int fd = 0; fd < 3; fd++) {
+		saved[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (dup2(fd == 0 ? null : pipe_out, fd) < 0) {
+			return -errno;
+		}
+	}
+	return 0;
+}
+
+static void restore_standard_fds(int saved[3])
+{
+	for (int fd = 0; fd < 3; fd++) {
+		(void)close(fd);
+		if (saved[fd] >= 0) {
+			(void)dup2(saved[fd], fd);
+			fd_close(&saved[fd]);
+		}
+	}
 }
 
 int python_settle(struct err *e)
 {
-	if (freeze(e) < 0) {
-		return -1;
+	int saved[3] = {-1, -1, -1};
+	int r = swap_standard_fds(saved);
+	if (r < 0) {
+		restore_standard_fds(saved);
+		return err_set_os(e, -r, "the streams of sessions");
 	}
-	for (int i = 0; i < REHEARSALS; i++) {
-		rehearse();
+	call_prelude("open_streams");
+	r = freeze(e);
+	if (r == 0) {
+		rehearse(REHEARSALS);
+		arena_close_image();
+		image_share();
+		/* What every session looks at is mapped in the keeper now, and comes with a fork.
+		 */
+		rehearse(1);
 	}
-	arena_close_image();
-	(void)image_share();
-	/* Once more: what every session looks at is mapped in the keeper, and comes with the fork. */
-	rehearse();
-	return 0;
+	restore_standard_fds(saved);
+	return r;
 }
 
 /* The UTF-8 of a str that is kept for good. */
@@ -297,17 +339,11 @@ void python_after_fork_parent(void)
 	PyOS_AfterFork_Parent();
 }
 
-void python_after_fork_child(void)
+void python_start_session(void)
 {
 	arena_leave_image();
-	PyOS_AfterFork_Child();
 	host_module_set_pid(getpid());
-	prepare_session();
-}
-
-void python_warm_up(void)
-{
-	call_prelude("warm_up");
+	start_session();
 }
 
 /* --- running ------------------------------------------------------------------------------------

@@ -95,13 +95,14 @@ def runtime_version():
 
 
 def after_fork():
-    """Reseeds all that two sessions of one image would share.
+    """Reseeds all that two sessions of one image would share, beyond what does so by itself.
+
+    That is random, which has its own step after each fork.
 
     The one thing that cannot change after start is the seed of str.__hash__: sessions of one
     keeper share it, so the order of their sets is the same.
     """
-    for step in (_read_environment, _reseed_random, _reseed_numpy, _reseed_names, _reseed_others,
-                 _reset_hooks):
+    for step in (_read_environment, _reseed_numpy, _reseed_names, _reseed_others, _reset_hooks):
         try:
             step()
         except Exception:
@@ -117,12 +118,6 @@ def _read_environment():
             tempfile = sys.modules.get("tempfile")
             if tempfile is not None:
                 tempfile.tempdir = None
-
-
-def _reseed_random():
-    random = sys.modules.get("random")
-    if random is not None:
-        random.seed()
 
 
 def _reseed_numpy():
@@ -153,8 +148,8 @@ def _reseed_others():
     if process is not None:
         process.current_process().authkey = os.urandom(32)
     ssl = sys.modules.get("ssl")
-    if ssl is not None:
-        # OpenSSL notices a fork by itself only when it was made through libc.
+    if ssl is not None and ssl.OPENSSL_VERSION_INFO < (3,):
+        # Later ones seed themselves when the process has another number than before.
         ssl.RAND_add(os.urandom(32), 32.0)
     torch = sys.modules.get("torch")
     if torch is not None:
