@@ -118,6 +118,8 @@ int python_start(struct err *e)
 	if (start_interpreter(e) < 0) {
 		return -1;
 	}
+	/* Imports make hardly any garbage and many objects: collections only take time. */
+	(void)PyGC_Disable();
 	if (install_loader() < 0) {
 		return python_error(e, "the prelude's loader");
 	}
@@ -215,15 +217,16 @@ int python_preload(const char *const *names, uint32_t count, struct buf *warning
 	return 0;
 }
 
+/* What is there is no longer looked through by collections. What of it is garbage stays: to find it
+ * takes longer than it is worth. */
 static int freeze(struct err *e)
 {
 	PyObject *gc = PyImport_ImportModule("gc");
-	PyObject *collected = gc == NULL ? NULL : PyObject_CallMethod(gc, "collect", NULL);
-	PyObject *frozen = collected == NULL ? NULL : PyObject_CallMethod(gc, "freeze", NULL);
+	PyObject *frozen = gc == NULL ? NULL : PyObject_CallMethod(gc, "freeze", NULL);
 	bool ok = frozen != NULL;
 	Py_XDECREF(frozen);
-	Py_XDECREF(collected);
 	Py_XDECREF(gc);
+	(void)PyGC_Enable();
 	return ok ? 0 : python_error(e, "gc.freeze");
 }
 

@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include "ipc/codec.h"
 
-/* Starts the interpreter and loads the prelude. */
+/* Starts the interpreter and loads the prelude. Garbage is not collected until python_settle. */
 int python_start(struct err *e);
 
 /* Imports NAMES. What could not be imported is told in WARNING; that is no failure. Fails when an
