@@ -1,9 +1,9 @@
 /*
  * arena: where Python's small objects of the warm image live.
  *
- * A fork copies the image's page tables, and an exit takes them down, page by page. On huge pages
- * that is 512 times less to do. So the keeper's arenas come from one region that asks for them; a
- * session, whose own objects come and go, gets ordinary memory.
+ * The keeper's arenas come from one region, which image.h puts into a file when it is complete. It
+ * asks for huge pages: loading takes fewer faults, and where there is no such file a fork has 512
+ * times fewer pages to copy. A session, whose own objects come and go, gets ordinary memory.
  */
 #ifndef KEEPER_ARENA_H
 #define KEEPER_ARENA_H

@@ -239,64 +239,70 @@ static void start_session(void)
 	call_prelude("warm_up");
 }
 
-static void rehearse(int times)
+/* Descriptors 0, 1 and 2 of the keeper, while sessions' stand there. */
+struct rehearsal {
+	int saved[3];
+	int written; /* where what is written to 1 and 2 is read, never waiting */
+};
+
+/* What a step after a fork may print is for nobody, and must not fill the pipe. */
+static void rehearse(const struct rehearsal *r, int times)
 {
+	char nothing[4096];
 	for (int i = 0; i < times; i++) {
 		PyOS_BeforeFork();
 		start_session();
+		while (read(r->written, nothing, sizeof(nothing)) > 0) {
+		}
 	}
 }
 
-/* Descriptors 0, 1 and 2 as sessions have them. SAVED gets what is there. */
-static int swap_standard_fds(int saved[3])
+static int rehearsal_begin(struct rehearsal *r)
 {
 	cleanup(fd_close) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	int ends[2];
-	if (null < 0 || pipe2(ends, O_CLOEXEC) < 0) {
+	if (null < 0 || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
 		return -errno;
 	}
-	cleanup(fd_close) int pipe_out = ends[1];
-	cleanup(fd_close) int pipe_in = ends[0];
+	cleanup(fd_close) int out = ends[1];
+	r->written = ends[0];
 	for (int fd = 0; fd < 3; fd++) {
-		saved[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-		if (dup2(fd == 0 ? null : pipe_out, fd) < 0) {
+		r->saved[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (dup2(fd == 0 ? null : out, fd) < 0) {
 			return -errno;
 		}
 	}
 	return 0;
 }
 
-static void restore_standard_fds(int saved[3])
+static void rehearsal_end(struct rehearsal *r)
 {
 	for (int fd = 0; fd < 3; fd++) {
-		(void)close(fd);
-		if (saved[fd] >= 0) {
-			(void)dup2(saved[fd], fd);
-			fd_close(&saved[fd]);
+		if (r->saved[fd] >= 0) {
+			(void)dup2(r->saved[fd], fd);
+			fd_close(&r->saved[fd]);
 		}
 	}
+	fd_close(&r->written);
 }
 
 int python_settle(struct err *e)
 {
-	int saved[3] = {-1, -1, -1};
-	int r = swap_standard_fds(saved);
-	if (r < 0) {
-		restore_standard_fds(saved);
-		return err_set_os(e, -r, "the streams of sessions");
+	cleanup(rehearsal_end) struct rehearsal r = {{-1, -1, -1}, -1};
+	int error = rehearsal_begin(&r);
+	if (error < 0) {
+		return err_set_os(e, -error, "the streams of sessions");
 	}
 	call_prelude("open_streams");
-	r = freeze(e);
-	if (r == 0) {
-		rehearse(REHEARSALS);
-		arena_close_image();
-		image_share();
-		/* What every session looks at is mapped in the keeper now, and comes with a fork.
-		 */
-		rehearse(1);
+	if (freeze(e) < 0) {
+		return -1;
 	}
-	restore_standard_fds(saved);
-	return r;
+	rehearse(&r, REHEARSALS);
+	arena_close_image();
+	image_share();
+	/* What every session looks at is mapped in the keeper now, and comes with a fork. */
+	rehearse(&r, 1);
+	return 0;
 }
 
 /* The UTF-8 of a str that is kept for good. */
