@@ -8,8 +8,9 @@
 #include "base/log.h"
 #include "engine/internal.h"
 
-/* Workers being started at once beyond those that sessions wait for: the keeper makes one after the
- * other, so more would only wait in its socket. */
+/* Workers being started at once. The keeper forks one after the other and a fork is a third of a
+ * start, so more only share the processors, and take them from sessions that work: each has a
+ * control group of its own, and with it a share as large as theirs. */
 #define STARTING_MAX 4
 #define LOST_MAX 1024
 #define FAILED_STARTS_MAX 5
@@ -123,8 +124,7 @@ void pool_refill(struct pool *p)
 	uint32_t spare = p->config.ready_sessions < free_places ? p->config.ready_sessions
 								: free_places;
 	uint32_t want = p->pending_count + spare;
-	uint32_t at_once = p->pending_count + STARTING_MAX;
-	while (p->ready_count + p->starting_count < want && p->starting_count < at_once) {
+	while (p->ready_count + p->starting_count < want && p->starting_count < STARTING_MAX) {
 		struct worker *w = worker_new(p);
 		if (w == NULL) {
 			return;

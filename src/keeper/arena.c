@@ -73,6 +73,12 @@ void arena_close_image(void)
 	in_image = false;
 }
 
+size_t arena_image(uintptr_t *begin)
+{
+	*begin = (uintptr_t)region;
+	return region == NULL ? 0 : used_bytes;
+}
+
 void arena_leave_image(void)
 {
 	(void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);

@@ -143,6 +143,9 @@ static int run(struct err *e)
 	if (tell_ready(&warning) < 0) {
 		return err_set(e, ERR_INTERNAL, "the gateway is gone");
 	}
+	if (python_settle(e) < 0) {
+		return -1;
+	}
 	/* loop */
 	int r = keeper_loop(k, e);
 	keeper_free(k);

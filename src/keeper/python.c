@@ -3,17 +3,24 @@
 #include <marshal.h>
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "keeper/arena.h"
 #include "keeper/host_module.h"
+#include "keeper/image.h"
 #include "keeper/prelude_sources.h"
 #include "keeper/python.h"
 
 #define PACKAGES_MAX_BYTES 65536
+/* More than the interpreter needs to have replaced the instructions of what runs, and to have
+ * filled its tables. */
+#define REHEARSALS 64
 
 static PyObject *prelude; /* the module _carrel */
 static PyObject *run_cell, *run_shell, *reap_orphans;
@@ -111,6 +118,8 @@ int python_start(struct err *e)
 	if (start_interpreter(e) < 0) {
 		return -1;
 	}
+	/* Imports make hardly any garbage and many objects: collections only take time. */
+	(void)PyGC_Disable();
 	if (install_loader() < 0) {
 		return python_error(e, "the prelude's loader");
 	}
@@ -205,17 +214,95 @@ int python_preload(const char *const *names, uint32_t count, struct buf *warning
 		    "the preloaded packages start threads of their own, so they cannot be forked; "
 		    "take the one that does out of 'preload'");
 	}
-	/* Cells of the keeper's own put into the image what every session would build again. */
-	call_prelude("warm_up");
+	return 0;
+}
+
+/* What is there is no longer looked through by collections. What of it is garbage stays: to find it
+ * takes longer than it is worth. */
+static int freeze(struct err *e)
+{
 	PyObject *gc = PyImport_ImportModule("gc");
-	PyObject *collected = gc == NULL ? NULL : PyObject_CallMethod(gc, "collect", NULL);
-	PyObject *frozen = collected == NULL ? NULL : PyObject_CallMethod(gc, "freeze", NULL);
+	PyObject *frozen = gc == NULL ? NULL : PyObject_CallMethod(gc, "freeze", NULL);
 	bool ok = frozen != NULL;
-	arena_close_image();
 	Py_XDECREF(frozen);
-	Py_XDECREF(collected);
 	Py_XDECREF(gc);
+	(void)PyGC_Enable();
 	return ok ? 0 : python_error(e, "gc.freeze");
+}
+
+/* What a session does before it is sealed. Without a fork it changes nothing in a process of one
+ * thread. */
+static void start_session(void)
+{
+	PyOS_AfterFork_Child();
+	call_prelude("after_fork");
+	call_prelude("warm_up");
+}
+
+/* Descriptors 0, 1 and 2 of the keeper, while sessions' stand there. */
+struct rehearsal {
+	int saved[3];
+	int written; /* where what is written to 1 and 2 is read, never waiting */
+};
+
+/* What a step after a fork may print is for nobody, and must not fill the pipe. */
+static void rehearse(const struct rehearsal *r, int times)
+{
+	char nothing[4096];
+	for (int i = 0; i < times; i++) {
+		PyOS_BeforeFork();
+		start_session();
+		while (read(r->written, nothing, sizeof(nothing)) > 0) {
+		}
+	}
+}
+
+static int rehearsal_begin(struct rehearsal *r)
+{
+	cleanup(fd_close) int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int ends[2];
+	if (null < 0 || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
+		return -errno;
+	}
+	cleanup(fd_close) int out = ends[1];
+	r->written = ends[0];
+	for (int fd = 0; fd < 3; fd++) {
+		r->saved[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (dup2(fd == 0 ? null : out, fd) < 0) {
+			return -errno;
+		}
+	}
+	return 0;
+}
+
+static void rehearsal_end(struct rehearsal *r)
+{
+	for (int fd = 0; fd < 3; fd++) {
+		if (r->saved[fd] >= 0) {
+			(void)dup2(r->saved[fd], fd);
+			fd_close(&r->saved[fd]);
+		}
+	}
+	fd_close(&r->written);
+}
+
+int python_settle(struct err *e)
+{
+	cleanup(rehearsal_end) struct rehearsal r = {{-1, -1, -1}, -1};
+	int error = rehearsal_begin(&r);
+	if (error < 0) {
+		return err_set_os(e, -error, "the streams of sessions");
+	}
+	call_prelude("open_streams");
+	if (freeze(e) < 0) {
+		return -1;
+	}
+	rehearse(&r, REHEARSALS);
+	arena_close_image();
+	image_share();
+	/* What every session looks at is mapped in the keeper now, and comes with a fork. */
+	rehearse(&r, 1);
+	return 0;
 }
 
 /* The UTF-8 of a str that is kept for good. */
@@ -261,18 +348,11 @@ void python_after_fork_parent(void)
 	PyOS_AfterFork_Parent();
 }
 
-void python_after_fork_child(void)
+void python_start_session(void)
 {
 	arena_leave_image();
-	PyOS_AfterFork_Child();
 	host_module_set_pid(getpid());
-	call_prelude("after_fork");
-	call_prelude("open_streams");
-}
-
-void python_warm_up(void)
-{
-	call_prelude("warm_up");
+	start_session();
 }
 
 /* --- running ------------------------------------------------------------------------------------

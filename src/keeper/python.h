@@ -12,12 +12,11 @@
 #include "base/err.h"
 #include "ipc/codec.h"
 
-/* Starts the interpreter and loads the prelude. */
+/* Starts the interpreter and loads the prelude. Garbage is not collected until python_settle. */
 int python_start(struct err *e);
 
-/* Imports NAMES, then freezes what is there so that collections in sessions leave its pages shared.
- * What could not be imported is told in WARNING; that is no failure. Fails when an import left a
- * thread behind, because such an image cannot be forked. */
+/* Imports NAMES. What could not be imported is told in WARNING; that is no failure. Fails when an
+ * import left a thread behind, because such an image cannot be forked. */
 int python_preload(const char *const *names, uint32_t count, struct buf *warning, struct err *e);
 
 /* Where the directories of packages are that an execution names; "" for none. Before the first
@@ -28,13 +27,17 @@ void python_set_packages_dir(const char *path);
  * interpreter for good. */
 void python_describe(struct ipc_keeper_ready *ready);
 
+/* Makes the image, last of all: opens stdin, stdout and stderr as sessions have them (over 0, 1 and
+ * 2), takes the steps that every session takes, so that sessions find them taken, freezes what is
+ * there, so that collections leave its pages shared, and shares it (keeper/image.h). */
+int python_settle(struct err *e);
+
 /* Around the fork, in this order. */
 void python_before_fork(void);
 void python_after_fork_parent(void);
-/* In the child: reseeds, opens stdin, stdout and stderr over 0, 1 and 2, and runs cells of its own
- * so that the first real one touches warm pages. */
-void python_after_fork_child(void);
-void python_warm_up(void);
+/* In the child, when its descriptors are in their places: makes different what sessions of one
+ * image would share, and runs cells of its own so that the first real one touches warm pages. */
+void python_start_session(void);
 
 /* How a running cell sends a display: ITEMS is borrowed. 0 or -errno. */
 typedef int (*python_display_fn)(const struct ipc_display *items);

@@ -248,8 +248,7 @@ void session_run(struct sandbox *sb, const struct sandbox_limits *limits, uint64
 	}
 	send_data_dir(data_dir);
 	use_own_tmp();
-	python_after_fork_child();
-	python_warm_up();
+	python_start_session();
 	python_set_display(display);
 	host_init(FD_CONTROL, FD_WAKE);
 	if (sandbox_seal(sb, &e) < 0) {

@@ -182,6 +182,27 @@ static void pools_fill_themselves(void **state)
 	assert_int_equal(pool_of(world)->session_count, 3);
 }
 
+static void few_start_at_once_and_all_get_one(void **state)
+{
+	struct world *world = *state;
+	struct pool *p = pool_of(world);
+	p->config.max_sessions = 20;
+	for (int i = 0; i < 20; i++) {
+		char name[16];
+		(void)snprintf(name, sizeof(name), "session-%d", i);
+		(void)open_session(world, name);
+	}
+	assert_int_equal(p->pending_count, 20);
+	assert_int_equal(world->spawned_count, 4);
+	for (int i = 0; i < world->spawned_count; i++) {
+		struct worker *w = world->spawned[i];
+		assert_true(p->starting_count <= 4);
+		engine_on_worker_ready(w, 100);
+	}
+	assert_int_equal(world->spawned_count, 20);
+	assert_int_equal(p->pending_count, 0);
+}
+
 static void a_full_pool_refuses_until_a_place_is_free(void **state)
 {
 	struct world *world = *state;
@@ -840,6 +861,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(pools_fill_themselves),
+	    TEST(few_start_at_once_and_all_get_one),
 	    TEST(a_full_pool_refuses_until_a_place_is_free),
 	    TEST(identifiers_are_checked),
 	    TEST(executions_run_one_at_a_time_in_order),

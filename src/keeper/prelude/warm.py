@@ -13,6 +13,8 @@ from _carrel import bundle, cell, children, failure, hooks
 
 # The state of numpy's global generator, in words of 32 bit.
 _MT_WORDS = 624
+# Its bytes, in the image; None where they could not be found.
+_numpy_state = None
 
 
 def install():
@@ -31,6 +33,8 @@ def preload(names):
 
 def _rehearse():
     """Does once what sessions do, so that they find caches filled and memory in place."""
+    if "numpy.random" in sys.modules:
+        _find_numpy_state()
     after_fork()
     if os.getpid() == _carrel_host.session_pid():
         _run_cells(_REHEARSAL + (_REHEARSAL_IPYTHON if "IPython" in sys.modules else ()))
@@ -95,13 +99,14 @@ def runtime_version():
 
 
 def after_fork():
-    """Reseeds all that two sessions of one image would share.
+    """Reseeds all that two sessions of one image would share, beyond what does so by itself.
+
+    That is random, which has its own step after each fork.
 
     The one thing that cannot change after start is the seed of str.__hash__: sessions of one
     keeper share it, so the order of their sets is the same.
     """
-    for step in (_read_environment, _reseed_random, _reseed_numpy, _reseed_names, _reseed_others,
-                 _reset_hooks):
+    for step in (_read_environment, _reseed_numpy, _reseed_names, _reseed_others, _reset_hooks):
         try:
             step()
         except Exception:
@@ -119,16 +124,34 @@ def _read_environment():
                 tempfile.tempdir = None
 
 
-def _reseed_random():
-    random = sys.modules.get("random")
-    if random is not None:
-        random.seed()
+def _find_numpy_state():
+    """Where numpy's global generator has its state (mt19937_state: the words and a position), so that
+    a session need not run through numpy, whose pages it would make its own."""
+    global _numpy_state
+    _seed_numpy()
+    try:
+        import ctypes
+
+        mtrand = sys.modules["numpy.random.mtrand"]
+        address = mtrand._rand._bit_generator.ctypes.state_address
+        words = (ctypes.c_uint32 * (_MT_WORDS + 1)).from_address(address)
+        name, key, position = mtrand.get_state()[:3]
+        if name == "MT19937" and [*key, position] == list(words):
+            _numpy_state = memoryview(words).cast("B")
+    except Exception:
+        pass
 
 
 def _reseed_numpy():
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is None:
-        return
+    if _numpy_state is not None:
+        _numpy_state[:4 * _MT_WORDS] = os.urandom(4 * _MT_WORDS)
+        _numpy_state[4 * _MT_WORDS:] = _MT_WORDS.to_bytes(4, sys.byteorder)
+    elif "numpy.random" in sys.modules:
+        _seed_numpy()
+
+
+def _seed_numpy():
+    numpy_random = sys.modules["numpy.random"]
     try:
         # The whole state, because seed() writes to three times as much of the image's memory.
         key = memoryview(os.urandom(4 * _MT_WORDS)).cast("I")
@@ -153,8 +176,8 @@ def _reseed_others():
     if process is not None:
         process.current_process().authkey = os.urandom(32)
     ssl = sys.modules.get("ssl")
-    if ssl is not None:
-        # OpenSSL notices a fork by itself only when it was made through libc.
+    if ssl is not None and ssl.OPENSSL_VERSION_INFO < (3,):
+        # Later ones seed themselves when the process has another number than before.
         ssl.RAND_add(os.urandom(32), 32.0)
     torch = sys.modules.get("torch")
     if torch is not None:
