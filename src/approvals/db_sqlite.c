@@ -156,20 +156,25 @@ static int sqlite_notify(struct db *d, const char *id, struct err *e)
 	return 0;
 }
 
+/* A struct row begins with its db_row. */
+static sqlite3_stmt *statement_of(const struct db_row *r)
+{
+	return ((const struct row *)(const void *)r)->statement;
+}
+
 static bool sqlite_is_null(const struct db_row *r, int column)
 {
-	const struct row *row = container_of(r, struct row, row);
-	return sqlite3_column_type(row->statement, column) == SQLITE_NULL;
+	return sqlite3_column_type(statement_of(r), column) == SQLITE_NULL;
 }
 
 static int64_t sqlite_int(const struct db_row *r, int column)
 {
-	return sqlite3_column_int64(container_of(r, struct row, row)->statement, column);
+	return sqlite3_column_int64(statement_of(r), column);
 }
 
 static const char *sqlite_text(const struct db_row *r, int column, size_t *len)
 {
-	sqlite3_stmt *statement = container_of(r, struct row, row)->statement;
+	sqlite3_stmt *statement = statement_of(r);
 	const char *text = (const char *)sqlite3_column_text(statement, column);
 	if (len != NULL) {
 		*len = text != NULL ? (size_t)sqlite3_column_bytes(statement, column) : 0;
