@@ -24,9 +24,14 @@ struct db_sqlite {
 };
 
 struct row {
-	struct db_row row;
+	struct db_row row; /* first */
 	sqlite3_stmt *statement;
 };
+
+static sqlite3_stmt *statement_of(const struct db_row *r)
+{
+	return ((const struct row *)(const void *)r)->statement;
+}
 
 static int fail(struct db_sqlite *s, const char *what, struct err *e)
 {
@@ -158,18 +163,17 @@ static int sqlite_notify(struct db *d, const char *id, struct err *e)
 
 static bool sqlite_is_null(const struct db_row *r, int column)
 {
-	const struct row *row = container_of(r, struct row, row);
-	return sqlite3_column_type(row->statement, column) == SQLITE_NULL;
+	return sqlite3_column_type(statement_of(r), column) == SQLITE_NULL;
 }
 
 static int64_t sqlite_int(const struct db_row *r, int column)
 {
-	return sqlite3_column_int64(container_of(r, struct row, row)->statement, column);
+	return sqlite3_column_int64(statement_of(r), column);
 }
 
 static const char *sqlite_text(const struct db_row *r, int column, size_t *len)
 {
-	sqlite3_stmt *statement = container_of(r, struct row, row)->statement;
+	sqlite3_stmt *statement = statement_of(r);
 	const char *text = (const char *)sqlite3_column_text(statement, column);
 	if (len != NULL) {
 		*len = text != NULL ? (size_t)sqlite3_column_bytes(statement, column) : 0;
