@@ -24,9 +24,14 @@ struct db_sqlite {
 };
 
 struct row {
-	struct db_row row;
+	struct db_row row; /* first */
 	sqlite3_stmt *statement;
 };
+
+static sqlite3_stmt *statement_of(const struct db_row *r)
+{
+	return ((const struct row *)(const void *)r)->statement;
+}
 
 static int fail(struct db_sqlite *s, const char *what, struct err *e)
 {
