@@ -156,6 +156,12 @@ static int sqlite_notify(struct db *d, const char *id, struct err *e)
 	return 0;
 }
 
+/* A struct row begins with its db_row. */
+static sqlite3_stmt *statement_of(const struct db_row *r)
+{
+	return ((const struct row *)(const void *)r)->statement;
+}
+
 static bool sqlite_is_null(const struct db_row *r, int column)
 {
 	return sqlite3_column_type(statement_of(r), column) == SQLITE_NULL;
