@@ -28,11 +28,6 @@ struct row {
 	sqlite3_stmt *statement;
 };
 
-static sqlite3_stmt *statement_of(const struct db_row *r)
-{
-	return ((const struct row *)(const void *)r)->statement;
-}
-
 static int fail(struct db_sqlite *s, const char *what, struct err *e)
 {
 	int code = sqlite3_errcode(s->handle);
