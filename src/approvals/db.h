@@ -94,8 +94,7 @@ int db_listen(struct db *d, struct err *e);
 /* ID: borrowed, not empty. FROM: the db_session of who told. */
 typedef void (*db_told_fn)(void *ctx, const char *id, int64_t from);
 /* Waits until somebody tells, WAKE_FD can be read, or TIMEOUT_MS; FN for each id. */
-int db_wait(
-    struct db *d, int wake_fd, int timeout_ms, db_told_fn fn, void *ctx, struct err *e);
+int db_wait(struct db *d, int wake_fd, int timeout_ms, db_told_fn fn, void *ctx, struct err *e);
 /* A number that no other open connection to this database has; 0 where nobody tells. */
 int64_t db_session(const struct db *d);
 
