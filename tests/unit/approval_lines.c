@@ -1,6 +1,10 @@
 #include "approval_lines.h"
 
+#include <string.h>
+
 #include "base/compiler.h"
+
+#define LINES_ID_MAX 40 /* longer ones are no ids, and what has spaces is none */
 
 int records_migrate(struct db *d, struct err *e)
 {
@@ -32,8 +36,14 @@ static int insert(struct db *d, const json_t *in, int64_t *changed, struct err *
 
 static json_t *added(const json_t *in)
 {
-	return json_pack("{s:O, s:[O*]}", "number", json_object_get(in, "number"), "changed",
-	    json_object_get(in, "text"));
+	const json_t *text = json_object_get(in, "text");
+	json_t *out = json_pack("{s:O, s:[]}", "number", json_object_get(in, "number"), "changed");
+	size_t len = json_string_length(text);
+	if (len > 0 && len <= LINES_ID_MAX && strchr(json_string_value(text), ' ') == NULL) {
+		(void)json_array_append_new(
+		    json_object_get(out, "changed"), json_string(json_string_value(text)));
+	}
+	return out;
 }
 
 int lines_add(struct db *d, const json_t *in, json_t **out, struct err *e)

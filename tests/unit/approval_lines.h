@@ -10,7 +10,8 @@
 
 #include "approvals/records.h"
 
-/* {number, text} -> {number, changed: [text]}. ERR_CONFLICT when there is one of that number. */
+/* {number, text} -> {number, changed: [text]}, where the text could be an id. ERR_CONFLICT when
+ * there is one of that number. */
 int lines_add(struct db *d, const json_t *in, json_t **out, struct err *e);
 /* The same, but for one that is there already: then {number}. */
 int lines_add_once(struct db *d, const json_t *in, json_t **out, struct err *e);
