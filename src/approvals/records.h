@@ -114,8 +114,8 @@ int records_list(struct db *d, const json_t *in, json_t **out, struct err *e);
 /* {id} -> {files: [{name, base64}]} kept at finish_run for a promotion; dropped with the task. */
 int records_files(struct db *d, const json_t *in, json_t **out, struct err *e);
 
-/* {before_us, limit} -> {removed}: final approvals that changed last before BEFORE_US, and their
- * events and keys. The audit trail stays. */
+/* {before_us, limit} -> {removed}: approvals that became final before BEFORE_US and have nothing
+ * left to do, and their events, texts and keys. The audit trail stays. */
 int records_forget(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {} -> {counts: {state: n}, tasks: {kind: n}}. */

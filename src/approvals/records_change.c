@@ -115,8 +115,8 @@ static int update_row(struct record_change *c, const char *decisions, struct err
 	int64_t changed = 0;
 	if (db_run(c->d,
 		"UPDATE approval SET state = $1, stage = $2, changed_us = $3, deadline_us = $4, "
-		"attempt = $5, result_sha256 = $6, decisions = $7, version = $8 "
-		"WHERE id = $9 AND version = $10",
+		"attempt = $5, result_sha256 = $6, decisions = $7, version = $8, "
+		"final_us = COALESCE(final_us, $9) WHERE id = $10 AND version = $11",
 		(const struct db_value[]){
 		    DB_TEXT(records_text(row, "state")),
 		    DB_TEXT(records_text(row, "stage")),
@@ -128,10 +128,11 @@ static int update_row(struct record_change *c, const char *decisions, struct err
 		    DB_TEXT(records_text(row, "result_sha256")),
 		    DB_TEXT(decisions),
 		    DB_INT(records_number(row, "version")),
+		    record_is_final(row) ? DB_INT(c->now_us) : DB_TEXT(NULL),
 		    DB_TEXT(records_text(row, "id")),
 		    DB_INT(c->version),
 		},
-		10, NULL, NULL, &changed, e) < 0) {
+		11, NULL, NULL, &changed, e) < 0) {
 		return -1;
 	}
 	return changed == 1 ? 0 : err_set(e, ERR_CONFLICT, "somebody else changed it meanwhile");
