@@ -41,10 +41,12 @@
 #include "approvals/db.h"
 #include "base/err.h"
 
-#define RECORDS_ATTEMPTS_MAX 5 /* runs of one approval that were interrupted, then it has failed \
-				*/
+#define RECORDS_ATTEMPTS_MAX                                                \
+	5 /* runs of one approval that were interrupted, then it has failed \
+	   */
 #define RECORDS_PAGE_MAX 200
-#define RECORDS_EVENTS_MAX 1000 /* told at once, the oldest first; records_events has the others */
+#define RECORDS_EVENTS_MAX 1000 /* told at once, the oldest first; records_events has the others \
+				 */
 
 /* Which step of the tables a database is at. */
 int records_version(struct db *d, int64_t *version, struct err *e);

@@ -141,8 +141,8 @@ static int update_row(struct record_change *c, const char *decisions, struct err
 static int write_row(struct record_change *c, struct err *e)
 {
 	bool new = c->from == APPROVAL_STATE_COUNT;
-	cleanup(text_free) char *text =
-	    records_dump(json_object_get(c->row, new ? "settings" : "decisions"));
+	cleanup(text_free) char *text = records_dump(
+	    json_object_get(c->row, new ? "settings" : "decisions"));
 	if (text == NULL) {
 		return records_no_memory(e);
 	}
@@ -217,9 +217,8 @@ static int write_tasks(struct record_change *c, struct err *e)
 	if (!ran && runs && record_task_add(c->d, id, "run", c->now_us, NULL, e) < 0) {
 		return -1;
 	}
-	if (to == APPROVAL_WAITING &&
-	    record_task_add(
-		c->d, id, "expire", records_number(c->row, "deadline_us"), NULL, e) < 0) {
+	if (to == APPROVAL_WAITING && record_task_add(c->d, id, "expire",
+					  records_number(c->row, "deadline_us"), NULL, e) < 0) {
 		return -1;
 	}
 	return approval_state_is_final(to) ? follow_up(c, to == APPROVAL_APPROVED, e) : 0;
@@ -311,7 +310,8 @@ int record_task_check(const struct record_change *c, const char *kind, int64_t f
 	}
 	if (strcmp(kind, "run") == 0 ? record_state(c->row) != APPROVAL_RUNNING
 				     : !record_is_final(c->row)) {
-		return err_set(e, ERR_CONFLICT, "the approval is %s", records_text(c->row, "state"));
+		return err_set(
+		    e, ERR_CONFLICT, "the approval is %s", records_text(c->row, "state"));
 	}
 	if (t != NULL) {
 		*t = task;
@@ -335,14 +335,13 @@ int record_task_drop(struct db *d, const char *id, const char *kind, struct err 
 	    (const struct db_value[]){DB_TEXT(id), DB_TEXT(kind)}, 2, NULL, NULL, NULL, e);
 }
 
-int record_task_release(struct db *d, const char *id, const char *kind, int64_t due_us,
-    int64_t attempt, struct err *e)
+int record_task_release(
+    struct db *d, const char *id, const char *kind, int64_t due_us, int64_t attempt, struct err *e)
 {
 	return db_run(d,
 	    "UPDATE approval_task SET wake_us = $1, attempt = $2, owner = NULL, fence = fence + 1 "
 	    "WHERE approval = $3 AND kind = $4",
-	    (const struct db_value[]){
-		DB_INT(due_us), DB_INT(attempt), DB_TEXT(id), DB_TEXT(kind)},
+	    (const struct db_value[]){DB_INT(due_us), DB_INT(attempt), DB_TEXT(id), DB_TEXT(kind)},
 	    4, NULL, NULL, NULL, e);
 }
 

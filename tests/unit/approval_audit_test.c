@@ -27,8 +27,8 @@ static int64_t first_wrong(struct approval_base *b, bool *head_fits)
 	struct err e = {0};
 	size_t i;
 	const json_t *record;
-	cleanup(json_decrefp) json_t *out =
-	    base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 0, "limit", 100));
+	cleanup(json_decrefp)
+	    json_t *out = base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 0, "limit", 100));
 	json_array_foreach(json_object_get(out, "records"), i, record)
 	{
 		if (audit_check(record, &seq, hash, &e) < 0) {
@@ -55,12 +55,13 @@ static void the_hash_is_what_the_page_says(void **state)
 {
 	struct approval_base *b = *state;
 	append(b, "greet");
-	cleanup(json_decrefp) json_t *out =
-	    base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 0, "limit", 10));
+	cleanup(json_decrefp)
+	    json_t *out = base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 0, "limit", 10));
 	const json_t *record = json_array_get(json_object_get(out, "records"), 0);
 	assert_string_equal(json_string_value(json_object_get(record, "previous")), ZEROS);
 	/* By sha256sum of the text that audit.h describes, written by hand. */
-	assert_string_equal(json_string_value(json_object_get(record, "hash")), "a60adc5c13ba3908f70ca7bf0672aa36fac6c1ef8bbc90b19afd253a4d966db1");
+	assert_string_equal(json_string_value(json_object_get(record, "hash")),
+	    "a60adc5c13ba3908f70ca7bf0672aa36fac6c1ef8bbc90b19afd253a4d966db1");
 }
 
 static void records_follow_each_other(void **state)
@@ -70,8 +71,8 @@ static void records_follow_each_other(void **state)
 		append(b, "greet");
 	}
 	assert_int_equal(base_verify(b), 25);
-	cleanup(json_decrefp) json_t *out =
-	    base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 20, "limit", 3));
+	cleanup(json_decrefp)
+	    json_t *out = base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 20, "limit", 3));
 	const json_t *records = json_object_get(out, "records");
 	assert_int_equal(json_array_size(records), 3);
 	assert_int_equal(
@@ -168,8 +169,8 @@ static void what_was_cut_off_is_found_by_the_head(void **state)
 
 static json_t *trail(struct approval_base *b)
 {
-	cleanup(json_decrefp) json_t *out =
-	    base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 0, "limit", 100));
+	cleanup(json_decrefp)
+	    json_t *out = base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 0, "limit", 100));
 	return json_incref(json_object_get(out, "records"));
 }
 
@@ -197,8 +198,7 @@ static void a_decision_and_a_run_leave_their_records(void **state)
 		assert_string_equal(json_string_value(json_object_get(r, "subject")), id);
 	}
 	const json_t *decided = json_object_get(json_array_get(records, 4), "detail");
-	assert_string_equal(
-	    json_string_value(json_object_get(decided, "person")), "Bob B.");
+	assert_string_equal(json_string_value(json_object_get(decided, "person")), "Bob B.");
 	assert_true(text_is_hex(
 	    json_string_value(json_object_get(decided, "code_sha256")), AUDIT_HASH_BYTES - 1));
 	assert_true(text_is_hex(
@@ -223,8 +223,8 @@ static void the_code_is_there_when_it_is_asked_for(void **state)
 	assert_string_equal(
 	    json_string_value(json_object_get(detail, "code")), "print('h\xc3\xa9')");
 	detail = json_object_get(json_array_get(records, 2), "detail");
-	assert_string_equal(json_string_value(json_object_get(
-				json_object_get(detail, "arguments"), "command")),
+	assert_string_equal(
+	    json_string_value(json_object_get(json_object_get(detail, "arguments"), "command")),
 	    "ls");
 	(void)base_verify(b);
 }

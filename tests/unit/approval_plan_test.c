@@ -123,8 +123,8 @@ static void ask_all(struct approval_base *b)
 {
 	const char *id = base_new(b, "before");
 	(void)base_events(b, id);
-	json_decref(base_do(b, records_events,
-	    json_pack("{s:s, s:i, s:i}", "id", id, "after", 0, "limit", 9)));
+	json_decref(base_do(
+	    b, records_events, json_pack("{s:s, s:i, s:i}", "id", id, "after", 0, "limit", 9)));
 	json_decref(base_do(b, records_files, json_pack("{s:s}", "id", id)));
 	for (unsigned i = 0; i < 16; i++) {
 		json_decref(base_do(b, records_list,
@@ -132,8 +132,7 @@ static void ask_all(struct approval_base *b)
 			"state", i & 2 ? "waiting" : NULL, "kind", i & 4 ? "code" : NULL, "pool",
 			i & 8 ? "p" : NULL, "limit", 9)));
 	}
-	json_decref(
-	    base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 0, "limit", 9)));
+	json_decref(base_do(b, audit_read, json_pack("{s:i, s:i}", "after", 0, "limit", 9)));
 	json_decref(base_do(b, audit_head, json_object()));
 	json_decref(base_do(b, records_replay, json_pack("{s:s, s:i}", "after", "a", "limit", 9)));
 }

@@ -34,14 +34,14 @@ static void after_is_run_then_decided(void **state)
 	assert_string_equal(base_state(b, id), "waiting");
 	assert_string_equal(base_member(b, id, "stage"), "result");
 	char deadline[32];
-	(void)snprintf(deadline, sizeof(deadline), "%lld",
-	    (long long)(b->now_us + BASE_DEADLINE_MS * 1000));
+	(void)snprintf(
+	    deadline, sizeof(deadline), "%lld", (long long)(b->now_us + BASE_DEADLINE_MS * 1000));
 	assert_string_equal(base_member(b, id, "deadline_us"), deadline);
 	must(b, records_decide, base_decision(b, id, "t1", NULL, true), "approved");
 	assert_string_equal(base_member(b, id, "deadline_us"), "");
 	assert_string_equal(base_member(b, id, "stage"), "");
-	assert_string_equal(base_events(b, id),
-	    "submitted run_started run_finished waiting decided approved ");
+	assert_string_equal(
+	    base_events(b, id), "submitted run_started run_finished waiting decided approved ");
 	(void)base_verify(b);
 }
 
@@ -55,8 +55,8 @@ static void before_is_decided_then_run(void **state)
 	must(b, records_decide, base_decision(b, id, NULL, "code", true), "queued");
 	base_run(b, id, true);
 	assert_string_equal(base_state(b, id), "approved");
-	assert_string_equal(base_events(b, id),
-	    "submitted waiting decided run_started run_finished approved ");
+	assert_string_equal(
+	    base_events(b, id), "submitted waiting decided run_started run_finished approved ");
 	(void)base_verify(b);
 }
 
@@ -145,12 +145,13 @@ static void a_run_has_one_owner(void **state)
 	assert_non_null(task);
 	assert_null(base_claim(b, "server-b", "run"));
 	assert_int_equal(json_integer_value(json_object_get(task, "attempt")), 1);
-	cleanup(json_decrefp) json_t *stale = json_pack("{s:I}", "fence",
-	    json_integer_value(json_object_get(task, "fence")) - 1);
+	cleanup(json_decrefp) json_t *stale = json_pack(
+	    "{s:I}", "fence", json_integer_value(json_object_get(task, "fence")) - 1);
 	base_refuses(b, records_finish_run, base_finish(b, id, stale, true, ""), ERR_CONFLICT);
 	must(b, records_finish_run, base_finish(b, id, task, true, ""), "waiting");
 	base_refuses(b, records_finish_run, base_finish(b, id, task, true, ""), ERR_CONFLICT);
-	base_refuses(b, records_finish_run, base_finish(b, "nobody", task, true, ""), ERR_NOT_FOUND);
+	base_refuses(
+	    b, records_finish_run, base_finish(b, "nobody", task, true, ""), ERR_NOT_FOUND);
 }
 
 static void a_lease_that_ended_is_taken_over(void **state)
@@ -247,7 +248,8 @@ static void a_decision_is_single_use(void **state)
 	struct approval_base *b = *state;
 	for (int approve = 0; approve < 2; approve++) {
 		const char *id = base_new(b, "after");
-		base_refuses(b, records_decide, base_decision(b, id, "t1", NULL, true), ERR_CONFLICT);
+		base_refuses(
+		    b, records_decide, base_decision(b, id, "t1", NULL, true), ERR_CONFLICT);
 		base_run(b, id, true);
 		must(b, records_decide, base_decision(b, id, "t1", NULL, approve != 0),
 		    approve != 0 ? "approved" : "rejected");
@@ -257,8 +259,8 @@ static void a_decision_is_single_use(void **state)
 		    again(b, records_decide, base_decision(b, id, "t1", NULL, approve != 0)));
 		assert_true(
 		    again(b, records_decide, base_decision(b, id, "t1", "result", approve != 0)));
-		base_refuses(
-		    b, records_decide, base_decision(b, id, "t1", NULL, approve == 0), ERR_CONFLICT);
+		base_refuses(b, records_decide, base_decision(b, id, "t1", NULL, approve == 0),
+		    ERR_CONFLICT);
 		assert_string_equal(base_member(b, id, "version"), version);
 	}
 	(void)base_verify(b);
@@ -282,11 +284,10 @@ static void a_decision_says_who_and_why(void **state)
 	b->now_us += 7;
 	must(b, records_decide, base_decision(b, id, "t1", NULL, false), "rejected");
 	cleanup(json_decrefp) json_t *out = base_do(b, records_get, json_pack("{s:s}", "id", id));
-	const json_t *decisions =
-	    json_object_get(json_object_get(out, "approval"), "decisions");
-	cleanup(json_decrefp) json_t *wanted = json_pack(
-	    "[{s:s, s:b, s:s, s:s, s:s, s:I}]", "stage", "code", "approve", 0, "by", "bob",
-	    "person", "Bob B.", "reason", "looks fine", "at_us", (json_int_t)b->now_us);
+	const json_t *decisions = json_object_get(json_object_get(out, "approval"), "decisions");
+	cleanup(json_decrefp) json_t *wanted = json_pack("[{s:s, s:b, s:s, s:s, s:s, s:I}]",
+	    "stage", "code", "approve", 0, "by", "bob", "person", "Bob B.", "reason", "looks fine",
+	    "at_us", (json_int_t)b->now_us);
 	assert_true(json_equal(decisions, wanted));
 }
 
@@ -307,7 +308,8 @@ static void what_is_decided_is_never_run(void **state)
 	base_refuses(b, records_decide, base_decision(b, rejected, "t1", NULL, true), ERR_CONFLICT);
 	base_refuses(
 	    b, records_decide, base_decision(b, expired, "t1", "code", true), ERR_CONFLICT);
-	base_refuses(b, records_decide, base_decision(b, cancelled, "t1", NULL, true), ERR_CONFLICT);
+	base_refuses(
+	    b, records_decide, base_decision(b, cancelled, "t1", NULL, true), ERR_CONFLICT);
 	assert_null(base_claim(b, "server-a", "run"));
 	(void)base_verify(b);
 }
@@ -366,8 +368,8 @@ static void a_call_whose_server_is_gone_is_cancelled(void **state)
 static void when_next_is_of_all_tasks(void **state)
 {
 	struct approval_base *b = *state;
-	cleanup(json_decrefp) json_t *in =
-	    json_pack("{s:I, s:i}", "now_us", (json_int_t)b->now_us, "limit", 10);
+	cleanup(json_decrefp)
+	    json_t *in = json_pack("{s:I, s:i}", "now_us", (json_int_t)b->now_us, "limit", 10);
 	cleanup(json_decrefp) json_t *none = base_do(b, records_lapse, json_incref(in));
 	assert_true(json_is_null(json_object_get(none, "next_due_us")));
 	(void)base_new(b, "before");
@@ -491,8 +493,8 @@ static void a_key_makes_one_approval(void **state)
 {
 	struct approval_base *b = *state;
 	const char *id = base_submit(b, with_key(b, "t1", "alice", "k", "aa"));
-	cleanup(json_decrefp) json_t *out =
-	    base_do(b, records_submit, with_key(b, "t1", "alice", "k", "aa"));
+	cleanup(json_decrefp)
+	    json_t *out = base_do(b, records_submit, with_key(b, "t1", "alice", "k", "aa"));
 	assert_string_equal(b->e.text, "");
 	assert_true(json_is_false(json_object_get(out, "created")));
 	assert_int_equal(json_array_size(json_object_get(out, "changed")), 0);
@@ -549,8 +551,8 @@ static void another_tenant_sees_and_does_nothing(void **state)
 		base_refuses(b, records_get, json_pack("{s:s, s:s}", "id", id, "tenant", other),
 		    ERR_NOT_FOUND);
 		base_refuses(b, records_events,
-		    json_pack("{s:s, s:s, s:i, s:i}", "id", id, "tenant", other, "after", 0,
-			"limit", 10),
+		    json_pack(
+			"{s:s, s:s, s:i, s:i}", "id", id, "tenant", other, "after", 0, "limit", 10),
 		    ERR_NOT_FOUND);
 		base_refuses(
 		    b, records_decide, base_decision(b, id, other, NULL, true), ERR_NOT_FOUND);
@@ -630,8 +632,8 @@ static void pages_stay_while_new_ones_come(void **state)
 	}
 }
 
-static size_t listed(struct approval_base *b, const char *tenant, const char *st,
-    const char *kind, const char *pool)
+static size_t listed(
+    struct approval_base *b, const char *tenant, const char *st, const char *kind, const char *pool)
 {
 	cleanup(json_decrefp) json_t *out = base_do(b, records_list,
 	    json_pack("{s:s?, s:s?, s:s?, s:s?, s:i}", "tenant", tenant, "state", st, "kind", kind,
@@ -657,16 +659,15 @@ static void lists_are_filtered(void **state)
 	}
 	for (unsigned i = 0; i < 16; i++) {
 		size_t wanted = 16U >> __builtin_popcount(i);
-		assert_int_equal(listed(b, (i & 1) != 0 ? "t1" : NULL,
-				     (i & 2) != 0 ? "cancelled" : NULL, (i & 4) != 0 ? "call" : NULL,
-				     (i & 8) != 0 ? "p1" : NULL),
+		assert_int_equal(
+		    listed(b, (i & 1) != 0 ? "t1" : NULL, (i & 2) != 0 ? "cancelled" : NULL,
+			(i & 4) != 0 ? "call" : NULL, (i & 8) != 0 ? "p1" : NULL),
 		    wanted);
 	}
 	assert_int_equal(listed(b, "nobody", NULL, NULL, NULL), 0);
 	cleanup(json_decrefp) json_t *counts = base_do(b, records_count, json_object());
-	assert_int_equal(json_integer_value(json_object_get(
-			     json_object_get(counts, "counts"), "waiting")),
-	    8);
+	assert_int_equal(
+	    json_integer_value(json_object_get(json_object_get(counts, "counts"), "waiting")), 8);
 	assert_int_equal(
 	    json_integer_value(json_object_get(json_object_get(counts, "tasks"), "expire")), 8);
 }
@@ -755,7 +756,8 @@ static void a_row_changed_behind_its_back_is_found(void **state)
 	} changes[] = {
 	    {"UPDATE approval SET pool = 'other'", "UPDATE approval SET pool = 'default'"},
 	    {"UPDATE approval SET submitter = 'eve'", "UPDATE approval SET submitter = 'alice'"},
-	    {"UPDATE approval SET attempt = attempt + 1", "UPDATE approval SET attempt = attempt - 1"},
+	    {"UPDATE approval SET attempt = attempt + 1",
+		"UPDATE approval SET attempt = attempt - 1"},
 	    {"UPDATE approval SET deadline_us = deadline_us + 1",
 		"UPDATE approval SET deadline_us = deadline_us - 1"},
 	    {"UPDATE approval SET decisions = '[{\"stage\":\"code\",\"approve\":true}]'",
@@ -773,9 +775,9 @@ static void a_row_changed_behind_its_back_is_found(void **state)
 	assert_int_equal(base_wrong(b), 1);
 	assert_true(base_sql(b, "UPDATE approval_open SET count = count - 1"));
 	/* An event that was never: as if the result had been approved. */
-	assert_true(base_sql(b,
-	    "INSERT INTO approval_event (approval, seq, at_us, kind, actor, body) "
-	    "SELECT id, version + 1, 1, 'approved', 'eve', '{}' FROM approval"));
+	assert_true(
+	    base_sql(b, "INSERT INTO approval_event (approval, seq, at_us, kind, actor, body) "
+			"SELECT id, version + 1, 1, 'approved', 'eve', '{}' FROM approval"));
 	assert_int_equal(base_wrong(b), 2);
 }
 
