@@ -1,4 +1,5 @@
-/* Approvals from submission to their end: over a real database, with sessions that the test plays. */
+/* Approvals from submission to their end: over a real database, with sessions that the test plays.
+ */
 #include "approvals_world.h"
 
 #include <stdio.h>
@@ -15,7 +16,8 @@ static int setup(void **state)
 	return 0;
 }
 
-#define until_state(w, id, state) world_until((w), strcmp(world_state((w), (w)->a, (id)), (state)) == 0)
+#define until_state(w, id, state) \
+	world_until((w), strcmp(world_state((w), (w)->a, (id)), (state)) == 0)
 
 static const char *text_at(const json_t *j, const char *name)
 {
@@ -409,8 +411,7 @@ static void draining_begins_nothing(void **state)
 	approvals_drain(w->a);
 	cleanup(json_decrefp) json_t *request = json_pack("{s:s}", "code", "x()");
 	struct world_answer out = {0};
-	assert_null(
-	    approvals_submit(w->a, &world_alice, NULL, request, NULL, world_told, &out));
+	assert_null(approvals_submit(w->a, &world_alice, NULL, request, NULL, world_told, &out));
 	assert_int_equal(out.e.code, ERR_UNAVAILABLE);
 	w->b = world_open(w);
 	approvals_drain(w->b);
@@ -464,8 +465,7 @@ static void a_token_of_one_pool_sees_that_pool(void **state)
 	json_decref(out.json);
 	cleanup(json_decrefp) json_t *request = json_pack("{s:s}", "code", "x()");
 	out = (struct world_answer){0};
-	assert_null(
-	    approvals_submit(w->a, &other, "default", request, NULL, world_told, &out));
+	assert_null(approvals_submit(w->a, &other, "default", request, NULL, world_told, &out));
 	assert_int_equal(out.e.code, ERR_DENIED);
 	other.pool = "default";
 	out = world_ask_get(w, w->a, &other, id);
@@ -499,14 +499,16 @@ static void what_is_wrong_is_told(void **state)
 	    {"{\"code\": \"x\", \"deadline_seconds\": 1e300}", "at most 86400"},
 	    {"{\"code\": \"x\", \"deadline_seconds\": \"1\"}", "number of seconds"},
 	    {"{\"code\": \"x\", \"timeout_seconds\": 31}", "at most 30"},
-	    {"{\"code\": \"x\", \"callback\": \"https://hooks.example.com/in\"}", "'callback' must"},
+	    {"{\"code\": \"x\", \"callback\": \"https://hooks.example.com/in\"}",
+		"'callback' must"},
 	    {"{\"code\": \"x\", \"callback\": {}}", "'callback' must"},
 	    {"{\"code\": \"x\", \"callback\": {\"url\": \"http://10.0.0.1/\"}}", "may call"},
 	    {"{\"code\": \"x\", \"callback\": {\"url\": \"https://hooks.example.com/in/../x\"}}",
 		"'..'"},
 	    {"{\"code\": \"x\", \"callback\": {\"url\": \"https://hooks.example.com/in\\u0000\"}}",
 		"'callback' must"},
-	    {"{\"code\": \"x\", \"callback\": {\"url\": \"https://hooks.example.com/in\", \"a\": 1}}",
+	    {"{\"code\": \"x\", \"callback\": {\"url\": \"https://hooks.example.com/in\", \"a\": "
+	     "1}}",
 		"known are url"},
 	    {"{\"code\": \"x\", \"promote\": []}", "'promote' must"},
 	    {"{\"code\": \"x\", \"promote\": {}}", "'promote.files' must"},
@@ -525,8 +527,7 @@ static void what_is_wrong_is_told(void **state)
 	for (size_t i = 0; i < array_len(rows); i++) {
 		json_t *request = json_loads(rows[i].request, JSON_ALLOW_NUL, NULL);
 		assert_non_null(request);
-		struct world_answer out =
-		    world_ask_submit(w, w->a, &world_alice, request, NULL);
+		struct world_answer out = world_ask_submit(w, w->a, &world_alice, request, NULL);
 		if (out.e.code != ERR_INVALID || strstr(out.e.text, rows[i].says) == NULL) {
 			fail_msg("%s: %s", rows[i].request, out.e.text);
 		}
@@ -542,8 +543,8 @@ static void a_pool_allows_some_policies(void **state)
 	w->pools[0].policies[APPROVAL_RULES] = false;
 	w->pools[0].policies[APPROVAL_AFTER] = false;
 	w->pools[0].policy = APPROVAL_BEFORE;
-	struct world_answer out = world_ask_submit(w, w->a, &world_alice,
-	    json_pack("{s:s, s:s}", "code", "x", "policy", "rules"), NULL);
+	struct world_answer out = world_ask_submit(
+	    w, w->a, &world_alice, json_pack("{s:s, s:s}", "code", "x", "policy", "rules"), NULL);
 	assert_string_equal(out.e.text, "'policy' is 'rules'; this pool allows before, both");
 	const char *id = world_submit(w, w->a, "x", NULL, NULL);
 	assert_string_equal(world_state(w, w->a, id), "waiting");
@@ -592,8 +593,8 @@ static void a_tenant_has_so_many_open(void **state)
 	w->config.open_max = 1;
 	w->a = world_open(w);
 	const char *id = world_submit(w, w->a, "x", "before", NULL);
-	struct world_answer out =
-	    world_ask_submit(w, w->a, &world_alice, json_pack("{s:s}", "code", "x"), NULL);
+	struct world_answer out = world_ask_submit(
+	    w, w->a, &world_alice, json_pack("{s:s}", "code", "x"), NULL);
 	assert_int_equal(out.e.code, ERR_BUSY);
 	world_decide(w, w->a, id, NULL, false);
 	(void)world_submit(w, w->a, "x", "before", NULL);
@@ -632,8 +633,8 @@ static void a_call_can_be_given_up(void **state)
 {
 	struct world *w = *state;
 	struct world_answer out = {0};
-	struct approvals_call *c =
-	    approvals_list(w->a, &world_admin, NULL, NULL, NULL, 10, world_told, &out);
+	struct approvals_call *c = approvals_list(
+	    w->a, &world_admin, NULL, NULL, NULL, 10, world_told, &out);
 	assert_non_null(c);
 	approvals_cancel_call(c);
 	approvals_cancel_call(NULL);

@@ -34,13 +34,12 @@ void world_pass_us(int64_t us)
 
 static struct world_worker *place_of(struct world *w, const struct worker *worker)
 {
-	for (size_t i = 0; i < WORLD_WORKERS_MAX; i++) {
-		if (w->workers[i].worker == worker) {
-			return &w->workers[i];
-		}
+	size_t i = 0;
+	while (i < WORLD_WORKERS_MAX && w->workers[i].worker != worker) {
+		i++;
 	}
-	fail_msg("no such worker");
-	return NULL;
+	assert_true(i < WORLD_WORKERS_MAX);
+	return &w->workers[i];
 }
 
 static void op_spawn(void *ctx, struct worker *worker)
@@ -376,8 +375,8 @@ const char *world_state(struct world *w, struct approvals *a, const char *id)
 {
 	static char state[32];
 	struct world_answer out = world_ask_get(w, a, &world_admin, id);
-	const char *text =
-	    json_string_value(json_object_get(json_object_get(out.json, "approval"), "state"));
+	const char *text = json_string_value(
+	    json_object_get(json_object_get(out.json, "approval"), "state"));
 	(void)snprintf(state, sizeof(state), "%s", text != NULL ? text : "");
 	json_decref(out.json);
 	return state;

@@ -54,14 +54,14 @@ void world_pass_us(int64_t us);
 
 /* One round: what has come in is worked off, workers become ready, those killed end. */
 void world_turn(struct world *w);
-#define world_until(w, condition)                                             \
-	do {                                                                  \
-		for (int turns_ = 0; !(condition); turns_++) {                \
-			if (turns_ > 5000) {                                  \
+#define world_until(w, condition)                                               \
+	do {                                                                    \
+		for (int turns_ = 0; !(condition); turns_++) {                  \
+			if (turns_ > 5000) {                                    \
 				fail_msg("it did not come to: %s", #condition); \
-			}                                                     \
-			world_turn(w);                                        \
-		}                                                             \
+			}                                                       \
+			world_turn(w);                                          \
+		}                                                               \
 	} while (0)
 void world_turns(struct world *w, int count);
 
@@ -106,7 +106,7 @@ json_t *world_get(struct world *w, struct approvals *a, const char *id);
 /* How many events of KIND its history has. */
 unsigned world_events(struct world *w, struct approvals *a, const char *id, const char *kind);
 /* Decides as bob; it must succeed. */
-void world_decide(struct world *w, struct approvals *a, const char *id, const char *stage,
-    bool approve);
+void world_decide(
+    struct world *w, struct approvals *a, const char *id, const char *stage, bool approve);
 
 #endif
