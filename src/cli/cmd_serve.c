@@ -189,7 +189,11 @@ static int make_auth(struct server *s, struct err *e)
 	for (uint32_t i = 0; i < s->config.token_count; i++) {
 		const struct config_token *t = &s->config.tokens[i];
 		const struct principal who = {
-		    .name = t->name, .role = t->role, .pool = t->pool, .prefix = t->prefix};
+		    .name = t->name,
+		    .role = t->role,
+		    .pool = t->pool,
+		    .prefix = t->prefix,
+		    .others_only = t->others_only};
 		if (auth_add(s->auth, t->token, &who, t->expires_wall_us, e) < 0) {
 			return -1;
 		}

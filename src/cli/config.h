@@ -27,6 +27,7 @@ struct config_token {
 	enum role role;
 	const char *pool;        /* NULL: every pool */
 	const char *prefix;      /* its tenant; NULL: the server's own */
+	bool others_only;        /* see struct principal */
 	int64_t expires_wall_us; /* 0: never */
 };
 
