@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "api/appr.h"
-#include "api/json_text.h"
+#include "base/json_text.h"
 #include "base/text.h"
 
 /* Each reason: its code and status, and after how many seconds to try again. */

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "api/appr.h"
-#include "api/json_text.h"
+#include "base/json_text.h"
 #include "base/text.h"
 
 #define STREAMS_MAX 1024
