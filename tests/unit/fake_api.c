@@ -338,7 +338,7 @@ void call_reply_file(struct call *c, int fd, uint64_t size, int64_t modified_wal
 void call_reply_source(struct call *c, int status, const char *content_type, struct call_source *s)
 {
 	struct fake_call *f = fake_of(c);
-	(void)content_type;
+	call_set_header(c, "Content-Type", content_type);
 	answered(f, status);
 	f->source = s;
 	s->call = c;

@@ -13,7 +13,6 @@ struct approvals_call {
 
 void fake_approvals_reset(struct approvals *a)
 {
-	assert(a->pending == NULL && a->watches == NULL);
 	*a = (struct approvals){0};
 }
 
