@@ -43,7 +43,7 @@ void aca_session_get(struct call *c)
 	}
 }
 
-static void delete(struct call *c, struct session *s)
+static void delete (struct call *c, struct session *s)
 {
 	api_audit(c, "session.delete", s->identifier, s->tenant, true);
 	engine_session_delete(s);
@@ -53,7 +53,7 @@ void aca_session_delete(struct call *c)
 {
 	struct session *s = find(c);
 	if (s != NULL) {
-		delete(c, s);
+		delete (c, s);
 		struct buf none = BUF_INIT(0);
 		call_reply(c, 204, NULL, &none);
 	}
@@ -64,7 +64,7 @@ void aca_session_stop(struct call *c)
 {
 	struct session *s = find(c);
 	if (s != NULL) {
-		delete(c, s);
+		delete (c, s);
 		struct buf none = BUF_INIT(0);
 		call_reply(c, 200, NULL, &none);
 	}

@@ -59,8 +59,7 @@ void appr_asked(struct appr_asking *a, struct approvals_call *pending);
 
 /* The query parameter NAME: NULL when it is absent or empty. -1 with E: not UTF-8, or longer than
  * MAX_BYTES. */
-int appr_query(
-    struct call *c, const char *name, size_t max_bytes, const char **out, struct err *e);
+int appr_query(struct call *c, const char *name, size_t max_bytes, const char **out, struct err *e);
 /* The header Idempotency-Key, or NULL. -1 with E. */
 int appr_key(struct call *c, const char **out, struct err *e);
 /* The approval's id in the path; NULL having answered 404 for what cannot be one. */

@@ -45,8 +45,8 @@ static json_t *body_of(struct call *c)
 }
 
 /* A text of BODY, NULL when it is absent or null. */
-static int text_member(const json_t *body, const char *name, size_t max_bytes, const char **out,
-    struct err *e)
+static int text_member(
+    const json_t *body, const char *name, size_t max_bytes, const char **out, struct err *e)
 {
 	const json_t *j = json_object_get(body, name);
 	*out = NULL;
@@ -74,8 +74,8 @@ static int only_known(const json_t *body, const char *const *names, const char *
 			at++;
 		}
 		if (*at == NULL) {
-			return err_set(e, ERR_INVALID,
-			    "'%.100s' is not known here: known are %s", name, list);
+			return err_set(
+			    e, ERR_INVALID, "'%.100s' is not known here: known are %s", name, list);
 		}
 	}
 	return 0;
@@ -160,8 +160,8 @@ void appr_submit(struct call *c)
 	json_t *request = body_of(c);
 	struct appr_asking *a = request != NULL ? appr_ask(c, answer_submit) : NULL;
 	if (a != NULL) {
-		appr_asked(a,
-		    approvals_submit(api->approvals, &w, w.pool, request, key, appr_told, a));
+		appr_asked(
+		    a, approvals_submit(api->approvals, &w, w.pool, request, key, appr_told, a));
 	}
 	json_decref(request);
 }
@@ -188,11 +188,11 @@ static int read_listing(struct call *c, struct listing *l, struct err *e)
 		    "rejected, expired, failed or cancelled");
 	}
 	if (l->kind != NULL && strcmp(l->kind, "code") != 0 && strcmp(l->kind, "call") != 0) {
-		return err_set(
-		    e, ERR_INVALID, "the query parameter 'kind' must be code or call");
+		return err_set(e, ERR_INVALID, "the query parameter 'kind' must be code or call");
 	}
 	l->limit = LIMIT_DEFAULT;
-	if (limit != NULL && (text_to_u64(limit, RECORDS_PAGE_MAX, &l->limit) < 0 || l->limit == 0)) {
+	if (limit != NULL &&
+	    (text_to_u64(limit, RECORDS_PAGE_MAX, &l->limit) < 0 || l->limit == 0)) {
 		return err_set(e, ERR_INVALID,
 		    "the query parameter 'limit' must be a whole number from 1 to %d",
 		    RECORDS_PAGE_MAX);
@@ -260,7 +260,8 @@ static int read_decision(const json_t *body, struct decision *d, struct err *e)
 }
 
 /* BODY is borrowed. */
-static void decide(struct call *c, const char *id, const struct approvals_who *w, const json_t *body)
+static void decide(
+    struct call *c, const char *id, const struct approvals_who *w, const json_t *body)
 {
 	const struct api *api = c->app;
 	struct decision d;

@@ -23,8 +23,8 @@ static int set_tenant(
 		return err_set(e, ERR_DENIED, "this token is for another tenant");
 	}
 	if (!engine_tenant_is_valid(named)) {
-		return err_set(e, ERR_INVALID,
-		    "the query parameter 'tenant' is not the name of a tenant");
+		return err_set(
+		    e, ERR_INVALID, "the query parameter 'tenant' is not the name of a tenant");
 	}
 	w->tenant = named;
 	w->every_tenant = false;
@@ -108,8 +108,7 @@ void appr_asked(struct appr_asking *a, struct approvals_call *pending)
 /* --- what a request says ------------------------------------------------------------------------
  */
 
-int appr_query(
-    struct call *c, const char *name, size_t max_bytes, const char **out, struct err *e)
+int appr_query(struct call *c, const char *name, size_t max_bytes, const char **out, struct err *e)
 {
 	const char *text = call_query(c, name);
 	*out = NULL;
@@ -117,8 +116,8 @@ int appr_query(
 		return 0;
 	}
 	if (strlen(text) > max_bytes) {
-		return err_set(e, ERR_INVALID,
-		    "the query parameter '%s' is longer than %zu bytes", name, max_bytes);
+		return err_set(e, ERR_INVALID, "the query parameter '%s' is longer than %zu bytes",
+		    name, max_bytes);
 	}
 	if (!text_is_utf8(text, strlen(text))) {
 		return err_set(e, ERR_INVALID, "the query parameter '%s' is not UTF-8", name);
@@ -137,11 +136,12 @@ int appr_key(struct call *c, const char **out, struct err *e)
 	size_t len = strlen(key);
 	bool good = len > 0 && len <= APPR_KEY_MAX_BYTES;
 	for (size_t i = 0; good && i < len; i++) {
-		good = key[i] >= ' ' && key[i] <= '~';
+		good = key[i] > ' ' && key[i] <= '~';
 	}
 	if (!good) {
 		return err_set(e, ERR_INVALID,
-		    "the header Idempotency-Key must be 1 to %d printable ASCII characters",
+		    "the header Idempotency-Key must be 1 to %d printable ASCII characters without "
+		    "spaces",
 		    APPR_KEY_MAX_BYTES);
 	}
 	*out = key;

@@ -40,7 +40,7 @@ struct stream {
 	bool changed;  /* there may be events past AFTER */
 	bool final;
 	bool ended;
-	bool silent; /* nothing was sent since the last beat */
+	bool silent;                /* nothing was sent since the last beat */
 	struct stream *prev, *next; /* of room->streams */
 };
 

@@ -70,8 +70,8 @@ void appr_code_execute(struct call *c)
 	json_t *request = json_pack("{s:o}", "code", code);
 	struct appr_asking *a = appr_ask(c, answer_execute);
 	if (a != NULL) {
-		appr_asked(a,
-		    approvals_submit(api->approvals, &w, w.pool, request, key, appr_told, a));
+		appr_asked(
+		    a, approvals_submit(api->approvals, &w, w.pool, request, key, appr_told, a));
 	}
 	json_decref(request);
 }

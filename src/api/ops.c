@@ -2,8 +2,8 @@
 #include <stdio.h>
 
 #include "api/aca.h"
-#include "base/clock.h"
 #include "approvals/approvals.h"
+#include "base/clock.h"
 #include "codemode/codemode.h"
 
 #define HEALTH_MAX_BYTES 256
@@ -275,8 +275,8 @@ static void add_approvals(struct buf *b, const struct approvals *a)
 	    callbacks, n.callbacks_delivered, callbacks, n.callbacks_failed);
 	add_number(b, "carrel_approval_commits_total", "counter",
 	    "Transactions committed to the database of approvals.", n.commits);
-	add_number(b, "carrel_approval_changes_total", "counter",
-	    "Changes in these transactions.", n.changes);
+	add_number(b, "carrel_approval_changes_total", "counter", "Changes in these transactions.",
+	    n.changes);
 }
 
 void ops_metrics(struct call *c)

@@ -103,8 +103,7 @@ const char *api_behind_pool(const char *path)
 	return behind;
 }
 
-void api_audit(
-    struct call *c, const char *action, const char *subject, const char *tenant, bool ok)
+void api_audit(struct call *c, const char *action, const char *subject, const char *tenant, bool ok)
 {
 	const struct api *api = c->app;
 	if (api->approvals == NULL) {
@@ -112,8 +111,8 @@ void api_audit(
 	}
 	json_t *detail = tenant != NULL && *tenant != '\0' ? json_pack("{s:s}", "tenant", tenant)
 							   : NULL;
-	approvals_audit(api->approvals, c->principal->name, action, subject, ok ? "ok" : "failed",
-	    detail);
+	approvals_audit(
+	    api->approvals, c->principal->name, action, subject, ok ? "ok" : "failed", detail);
 	json_decref(detail);
 }
 

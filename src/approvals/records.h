@@ -38,8 +38,9 @@
 #include "approvals/db.h"
 #include "base/err.h"
 
-#define RECORDS_ATTEMPTS_MAX 5 /* runs of one approval that were interrupted, then it has failed \
-				*/
+#define RECORDS_ATTEMPTS_MAX                                                \
+	5 /* runs of one approval that were interrupted, then it has failed \
+	   */
 #define RECORDS_PAGE_MAX 200
 
 /* Makes or brings up to date the tables, each step numbered and done once, in a transaction of its

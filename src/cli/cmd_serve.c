@@ -37,9 +37,9 @@ struct server {
 	struct runner_link *runner; /* NULL: no tools */
 	json_t *first_tools;        /* [tools, problems] told before there was a codemode */
 	struct codemode *codemode;
-	struct approvals *approvals;  /* NULL: none are kept */
-	int64_t audit_seq;          /* the head of the trail that was told last */
-	bool connects;              /* the store or the database is on the network */
+	struct approvals *approvals; /* NULL: none are kept */
+	int64_t audit_seq;           /* the head of the trail that was told last */
+	bool connects;               /* the store or the database is on the network */
 	struct api api;
 	uid_t uid;
 	gid_t gid;
@@ -52,7 +52,7 @@ struct server {
 	uv_signal_t on_int;
 	uv_poll_t on_stdin; /* only with --stop-at-eof */
 	uv_timer_t drain_timer;
-	uv_timer_t beat_timer;  /* of streams of events */
+	uv_timer_t beat_timer; /* of streams of events */
 	uv_timer_t audit_timer;
 	uint64_t drain_until_ms; /* 0: not draining */
 	uint64_t started_ms;
@@ -195,8 +195,7 @@ static int make_auth(struct server *s, struct err *e)
 	}
 	for (uint32_t i = 0; i < s->config.token_count; i++) {
 		const struct config_token *t = &s->config.tokens[i];
-		const struct principal who = {
-		    .name = t->name,
+		const struct principal who = {.name = t->name,
 		    .role = t->role,
 		    .pool = t->pool,
 		    .prefix = t->prefix,
@@ -218,7 +217,9 @@ static int make_dialects(struct server *s, struct err *e)
 {
 	s->api.pcm = pcm_new(&s->config.pcm);
 	s->api.appr = appr_new();
-	return s->api.pcm != NULL && s->api.appr != NULL ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
+	return s->api.pcm != NULL && s->api.appr != NULL
+		   ? 0
+		   : err_set(e, ERR_INTERNAL, "out of memory");
 }
 
 static int make_http(struct server *s, struct err *e)

@@ -112,9 +112,9 @@ int config_load(struct config *c, const struct config_flags *flags, struct err *
 /* Checks what only a server needs: a token or authentication switched off, and both TLS files. */
 int config_check_serve(const struct config *c, struct err *e);
 
-/* Overwrites the secrets of code mode and the database's URL, in memory and in the environment, once
- * the store, the runner and the database have what they need; the texts of code_mode are gone after
- * it. */
+/* Overwrites the secrets of code mode and the database's URL, in memory and in the environment,
+ * once the store, the runner and the database have what they need; the texts of code_mode are gone
+ * after it. */
 void config_forget_secrets(struct config *c);
 
 /* Overwrites the tokens' text in memory. */

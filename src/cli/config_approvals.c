@@ -125,8 +125,7 @@ static int read_policies(
 	return p->policies[p->policy] ? 0 : bad(e, prefix, "policy", "is not one of 'policies'");
 }
 
-static int read_pool(
-    const json_t *map, const char *prefix, struct approvals_pool *p, struct err *e)
+static int read_pool(const json_t *map, const char *prefix, struct approvals_pool *p, struct err *e)
 {
 	static const char *const known[] = {"policies", "policy", "tools", "rules",
 	    "deadline_seconds", "deadline_max_seconds", NULL};
@@ -202,8 +201,8 @@ static int read_callbacks(struct config *c, const json_t *map, struct err *e)
 	if (config_only_known(map, prefix, known, e) < 0 ||
 	    read_texts(map, (struct config_place){prefix, "allow"}, CONFIG_CALLBACKS_MAX,
 		a->callback_prefixes, &a->callback_prefix_count, e) < 0 ||
-	    config_get_text(
-		map, (struct config_place){prefix, "secret"}, &a->callback_secret, e) < 0 ||
+	    config_get_text(map, (struct config_place){prefix, "secret"}, &a->callback_secret, e) <
+		0 ||
 	    config_get_u32(map, (struct config_place){prefix, "attempts"}, 1, 1000,
 		&a->callback_attempts, e) < 0) {
 		return -1;
@@ -271,8 +270,8 @@ static int read_database(struct config *c, const json_t *map, struct err *e)
 	const char *url = NULL;
 	const char *file = NULL;
 	if (config_get_text(map, (struct config_place){"approvals.", "database"}, &url, e) < 0 ||
-	    config_get_text(
-		map, (struct config_place){"approvals.", "database_file"}, &file, e) < 0) {
+	    config_get_text(map, (struct config_place){"approvals.", "database_file"}, &file, e) <
+		0) {
 		return -1;
 	}
 	if (url != NULL && file != NULL) {
@@ -300,8 +299,8 @@ static int read_server(const json_t *map, const char **out, struct err *e)
 	}
 	size_t len = *out != NULL ? strlen(*out) : 1;
 	if (len == 0 || len > 64 || (*out != NULL && strspn(*out, plain) != len)) {
-		return bad(e, "approvals.", "server",
-		    "must be 1 to 64 letters, digits, '-', '.' and '_'");
+		return bad(
+		    e, "approvals.", "server", "must be 1 to 64 letters, digits, '-', '.' and '_'");
 	}
 	return 0;
 }
@@ -309,10 +308,10 @@ static int read_server(const json_t *map, const char **out, struct err *e)
 static int read_numbers(struct config_approvals *a, const json_t *map, struct err *e)
 {
 	static const char prefix[] = "approvals.";
-	if (config_get_u32(map, (struct config_place){prefix, "runs_max"}, 1, 100000, &a->runs_max,
-		e) < 0 ||
-	    config_get_u32(map, (struct config_place){prefix, "open_max"}, 1, 10000000,
-		&a->open_max, e) < 0 ||
+	if (config_get_u32(
+		map, (struct config_place){prefix, "runs_max"}, 1, 100000, &a->runs_max, e) < 0 ||
+	    config_get_u32(
+		map, (struct config_place){prefix, "open_max"}, 1, 10000000, &a->open_max, e) < 0 ||
 	    read_span(map, (struct config_place){prefix, "keep_days"}, 0.001, 36500, (double)DAY_MS,
 		&a->keep_ms, e) < 0 ||
 	    config_get_seconds(map, (struct config_place){prefix, "lease_seconds"}, 1, 3600,
@@ -396,6 +395,7 @@ void config_approvals_forget(struct config *c)
 	}
 	const json_t *text = json_object_get(json_object_get(c->tree, "approvals"), "database");
 	if (json_is_string(text)) {
-		explicit_bzero((void *)(uintptr_t)json_string_value(text), json_string_length(text));
+		explicit_bzero(
+		    (void *)(uintptr_t)json_string_value(text), json_string_length(text));
 	}
 }

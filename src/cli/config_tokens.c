@@ -96,9 +96,8 @@ static int token_prefix(const char *text, struct config_place at, struct err *e)
 
 static int token_read(struct config *c, const json_t *map, const char *prefix, struct err *e)
 {
-	static const char *const known[] = {
-	    "name", "token", "token_file", "role", "pool", "prefix", "expires", "own_approvals",
-	    NULL};
+	static const char *const known[] = {"name", "token", "token_file", "role", "pool", "prefix",
+	    "expires", "own_approvals", NULL};
 	struct config_token t = {.name = "token", .role = ROLE_EXECUTE};
 	const char *text = NULL;
 	const char *file = NULL;

@@ -50,10 +50,10 @@ static void a_history_streams_until_it_is_final(void **state)
 	assert_true(f.woken);
 	assert_true(fake_pull(&f, 4096));
 	assert_string_equal(buf_str(&f.body), TEXT_ONE TEXT_TWO TEXT_THREE);
-	assert_string_equal(appr_fake.asked[2],
-	    "events name=tester tenant=* pool=- id=" ID " after=2");
-	assert_string_equal(appr_fake.asked[3],
-	    "events name=tester tenant=* pool=- id=" ID " after=3");
+	assert_string_equal(
+	    appr_fake.asked[2], "events name=tester tenant=* pool=- id=" ID " after=2");
+	assert_string_equal(
+	    appr_fake.asked[3], "events name=tester tenant=* pool=- id=" ID " after=3");
 	assert_null(appr_fake.watches);
 	fake_call_fini(&f);
 }
@@ -65,8 +65,8 @@ static void who_comes_back_goes_on_where_it_was(void **state)
 	page("{\"events\":[" THREE "],\"state\":\"approved\",\"final\":true}");
 	page(FINAL);
 	appr_send(&f, "GET", EVENTS, "Last-Event-ID", "2", NULL, 200);
-	assert_string_equal(appr_fake.asked[0],
-	    "events name=tester tenant=* pool=- id=" ID " after=2");
+	assert_string_equal(
+	    appr_fake.asked[0], "events name=tester tenant=* pool=- id=" ID " after=2");
 	assert_true(fake_pull(&f, 4096));
 	assert_string_equal(buf_str(&f.body), TEXT_THREE);
 	fake_call_fini(&f);

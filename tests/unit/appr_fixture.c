@@ -31,8 +31,8 @@ int appr_teardown(void **state)
 void appr_send(struct fake_call *f, const char *method, const char *target, const char *header,
     const char *value, const char *body, int status)
 {
-	fake_start(f, &appr_world, method, target, header, value, body,
-	    body == NULL ? 0 : strlen(body));
+	fake_start(
+	    f, &appr_world, method, target, header, value, body, body == NULL ? 0 : strlen(body));
 	assert_int_equal(f->answers, 1);
 	if (f->status != status) {
 		print_error("%s %s %s: %d %s\n", method, target, body == NULL ? "" : body,

@@ -45,8 +45,8 @@ static void the_sample_refuses_no_code_in_its_own_words(void **state)
 	(void)state;
 	static const char *const bodies[] = {"\"\"", "\"  \\n\\t\"", "null", " null\n"};
 	for (size_t i = 0; i < array_len(bodies); i++) {
-		appr_expect_plain("POST", "/code/execute", bodies[i], 400,
-		    "Code cannot be null or empty.");
+		appr_expect_plain(
+		    "POST", "/code/execute", bodies[i], 400, "Code cannot be null or empty.");
 	}
 	assert_int_equal(appr_fake.asked_count, 0);
 }
@@ -81,14 +81,13 @@ static void the_sessions_keep_their_route(void **state)
 		fake_call_fini(&f);
 		fake_send(&f, &appr_world, "POST", targets[i], "\"1\"");
 		assert_int_equal(f.status, 400);
-		assert_string_equal(
-		    fake_text(&f, "error.code"), "SessionRequestValidationFailed");
+		assert_string_equal(fake_text(&f, "error.code"), "SessionRequestValidationFailed");
 		fake_call_fini(&f);
 	}
 	static const char *const bodies[] = {"{}", "", "[]", "1", "nullx", "{\"code\":\"1\"}"};
 	for (size_t i = 0; i < array_len(bodies); i++) {
-		fake_send(&f, &appr_world, "POST",
-		    "/code/execute?api-version=2024-02-02-preview", bodies[i]);
+		fake_send(&f, &appr_world, "POST", "/code/execute?api-version=2024-02-02-preview",
+		    bodies[i]);
 		assert_int_equal(f.status, 400);
 		assert_non_null(fake_at(&f, "error.traceId"));
 		fake_call_fini(&f);
@@ -130,8 +129,8 @@ static void the_sample_reviews(void **state)
 static void a_review_is_checked(void **state)
 {
 	(void)state;
-	appr_expect_plain("POST", "/code/review?approve=true", NULL, 400,
-	    "Request ID cannot be null or empty.");
+	appr_expect_plain(
+	    "POST", "/code/review?approve=true", NULL, 400, "Request ID cannot be null or empty.");
 	appr_expect_plain("POST", "/code/review?approve=true&requestId=", NULL, 400,
 	    "Request ID cannot be null or empty.");
 	appr_expect_plain("POST", "/code/review?approve=true&requestId=%20", NULL, 400,
@@ -139,8 +138,8 @@ static void a_review_is_checked(void **state)
 	static const char *const values[] = {"yes", "1", "", "true%20x", "null"};
 	for (size_t i = 0; i < array_len(values); i++) {
 		char target[100];
-		(void)snprintf(target, sizeof(target), "/code/review?requestId=a&approve=%s",
-		    values[i]);
+		(void)snprintf(
+		    target, sizeof(target), "/code/review?requestId=a&approve=%s", values[i]);
 		appr_expect_plain("POST", target, NULL, 400,
 		    "The query parameter 'approve' must be true or false.");
 	}
@@ -164,7 +163,7 @@ static void a_submission_is_created_once(void **state)
 	fake_approvals_answer(&appr_fake, KNOWN);
 	for (int i = 0; i < 2; i++) {
 		appr_send(&f, "POST", i == 0 ? "/approvals" : "/sessionPools/sh/approvals",
-		    "Idempotency-Key", "order 7", "{\"policy\":\"both\",\"code\":\"1\"}",
+		    "Idempotency-Key", "order-7", "{\"policy\":\"both\",\"code\":\"1\"}",
 		    i == 0 ? 201 : 200);
 		assert_string_equal(fake_header(&f, "Location"),
 		    i == 0 ? "/approvals/" ID : "/sessionPools/sh/approvals/" ID);
@@ -172,10 +171,10 @@ static void a_submission_is_created_once(void **state)
 		fake_call_fini(&f);
 	}
 	assert_string_equal(appr_fake.asked[0],
-	    "submit name=tester tenant=* pool=- in=- key=order 7 "
+	    "submit name=tester tenant=* pool=- in=- key=order-7 "
 	    "request={\"code\":\"1\",\"policy\":\"both\"}");
 	assert_string_equal(appr_fake.asked[1],
-	    "submit name=tester tenant=* pool=sh in=sh key=order 7 "
+	    "submit name=tester tenant=* pool=sh in=sh key=order-7 "
 	    "request={\"code\":\"1\",\"policy\":\"both\"}");
 }
 
@@ -222,11 +221,11 @@ static void a_key_is_checked(void **state)
 	char longer[300];
 	memset(longer, 'k', sizeof(longer));
 	longer[256] = '\0';
-	const char *const keys[] = {"", "a\tb", "schl\xc3\xbcssel", longer};
+	const char *const keys[] = {"", "a b", "a\tb", "schl\xc3\xbcssel", longer};
 	for (size_t i = 0; i < array_len(keys); i++) {
 		struct fake_call f;
-		appr_send(&f, "POST", "/approvals", "Idempotency-Key", keys[i],
-		    "{\"code\":\"1\"}", 400);
+		appr_send(
+		    &f, "POST", "/approvals", "Idempotency-Key", keys[i], "{\"code\":\"1\"}", 400);
 		assert_non_null(strstr(fake_text(&f, "error.message"), "Idempotency-Key"));
 		fake_call_fini(&f);
 	}
@@ -339,8 +338,8 @@ static void what_cannot_be_an_id_is_not_there(void **state)
 		(void)snprintf(target, sizeof(target), "/approvals/%s/events", ids[i]);
 		appr_expect_error("GET", target, NULL, 404, "ApprovalNotFound", "no approval");
 		(void)snprintf(target, sizeof(target), "/approvals/%s/decision", ids[i]);
-		appr_expect_error("POST", target, "{\"approve\":true}", 404, "ApprovalNotFound",
-		    "no approval");
+		appr_expect_error(
+		    "POST", target, "{\"approve\":true}", 404, "ApprovalNotFound", "no approval");
 	}
 	assert_int_equal(appr_fake.asked_count, 0);
 }
@@ -388,8 +387,8 @@ static void a_decision_is_checked(void **state)
 	char body[6000];
 	int n = snprintf(body, sizeof(body), "{\"approve\":true,\"reason\":\"%05000d\"}", 0);
 	assert_true(n > 0 && (size_t)n < sizeof(body));
-	appr_expect_error("POST", "/approvals/" ID "/decision", body, 400,
-	    "ApprovalRequestInvalid", "reason: longer than 4096 bytes");
+	appr_expect_error("POST", "/approvals/" ID "/decision", body, 400, "ApprovalRequestInvalid",
+	    "reason: longer than 4096 bytes");
 	assert_int_equal(appr_fake.asked_count, 0);
 }
 
@@ -418,13 +417,11 @@ static void who_asks_is_passed_on(void **state)
 	appr_world.prefix = "blue";
 	appr_expect_asked("GET", "/approvals?tenant=blue", NULL, 200,
 	    "list name=tester tenant=blue pool=- state=- kind=- after=- limit=100");
-	appr_expect_error(
-	    "GET", "/approvals?tenant=red", NULL, 403, "Forbidden", "another tenant");
+	appr_expect_error("GET", "/approvals?tenant=red", NULL, 403, "Forbidden", "another tenant");
 	appr_world.role = ROLE_ADMIN;
 	appr_expect_asked("GET", "/approvals", NULL, 200,
 	    "list name=tester tenant=blue pool=- state=- kind=- after=- limit=100");
-	appr_expect_error(
-	    "GET", "/approvals?tenant=red", NULL, 403, "Forbidden", "another tenant");
+	appr_expect_error("GET", "/approvals?tenant=red", NULL, 403, "Forbidden", "another tenant");
 	appr_world.others_only = true;
 	appr_expect_asked("GET", "/approvals", NULL, 200,
 	    "list name=tester tenant=blue pool=- others-only state=- kind=- after=- limit=100");
@@ -460,7 +457,8 @@ static void routes_want_their_roles(void **state)
 	} cases[] = {{"POST", "/approvals", ROLE_EXECUTE}, {"POST", "/code/execute", ROLE_EXECUTE},
 	    {"POST", "/code/review", ROLE_REVIEW}, {"GET", "/approvals", ROLE_REVIEW},
 	    {"GET", "/approvals/a", ROLE_REVIEW}, {"GET", "/approvals/a/events", ROLE_REVIEW},
-	    {"POST", "/approvals/a/decision", ROLE_REVIEW}, {"DELETE", "/approvals/a", ROLE_REVIEW}};
+	    {"POST", "/approvals/a/decision", ROLE_REVIEW},
+	    {"DELETE", "/approvals/a", ROLE_REVIEW}};
 	assert_true(ROLE_METRICS < ROLE_REVIEW && ROLE_REVIEW < ROLE_EXECUTE);
 	for (size_t i = 0; i < array_len(cases); i++) {
 		struct route_match m;

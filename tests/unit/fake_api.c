@@ -379,8 +379,7 @@ static bool open_call(
 {
 	memset(f, 0, sizeof(*f));
 	f->world = w;
-	f->principal = (struct principal){
-	    .name = "tester",
+	f->principal = (struct principal){.name = "tester",
 	    .role = w->role != ROLE_NONE ? w->role : ROLE_ADMIN,
 	    .prefix = w->prefix,
 	    .others_only = w->others_only};

@@ -10,7 +10,8 @@
 #define FAKE_APPROVALS_ASKED_MAX 64
 
 struct approvals {
-	/* The next answers: JSON text, or an error when code is not ERR_NONE. The last one stays. */
+	/* The next answers: JSON text, or an error when code is not ERR_NONE. The last one stays.
+	 */
 	struct {
 		const char *json;
 		enum err_code code;
