@@ -41,7 +41,8 @@ int appr_who(struct call *c, struct approvals_who *w, struct err *e)
 	}
 	*w = (struct approvals_who){.name = who->name,
 	    .pool = c->pool != NULL ? c->pool : who->pool,
-	    .own = !who->others_only};
+	    /* Who runs nothing has submitted nothing. */
+	    .own = !who->others_only || who->role < ROLE_EXECUTE};
 	if (w->pool != NULL && engine_pool(api->engine, w->pool) == NULL) {
 		return err_set(e, ERR_NOT_FOUND, "there is no session pool of that name");
 	}

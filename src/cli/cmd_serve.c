@@ -323,6 +323,7 @@ static void tools_told(void *ctx, const json_t *tools, const json_t *problems)
 static int start_runner(struct server *s, struct err *e)
 {
 	const struct config_code_mode *m = &s->config.code_mode;
+	const struct config_approvals *a = &s->config.approvals;
 	cleanup(buf_fini) struct buf path = BUF_INIT(4096);
 	if (helper_path("carrel-runner", "CARREL_RUNNER", &path, e) < 0) {
 		return -1;
@@ -341,6 +342,9 @@ static int start_runner(struct server *s, struct err *e)
 	    .embeddings_url = m->embeddings_url,
 	    .embeddings_model = m->embeddings_model,
 	    .embeddings_secret = m->embeddings_secret,
+	    .callback_prefixes = a->callback_prefixes,
+	    .callback_prefix_count = a->callback_prefix_count,
+	    .callback_secret = a->callback_secret,
 	};
 	s->runner = runner_link_start(&s->loop, &c, tools_told, s, e);
 	if (s->runner == NULL && !m->runner_needed) {
