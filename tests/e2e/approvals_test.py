@@ -591,7 +591,7 @@ class Settings(unittest.TestCase):
             reply = server.request("GET", "approvals")
             self.assertEqual((reply.status, reply.error_code), (503, "ApprovalsUnavailable"))
             self.assertEqual(server.request("POST", "code/execute", body='"1"').status, 503)
-            self.assertEqual(server.value("s", "1 + 1"), 2)
+            self.assertEqual(server.value("some", "1 + 1"), 2)
             data = pathlib.Path(server.config["data_dir"])
             self.assertFalse((data / "approvals.db").exists())
 
@@ -618,7 +618,7 @@ class Settings(unittest.TestCase):
 
     def test_a_session_cannot_reach_its_approvals(self):
         with Server({"pools": [{"name": "default", "ready_sessions": 1}]}) as server:
-            value = server.value("s", "import socket\ntry:\n"
+            value = server.value("some", "import socket\ntry:\n"
                                       f"  socket.create_connection(('127.0.0.1', {server.port}), 2)\n"
                                       "  r = 'reached'\nexcept OSError as e:\n  r = 'refused'\nr")
             self.assertEqual(value, "refused")
