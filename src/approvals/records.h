@@ -41,8 +41,9 @@
 #include "approvals/db.h"
 #include "base/err.h"
 
-#define RECORDS_ATTEMPTS_MAX 5 /* runs of one approval that were interrupted, then it has failed \
-				*/
+#define RECORDS_ATTEMPTS_MAX                                                \
+	5 /* runs of one approval that were interrupted, then it has failed \
+	   */
 #define RECORDS_PAGE_MAX 200
 #define RECORDS_EVENTS_MAX 1000 /* told at once, the oldest first; records_events has the others */
 

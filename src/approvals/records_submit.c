@@ -110,7 +110,7 @@ static int check_texts(const json_t *in, struct err *e)
 			   : err_set(e, ERR_INTERNAL, "approvals: no code given");
 	}
 	const json_t *call = json_object_get(in, "call");
-	if (records_text(call, "tool") == NULL || records_text(call, "callable") == NULL ||
+	if (records_text(call, "tool") == NULL ||
 	    records_text(in, "owner") == NULL || records_number(in, "lease_us") == 0) {
 		return err_set(e, ERR_INTERNAL, "approvals: a call without a tool or an owner");
 	}
@@ -146,7 +146,9 @@ static void texts_fini(struct texts *t)
 static int texts_init(struct texts *t, const json_t *in, struct err *e)
 {
 	const json_t *arguments = json_object_get(json_object_get(in, "call"), "arguments");
-	t->code = records_text(in, "code");
+	const char *code = records_text(in, "code");
+	bool is_call = json_is_object(json_object_get(in, "call"));
+	t->code = code != NULL && (*code != '\0' || !is_call) ? code : NULL;
 	if (t->code != NULL && records_sha256(t->code, strlen(t->code), t->code_sha256, e) < 0) {
 		return -1;
 	}
@@ -178,7 +180,7 @@ static json_t *submitted_body(const json_t *in, const struct texts *t)
 {
 	const json_t *call = json_object_get(in, "call");
 	json_t *named = json_is_object(call)
-			    ? json_pack("{s:s, s:s}", "tool", records_text(call, "tool"),
+			    ? json_pack("{s:s, s:s?}", "tool", records_text(call, "tool"),
 				  "callable", records_text(call, "callable"))
 			    : json_null();
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:O}", "id",
@@ -229,8 +231,7 @@ static json_t *audit_detail(const json_t *in, const struct texts *t)
 	if (json_is_object(call)) {
 		(void)json_object_set_new(
 		    detail, "tool", json_string(records_text(call, "tool")));
-		(void)json_object_set_new(
-		    detail, "callable", json_string(records_text(call, "callable")));
+		(void)json_object_set(detail, "callable", json_object_get(call, "callable"));
 	}
 	if (json_is_true(json_object_get(in, "audit_code"))) {
 		const char *name = json_is_object(call) ? "arguments" : "code";
