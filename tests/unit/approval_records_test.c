@@ -277,6 +277,18 @@ static void who_submitted_does_not_decide_unless_allowed(void **state)
 	must(b, records_decide, in, "queued");
 }
 
+static void who_may_not_decide_about_its_own_does_not_about_calls(void **state)
+{
+	struct approval_base *b = *state;
+	json_t *in = base_call(b, "t1");
+	assert_int_equal(json_object_set_new(in, "submitter", json_string(RECORDS_SESSION)), 0);
+	const char *id = base_submit(b, in);
+	base_refuses(b, records_decide, base_decision(b, id, "t1", NULL, true), ERR_DENIED);
+	in = base_decision(b, id, "t1", NULL, true);
+	assert_int_equal(json_object_set_new(in, "own", json_true()), 0);
+	must(b, records_decide, in, "approved");
+}
+
 static void a_decision_says_who_and_why(void **state)
 {
 	struct approval_base *b = *state;
@@ -800,6 +812,7 @@ int main(void)
 	    TEST(the_code_and_the_result_come_back_as_they_were),
 	    TEST(a_decision_is_single_use),
 	    TEST(who_submitted_does_not_decide_unless_allowed),
+	    TEST(who_may_not_decide_about_its_own_does_not_about_calls),
 	    TEST(a_decision_says_who_and_why),
 	    TEST(what_is_decided_is_never_run),
 	    TEST(a_cancelled_run_has_no_result),
