@@ -45,6 +45,8 @@
 	5 /* runs of one approval that were interrupted, then it has failed \
 	   */
 #define RECORDS_PAGE_MAX 200
+/* The submitter of a call: a session, nobody knows with which token. No token has this name. */
+#define RECORDS_SESSION "session"
 #define RECORDS_EVENTS_MAX 1000 /* told at once, the oldest first; records_events has the others */
 
 /* Which step of the tables a database is at. */
@@ -93,7 +95,7 @@ int records_put_back(struct db *d, const json_t *in, json_t **out, struct err *e
  * -> {approval, again: bool, changed}. ERR_NOT_FOUND. The same decision at the same stage again is
  * AGAIN; ERR_CONFLICT for the other one, or when it does not wait. ERR_INVALID: policy both, and
  * STAGE null (a repeated answer to the code would decide about a result nobody has seen). OWN
- * false: ERR_DENIED when BY submitted it. */
+ * false: ERR_DENIED when BY submitted it, or may have: RECORDS_SESSION did. */
 int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {id, tenant or null, by, reason or null, now_us} -> {approval, again, changed}. ERR_NOT_FOUND;

@@ -109,6 +109,20 @@ static int write_decision(struct record_change *c, const json_t *in, const char 
 	    e);
 }
 
+/* Who uses the session that calls is not known, so it may be the one who decides. */
+static int check_eyes(const struct record_change *c, const json_t *in, struct err *e)
+{
+	if (same(records_text(in, "by"), records_text(c->row, "submitter"))) {
+		return err_set(e, ERR_DENIED, "who submitted it may not decide about it");
+	}
+	if (same(records_text(c->row, "submitter"), RECORDS_SESSION)) {
+		return err_set(e, ERR_DENIED,
+		    "a token that may not decide about its own may not decide about calls: the "
+		    "session that calls may be its own");
+	}
+	return 0;
+}
+
 int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e)
 {
 	static const struct record_field fields[] = {
@@ -130,9 +144,8 @@ int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e)
 		records_number(in, "now_us"), e) < 0) {
 		return -1;
 	}
-	if (!json_is_true(json_object_get(in, "own")) &&
-	    same(records_text(in, "by"), records_text(c.row, "submitter"))) {
-		return err_set(e, ERR_DENIED, "who submitted it may not decide about it");
+	if (!json_is_true(json_object_get(in, "own")) && check_eyes(&c, in, e) < 0) {
+		return -1;
 	}
 	if (find_stage(c.row, records_text(in, "stage"), &stage, e) < 0) {
 		return -1;
