@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/json_text.h"
-#include "base/json_weight.h"
 #include "base/text.h"
 #include "base/unicode.h"
 #include "engine/outcome.h"
@@ -18,7 +17,7 @@
 #define DISPLAYS_MAX_BYTES                                                          \
 	(RESULT_MAX_BYTES - STDOUT_MAX_BYTES - STDERR_MAX_BYTES - VALUE_MAX_BYTES - \
 	    VALUE_TEXT_MAX_BYTES - 3 * ERROR_MAX_BYTES - REST_BYTES)
-#define VALUE_WEIGHT_MAX (16U << 20)
+#define NUMBER_MAX_BYTES 8192
 
 /* --- texts ---------------------------------------------------------------------------------------
  */
@@ -55,26 +54,43 @@ static json_t *text_of(const struct buf *from, size_t max, uint64_t *cut)
 /* --- the value -----------------------------------------------------------------------------------
  */
 
-/* The session's JSON, mended; NULL when it is none, or too much. */
-static json_t *value_of(const struct execution_value *v)
+/* The session's JSON, mended; NULL when it is none of KIND's. */
+static json_t *number_of(const struct execution_value *v)
 {
-	cleanup(buf_fini) struct buf text = BUF_INIT(VALUE_MAX_BYTES);
-	if (json_text_add_checked(&text, buf_str(&v->json), v->json.len) < 0 ||
-	    json_weight(buf_str(&text), text.len) > VALUE_WEIGHT_MAX) {
+	cleanup(buf_fini) struct buf text = BUF_INIT(NUMBER_MAX_BYTES);
+	if (json_text_add_checked(&text, buf_str(&v->json), v->json.len) < 0) {
 		return NULL;
 	}
-	/* Integers that no reader of JSON can hold, and texts with NULs that it may not, are told
-	 * as text. */
-	return json_loadb(buf_str(&text), text.len, JSON_DECODE_ANY, NULL);
+	/* An integer that no reader of JSON holds is told as text. */
+	json_t *j = json_loadb(buf_str(&text), text.len, JSON_DECODE_ANY, NULL);
+	bool fits = (v->kind == IPC_KIND_BOOL && json_is_boolean(j)) ||
+		    (v->kind == IPC_KIND_INT && json_is_integer(j)) ||
+		    (v->kind == IPC_KIND_FLOAT && json_is_number(j));
+	if (!fits) {
+		json_decref(j);
+		return NULL;
+	}
+	return j;
 }
 
-static json_t *value_or_text(const struct execution_value *v, uint64_t *cut)
+static json_t *value_of(const struct execution_value *v, uint64_t *cut)
 {
-	if (v->kind == IPC_KIND_NONE || v->kind == IPC_KIND_NULL) {
+	json_t *value = NULL;
+	switch (v->kind) {
+	case IPC_KIND_NONE:
+	case IPC_KIND_NULL:
 		return json_null();
+	case IPC_KIND_BOOL:
+	case IPC_KIND_INT:
+	case IPC_KIND_FLOAT:
+		value = number_of(v);
+		break;
+	case IPC_KIND_STR:
+	case IPC_KIND_OTHER:
+		break;
 	}
-	json_t *value = v->json.len > 0 ? value_of(v) : NULL;
-	return value != NULL ? value : text_of(&v->text, VALUE_MAX_BYTES, cut);
+	const struct buf *text = v->text.len > 0 ? &v->text : &v->json;
+	return value != NULL ? value : text_of(text, VALUE_MAX_BYTES, cut);
 }
 
 static json_t *error_of(const struct execution_value *v, uint64_t *cut)
@@ -129,9 +145,8 @@ json_t *result_of(const struct execution *x, const char *run)
 	json_t *result = json_pack("{s:s, s:s, s:s?, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:s}",
 	    "status", execution_state_name(x->state), "verdict", verdict_name(x->verdict), "why",
 	    outcome_sentence(x), "stdout", text_of(&x->out, STDOUT_MAX_BYTES, &out_cut), "stderr",
-	    text_of(&x->err, STDERR_MAX_BYTES, &err_cut), "value",
-	    value_or_text(&x->value, &value_cut), "value_text",
-	    text_of(&x->value.text, VALUE_TEXT_MAX_BYTES, &value_cut), "error",
+	    text_of(&x->err, STDERR_MAX_BYTES, &err_cut), "value", value_of(&x->value, &value_cut),
+	    "value_text", text_of(&x->value.text, VALUE_TEXT_MAX_BYTES, &value_cut), "error",
 	    error_of(&x->value, &error_cut), "exit_code", (json_int_t)x->value.exit_code,
 	    "displays", displays_of(x, &displays_cut), "duration_ms",
 	    (json_int_t)((x->duration_us + 500) / 1000), "run", run);

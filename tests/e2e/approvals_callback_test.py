@@ -1,5 +1,5 @@
-"""What follows an approval, with the real runner and real sessions: signed callbacks, and files that
-become artifacts."""
+"""What follows an approval, with the real runner and real sessions: signed callbacks, and files
+that become artifacts."""
 
 import hashlib
 import hmac
@@ -100,9 +100,10 @@ class Following(ServerCase):
         cls.addClassCleanup(cls.service.__exit__, None, None, None)
         cls.config = {
             "pools": [{"name": "default", "ready_sessions": 2}],
-            "code_mode": {"tools": {"secrets": {"hook": {"value": SECRET}}}},
+            "code_mode": {"tools": {"secrets": {"hook": {"env": "HOOK_SECRET"}}}},
             "approvals": {"callbacks": {"allow": [f"{cls.service.url}/in"], "secret": "hook"}},
         }
+        cls.options = {"environment": {"HOOK_SECRET": SECRET}}
         super().setUpClass()
 
     @staticmethod
@@ -110,7 +111,8 @@ class Following(ServerCase):
         request.answer(200)
 
     def submit(self, code, **more):
-        reply = self.server.request("POST", "approvals", {"code": code, **more}, api_version=None)
+        reply = self.server.request("POST", "approvals", body={"code": code, **more},
+                                    api_version=None)
         self.assertEqual(reply.status, 201, reply)
         return reply.json()["id"]
 
@@ -119,7 +121,7 @@ class Following(ServerCase):
 
     def decide(self, approval, approve):
         reply = self.server.request("POST", f"approvals/{approval}/decision",
-                                    {"approve": approve}, api_version=None)
+                                    body={"approve": approve}, api_version=None)
         self.assertEqual(reply.status, 200, reply)
 
     def wait_for_state(self, approval, state):
@@ -177,7 +179,8 @@ class Following(ServerCase):
                          [("out/data.bin", 1 << 20), ("out/report.txt", 11)])
         self.decide(one, True)
         event, = self.wait_for_event(one, "promoted")
-        self.assertEqual(event["body"]["names"], ["approved/out/data.bin", "approved/out/report.txt"])
+        self.assertEqual(event["body"]["names"],
+                         ["approved/out/data.bin", "approved/out/report.txt"])
         reply = self.server.execute("reader", "print(artifacts.load('approved/out/report.txt'), "
                                     "artifacts.load('approved/out/data.bin') "
                                     "== bytes(range(256)) * 4096)")
@@ -193,7 +196,7 @@ class Following(ServerCase):
         self.assertIn("'c': 1000", shown["result"]["value_text"])
 
     def test_a_giant_result_is_cut_and_says_so(self):
-        one = self.submit("print('\\x01' * 900_000)\n'x' * 5_000_000")
+        one = self.submit("print('\\x01' * 900_000)\n['x' * 5_000_000]")
         shown = self.wait_for_state(one, "waiting")
         truncated = shown["result"]["truncated"]
         self.assertGreater(truncated["stdout"], 0, truncated)
