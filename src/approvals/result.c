@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/json_text.h"
+#include "base/json_weight.h"
 #include "base/text.h"
 #include "base/unicode.h"
 #include "engine/outcome.h"
@@ -17,7 +18,7 @@
 #define DISPLAYS_MAX_BYTES                                                          \
 	(RESULT_MAX_BYTES - STDOUT_MAX_BYTES - STDERR_MAX_BYTES - VALUE_MAX_BYTES - \
 	    VALUE_TEXT_MAX_BYTES - 3 * ERROR_MAX_BYTES - REST_BYTES)
-#define NUMBER_MAX_BYTES 8192
+#define VALUE_WEIGHT_MAX (16U << 20)
 
 /* --- texts ---------------------------------------------------------------------------------------
  */
@@ -54,43 +55,28 @@ static json_t *text_of(const struct buf *from, size_t max, uint64_t *cut)
 /* --- the value -----------------------------------------------------------------------------------
  */
 
-/* The session's JSON, mended; NULL when it is none of KIND's. */
-static json_t *number_of(const struct execution_value *v)
+/* The session's JSON, mended; NULL when it is none, is too much, or holds an integer that no reader
+ * of JSON does. */
+static json_t *json_of(const struct execution_value *v)
 {
-	cleanup(buf_fini) struct buf text = BUF_INIT(NUMBER_MAX_BYTES);
-	if (json_text_add_checked(&text, buf_str(&v->json), v->json.len) < 0) {
+	cleanup(buf_fini) struct buf text = BUF_INIT(VALUE_MAX_BYTES);
+	if (json_text_add_checked(&text, buf_str(&v->json), v->json.len) < 0 ||
+	    json_weight(buf_str(&text), text.len) > VALUE_WEIGHT_MAX) {
 		return NULL;
 	}
-	/* An integer that no reader of JSON holds is told as text. */
-	json_t *j = json_loadb(buf_str(&text), text.len, JSON_DECODE_ANY, NULL);
-	bool fits = (v->kind == IPC_KIND_BOOL && json_is_boolean(j)) ||
-		    (v->kind == IPC_KIND_INT && json_is_integer(j)) ||
-		    (v->kind == IPC_KIND_FLOAT && json_is_number(j));
-	if (!fits) {
-		json_decref(j);
-		return NULL;
-	}
-	return j;
+	return json_loadb(buf_str(&text), text.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 }
 
 static json_t *value_of(const struct execution_value *v, uint64_t *cut)
 {
-	json_t *value = NULL;
-	switch (v->kind) {
-	case IPC_KIND_NONE:
-	case IPC_KIND_NULL:
+	if (v->kind == IPC_KIND_NONE || v->kind == IPC_KIND_NULL) {
 		return json_null();
-	case IPC_KIND_BOOL:
-	case IPC_KIND_INT:
-	case IPC_KIND_FLOAT:
-		value = number_of(v);
-		break;
-	case IPC_KIND_STR:
-	case IPC_KIND_OTHER:
-		break;
 	}
-	const struct buf *text = v->text.len > 0 ? &v->text : &v->json;
-	return value != NULL ? value : text_of(text, VALUE_MAX_BYTES, cut);
+	json_t *value = json_of(v);
+	if (value != NULL) {
+		return value;
+	}
+	return text_of(v->text.len > 0 ? &v->text : &v->json, VALUE_MAX_BYTES, cut);
 }
 
 static json_t *error_of(const struct execution_value *v, uint64_t *cut)

@@ -335,6 +335,7 @@ static int execute(struct run *r, const json_t *approval, struct err *e)
 	const struct execution_request request = {
 	    .kind = r->pool->config.type == POOL_SHELL ? IPC_EXECUTE_SHELL : IPC_EXECUTE_PYTHON,
 	    .code = {json_string_value(code), (uint32_t)json_string_length(code)},
+	    .values = true,
 	    .asynchronous = true,
 	    .timeout_ms = (uint32_t)json_integer_value(json_object_get(settings, "timeout_ms")),
 	};

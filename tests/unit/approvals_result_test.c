@@ -80,16 +80,18 @@ static void values_are_json_where_it_can_carry_them(void **state)
 	    {IPC_KIND_INT, "42", "42", "42"},
 	    {IPC_KIND_BOOL, "true", "True", "true"},
 	    {IPC_KIND_FLOAT, "0.5", "0.5", "0.5"},
-	    {IPC_KIND_FLOAT, "NaN", "nan", "\"nan\""},
+	    {IPC_KIND_FLOAT, "NaN", "nan", "null"},
 	    {IPC_KIND_FLOAT, "", "inf", "\"inf\""},
 	    {IPC_KIND_INT, "99999999999999999999", "99999999999999999999",
 		"\"99999999999999999999\""},
-	    {IPC_KIND_STR, "", "a\"b", "\"a\\\"b\""},
-	    {IPC_KIND_OTHER, "", "[1, 2]", "\"[1, 2]\""},
+	    {IPC_KIND_STR, "\"a\\\"b\"", "", "\"a\\\"b\""},
+	    {IPC_KIND_OTHER, "[1, {\"a\": null}]", "", "[1, {\"a\": null}]"},
+	    {IPC_KIND_OTHER, "", "<object>", "\"<object>\""},
 	    /* A session may say anything. */
-	    {IPC_KIND_INT, "{\"a\": 1}", "1", "\"1\""},
+	    {IPC_KIND_OTHER, "[NaN, \"\\ud800\"]", "", "[null, \"\xef\xbf\xbd\"]"},
 	    {IPC_KIND_BOOL, "[[[[", "", "\"[[[[\""},
 	    {IPC_KIND_FLOAT, "1e999", "inf", "\"inf\""},
+	    {IPC_KIND_STR, "\"a\\u0000b\"", "", "\"a\\u0000b\""},
 	};
 	(void)state;
 	for (size_t i = 0; i < array_len(rows); i++) {

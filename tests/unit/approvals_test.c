@@ -378,10 +378,10 @@ static void an_outdated_run_is_taken_over_and_changes_nothing(void **state)
 	world_pass_us(11000000);
 	world_until(w, world_running_count(w) == 2);
 	assert_int_equal(world_events(w, w->a, id, "run_interrupted"), 1);
-	world_answer(old, "old");
+	world_answer(old, "\"old\"");
 	world_turns(w, 50);
 	assert_string_equal(world_state(w, w->a, id), "running");
-	run_to_end(w, "twice()", "new");
+	run_to_end(w, "twice()", "\"new\"");
 	until_state(w, id, "waiting");
 	cleanup(json_decrefp) json_t *all = world_get(w, w->a, id);
 	expect_text(all, "approval.result.value", "new");

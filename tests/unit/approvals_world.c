@@ -168,9 +168,8 @@ void world_answer(struct world_worker *at, const char *value)
 {
 	struct ipc_result r = {.status = IPC_STATUS_OK, .duration_us = 1500};
 	if (value != NULL) {
-		r.kind = *value >= '0' && *value <= '9' ? IPC_KIND_INT : IPC_KIND_STR;
-		r.text = (struct ipc_bytes){value, strlen(value)};
-		r.json = r.kind == IPC_KIND_INT ? r.text : (struct ipc_bytes){0};
+		r.kind = IPC_KIND_OTHER;
+		r.json = (struct ipc_bytes){value, strlen(value)};
 	}
 	world_answer_with(at, &r);
 }

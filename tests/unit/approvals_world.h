@@ -69,7 +69,7 @@ void world_turns(struct world *w, int count);
 struct world_worker *world_running(struct world *w, const char *text);
 /* How many run. */
 unsigned world_running_count(const struct world *w);
-/* Ends what it runs. VALUE: an integer, any other text, or NULL. */
+/* Ends what it runs. VALUE: JSON text or NULL. */
 void world_answer(struct world_worker *at, const char *value);
 void world_answer_with(struct world_worker *at, const struct ipc_result *r);
 
