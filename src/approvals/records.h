@@ -41,13 +41,13 @@
 #include "approvals/db.h"
 #include "base/err.h"
 
-#define RECORDS_ATTEMPTS_MAX                                                \
-	5 /* runs of one approval that were interrupted, then it has failed \
-	   */
+/* Runs of one approval that were interrupted; then it has failed. */
+#define RECORDS_ATTEMPTS_MAX 5
 #define RECORDS_PAGE_MAX 200
+/* Told at once, the oldest first; records_events has the others. */
+#define RECORDS_EVENTS_MAX 1000
 /* The submitter of a call: a session, nobody knows with which token. No token has this name. */
 #define RECORDS_SESSION "session"
-#define RECORDS_EVENTS_MAX 1000 /* told at once, the oldest first; records_events has the others */
 
 /* Which step of the tables a database is at. */
 int records_version(struct db *d, int64_t *version, struct err *e);
@@ -117,8 +117,8 @@ int records_list(struct db *d, const json_t *in, json_t **out, struct err *e);
 /* {id} -> {files: [{name, base64}]} kept at finish_run for a promotion; dropped with the task. */
 int records_files(struct db *d, const json_t *in, json_t **out, struct err *e);
 
-/* {before_us, limit} -> {removed}: final approvals that changed last before BEFORE_US, and their
- * events and keys. The audit trail stays. */
+/* {before_us, limit} -> {removed}: approvals that became final before BEFORE_US and have nothing
+ * left to do, and their events, texts and keys. The audit trail stays. */
 int records_forget(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {} -> {counts: {state: n}, tasks: {kind: n}}. */

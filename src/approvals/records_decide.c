@@ -85,8 +85,8 @@ static json_t *decided_body(const json_t *in, const char *stage, bool approve)
 	    records_text(in, "reason"));
 }
 
-static int write_decision(struct record_change *c, const json_t *in, const char *stage,
-    bool approve, struct err *e)
+static int write_decision(
+    struct record_change *c, const json_t *in, const char *stage, bool approve, struct err *e)
 {
 	const char *by = records_text(in, "by");
 	if (record_change_event(c, "decided", by, decided_body(in, stage, approve), e) < 0) {
@@ -165,10 +165,11 @@ static int write_cancel(struct record_change *c, const json_t *in, struct err *e
 	const char *by = records_text(in, "by");
 	const char *reason = records_text(in, "reason");
 	if (record_is_final(c->row)) {
-		return err_set(e, ERR_CONFLICT, "the approval is %s", records_text(c->row, "state"));
+		return err_set(
+		    e, ERR_CONFLICT, "the approval is %s", records_text(c->row, "state"));
 	}
-	if (record_change_event(c, "cancelled", by,
-		json_pack("{s:s, s:s?}", "by", by, "reason", reason), e) < 0 ||
+	if (record_change_event(
+		c, "cancelled", by, json_pack("{s:s, s:s?}", "by", by, "reason", reason), e) < 0 ||
 	    record_change_write(c, e) < 0) {
 		return -1;
 	}

@@ -45,7 +45,8 @@ static int check_files(const json_t *files, struct err *e)
 			return err_set(e, ERR_INTERNAL, "approvals: a file without name or bytes");
 		}
 		if (json_string_length(json_object_get(file, "base64")) > DB_TEXT_MAX_BYTES) {
-			return err_set(e, ERR_TOO_LARGE, "the file '%.100s' is too large to be kept",
+			return err_set(e, ERR_TOO_LARGE,
+			    "the file '%.100s' is too large to be kept",
 			    records_text(file, "name"));
 		}
 	}
@@ -178,8 +179,8 @@ static int write_event(
 	if (action == NULL || (body != NULL && !json_is_object(body))) {
 		return err_set(e, ERR_INTERNAL, "approvals: a %.20s does not end so", task);
 	}
-	if (record_change_event(
-		c, kind, "server", body != NULL ? json_incref(body) : NULL, e) < 0 ||
+	if (record_change_event(c, kind, "server", body != NULL ? json_incref(body) : NULL, e) <
+		0 ||
 	    record_change_write(c, e) < 0) {
 		return -1;
 	}
