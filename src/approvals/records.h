@@ -103,7 +103,8 @@ int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e);
 int records_cancel(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {id, fence, kind ("callback"|"promote"|"call"), event: {kind, body} or null, retry_us or null,
- *  now_us} -> {changed}: the task is done, or due again at retry_us. ERR_CONFLICT as above. Kind
+ *  now_us} -> {changed}: the task is done, or due again at retry_us (with no event, as
+ * if it had not been tried: its attempts are not more). ERR_CONFLICT as above. Kind
  * "call": fence is not looked at. */
 int records_finish_task(struct db *d, const json_t *in, json_t **out, struct err *e);
 

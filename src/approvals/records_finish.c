@@ -92,10 +92,10 @@ static int end_events(
 		return record_change_event(c, "approved", "server", NULL, e);
 	}
 	const json_t *settings = json_object_get(c->row, "settings");
-	int64_t wait_us = records_number(settings, "deadline_ms") * 1000;
+	json_int_t deadline_us = c->now_us + records_number(settings, "deadline_ms") * 1000;
 	return record_change_event(c, "waiting", "server",
 	    json_pack("{s:s, s:I}", "stage", approval_stage_name(APPROVAL_STAGE_RESULT),
-		"deadline_us", (json_int_t)(c->now_us + wait_us)),
+		"deadline_us", deadline_us),
 	    e);
 }
 
@@ -188,12 +188,16 @@ static int write_event(
 	    c, "server", action, kind, body != NULL ? json_incref(body) : NULL, e);
 }
 
-static int end_task(struct db *d, const char *id, const char *kind, const struct record_task *t,
-    const json_t *retry_us, struct err *e)
+/* Without an event nothing was tried. */
+static int end_task(struct db *d, const json_t *in, const struct record_task *t, struct err *e)
 {
+	const char *id = records_text(in, "id");
+	const char *kind = records_text(in, "kind");
+	const json_t *retry_us = json_object_get(in, "retry_us");
+	int64_t tried = json_is_object(json_object_get(in, "event")) ? 1 : 0;
 	if (json_is_integer(retry_us)) {
 		return record_task_release(
-		    d, id, kind, json_integer_value(retry_us), t->attempt + 1, e);
+		    d, id, kind, json_integer_value(retry_us), t->attempt + tried, e);
 	}
 	if (strcmp(kind, "promote") == 0 && record_files_drop(d, id, e) < 0) {
 		return -1;
@@ -226,7 +230,7 @@ int records_finish_task(struct db *d, const json_t *in, json_t **out, struct err
 	if (json_is_object(event) && write_event(&c, kind, event, e) < 0) {
 		return -1;
 	}
-	if (end_task(d, id, kind, &t, json_object_get(in, "retry_us"), e) < 0) {
+	if (end_task(d, in, &t, e) < 0) {
 		return -1;
 	}
 	return records_answer(
