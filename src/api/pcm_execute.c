@@ -61,7 +61,7 @@ static void on_gone(struct call *c)
 	struct waiting *w = c->ctx;
 	struct execution *x = execution_ref(w->x);
 	waiting_free(w);
-	engine_cancel(x);
+	engine_abandon(x);
 	execution_unref(x);
 }
 

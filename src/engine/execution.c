@@ -93,6 +93,7 @@ struct execution *execution_new(const struct execution_request *r, const struct 
 	x->held = held;
 	x->kind = r->kind;
 	x->asynchronous = r->asynchronous;
+	x->detached = r->asynchronous;
 	x->reply_flags = r->reply_flags;
 	x->empty_namespace = r->empty_namespace;
 	x->values = r->values;

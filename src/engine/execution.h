@@ -114,6 +114,7 @@ struct execution {
 	char reason[160];   /* for a person: how the session ended under it; may be empty */
 	enum ipc_execute_kind kind;
 	bool asynchronous;
+	bool detached;    /* goes on when its client is gone */
 	bool new_session; /* the first execution of a session made after one that was lost */
 	uint32_t timeout_ms;
 	uint32_t output_max_bytes;
@@ -140,8 +141,12 @@ struct execution {
 	uint64_t queued_us; /* clock_mono_us of each step; 0 before it */
 	uint64_t started_us;
 	uint64_t ended_us;
-	uint64_t duration_us; /* in the session, as the session tells; else ended - started */
+	uint64_t duration_us; /* in the session, as the session tells; else ended - started; without
+				 its pauses */
 	uint64_t deadline_ms; /* clock_mono_ms; 0 when not running */
+	unsigned pauses;      /* its clock stands still while there are any; see engine_pause */
+	uint64_t paused_since_ms;
+	uint64_t paused_ms; /* of the pauses that are over */
 	uint64_t
 	    still_ms; /* when observers were last told that nothing changed, or it was queued */
 
