@@ -124,7 +124,7 @@ static void run(struct method_call *c, const char *approved)
  * which are the call's own, and with the definition that was there when it was asked. */
 
 #define REVIEWED_MAX_BYTES (64U << 10) /* nobody reads more before saying yes */
-#define PARKED_OF_ONE_MAX 16           /* of one session */
+#define PARKED_OF_ONE_MAX 16U          /* of one session */
 
 /* Whether the rules of its session's pool have C wait. */
 static bool is_ruled(const struct method_call *c)
