@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "ipc/helper.h"
+#include "tools/definition.h"
 #include "tools/fetch.h"
 #include "tools/mcp.h"
 #include "tools/process.h"
