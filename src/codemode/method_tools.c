@@ -126,12 +126,16 @@ static void run(struct method_call *c, const char *approved)
 #define REVIEWED_MAX_BYTES (64U << 10) /* nobody reads more before saying yes */
 #define PARKED_OF_ONE_MAX 16U          /* of one session */
 
-/* Whether the rules of its session's pool have C wait. */
+/* Whether the rules of its session's pool have C wait, and the runner will not say so itself. */
 static bool is_ruled(const struct method_call *c)
 {
 	const struct approvals *a = c->codemode->config.approvals;
+	const char *name = argument_text(c, "tool");
+	const json_t *tool = find_tool(c->kept, name);
+	const char *approval = json_string_value(json_object_get(tool, "approval"));
 	return a != NULL && c->session != NULL &&
-	       approvals_rule(a, c->session->pool->index, argument_text(c, "tool"));
+	       approvals_rule(a, c->session->pool->index, name) &&
+	       (approval == NULL || strcmp(approval, "required") != 0);
 }
 
 static unsigned parked_of(const struct codemode *m, const struct session *s)
@@ -229,6 +233,11 @@ static void on_result(void *ctx, const json_t *result, const struct err *e)
 	}
 	if (c->parked != NULL) {
 		approvals_parked_done(steal(&c->parked), e == NULL, text);
+	}
+	if (definition != NULL) {
+		call_fail(c, "ApprovalDenied", "Tool '%.255s' was not run: %s",
+		    argument_text(c, "tool"), text);
+		return;
 	}
 	if (e != NULL) {
 		fail_tool(c, e->code, text);
