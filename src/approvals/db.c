@@ -38,11 +38,21 @@ const char *db_skip_locked(const struct db *d)
 
 int db_begin(struct db *d, struct err *e)
 {
+	d->broken = false;
 	return d->driver->begin(d, e);
+}
+
+int db_snapshot(struct db *d, struct err *e)
+{
+	d->broken = false;
+	return d->driver->snapshot(d, e);
 }
 
 int db_commit(struct db *d, struct err *e)
 {
+	if (d->broken) {
+		return err_set(e, ERR_INTERNAL, "the database: a statement had failed");
+	}
 	return d->driver->commit(d, e);
 }
 
@@ -54,17 +64,57 @@ void db_rollback(struct db *d)
 int db_run(struct db *d, const char *sql, const struct db_value *values, size_t count,
     db_row_fn each, void *ctx, int64_t *changed, struct err *e)
 {
-	return d->driver->run(d, sql, values, count, each, ctx, changed, e);
+	int64_t rows = 0;
+	int r = d->driver->run(d, sql, values, count, each, ctx, &rows, e);
+	d->broken = d->broken || r < 0;
+	d->changes += r == 0 && rows > 0 ? 1 : 0;
+	if (r == 0 && changed != NULL) {
+		*changed = rows;
+	}
+	return r;
 }
 
 int db_script(struct db *d, const char *sql, struct err *e)
 {
-	return d->driver->script(d, sql, e);
+	int r = d->driver->script(d, sql, e);
+	d->broken = d->broken || r < 0;
+	d->changes++;
+	return r;
 }
 
 int db_notify(struct db *d, const char *id, struct err *e)
 {
 	return d->driver->notify(d, id, e);
+}
+
+bool db_tells(const struct db *d)
+{
+	return d->driver->listen != NULL;
+}
+
+int db_listen(struct db *d, struct err *e)
+{
+	return d->driver->listen(d, e);
+}
+
+int db_wait(struct db *d, int wake_fd, int timeout_ms, db_told_fn fn, void *ctx, struct err *e)
+{
+	return d->driver->wait(d, wake_fd, timeout_ms, fn, ctx, e);
+}
+
+int64_t db_session(const struct db *d)
+{
+	return d->driver->session != NULL ? d->driver->session(d) : 0;
+}
+
+uint64_t db_changes(const struct db *d)
+{
+	return d->changes;
+}
+
+bool db_is_broken(const struct db *d)
+{
+	return d->broken;
 }
 
 bool db_is_null(const struct db_row *r, int column)

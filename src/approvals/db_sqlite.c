@@ -28,11 +28,6 @@ struct row {
 	sqlite3_stmt *statement;
 };
 
-static sqlite3_stmt *statement_of(const struct db_row *r)
-{
-	return ((const struct row *)(const void *)r)->statement;
-}
-
 static int fail(struct db_sqlite *s, const char *what, struct err *e)
 {
 	int code = sqlite3_errcode(s->handle);
@@ -67,6 +62,11 @@ static int sqlite_script(struct db *d, const char *sql, struct err *e)
 static int sqlite_begin(struct db *d, struct err *e)
 {
 	return sqlite_script(d, "BEGIN IMMEDIATE", e);
+}
+
+static int sqlite_snapshot(struct db *d, struct err *e)
+{
+	return sqlite_script(d, "BEGIN", e);
 }
 
 static int sqlite_commit(struct db *d, struct err *e)
@@ -146,7 +146,9 @@ static int sqlite_run(struct db *d, const char *sql, const struct db_value *valu
 	r = r == SQLITE_OK ? step_all(statement, d, each, ctx) : r;
 	int result = r == SQLITE_DONE ? 0 : fail(s, "a statement", e);
 	if (result == 0 && changed != NULL) {
-		*changed = sqlite3_changes64(s->handle);
+		/* A SELECT leaves the number of the statement before it. */
+		bool reads = sqlite3_stmt_readonly(statement) != 0;
+		*changed = reads ? 0 : sqlite3_changes64(s->handle);
 	}
 	(void)sqlite3_reset(statement);
 	(void)sqlite3_clear_bindings(statement);
@@ -159,6 +161,12 @@ static int sqlite_notify(struct db *d, const char *id, struct err *e)
 	(void)id;
 	(void)e;
 	return 0;
+}
+
+/* A struct row begins with its db_row. */
+static sqlite3_stmt *statement_of(const struct db_row *r)
+{
+	return ((const struct row *)(const void *)r)->statement;
 }
 
 static bool sqlite_is_null(const struct db_row *r, int column)
@@ -186,6 +194,7 @@ static const struct db_driver driver = {
     .skip_locked = "",
     .close = sqlite_close,
     .begin = sqlite_begin,
+    .snapshot = sqlite_snapshot,
     .commit = sqlite_commit,
     .rollback = sqlite_rollback,
     .run = sqlite_run,
