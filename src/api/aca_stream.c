@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/json_text.h"
-#include "api/outcome.h"
+#include "base/json_text.h"
 #include "base/unicode.h"
+#include "engine/outcome.h"
 
 #define CHUNK_BYTES 16384U /* of output in one event */
 

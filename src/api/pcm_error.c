@@ -3,8 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "api/json_text.h"
 #include "api/pcm.h"
+#include "base/json_text.h"
 #include "base/text.h"
 
 #define DETAIL_MAX_BYTES 4096

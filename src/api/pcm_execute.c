@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/json_text.h"
 #include "api/pcm_form.h"
 #include "api/pcm_reply.h"
 #include "api/pcm_session.h"
+#include "base/json_text.h"
 
 #define CODE_MAX_BYTES (4U << 20)
 

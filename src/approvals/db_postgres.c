@@ -427,13 +427,28 @@ static void hand_on(PGnotify *n, db_told_fn fn, void *ctx)
 	}
 }
 
+static bool hand_on_all(struct db_postgres *p, db_told_fn fn, void *ctx)
+{
+	PGnotify *n;
+	bool any = false;
+	while ((n = PQnotifies(p->conn)) != NULL) {
+		hand_on(n, fn, ctx);
+		PQfreemem(n);
+		any = true;
+	}
+	return any;
+}
+
+/* Some may have come with the answer to LISTEN. */
 static int postgres_wait(
     struct db *d, int wake_fd, int timeout_ms, db_told_fn fn, void *ctx, struct err *e)
 {
 	struct db_postgres *p = container_of(d, struct db_postgres, db);
-	PGnotify *n;
 	if (check_open(p, e) < 0) {
 		return -1;
+	}
+	if (hand_on_all(p, fn, ctx)) {
+		return 0;
 	}
 	struct pollfd fds[] = {
 	    {.fd = PQsocket(p->conn), .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
@@ -441,10 +456,7 @@ static int postgres_wait(
 	if (fds[0].revents != 0 && PQconsumeInput(p->conn) == 0) {
 		return fail_lost(p, "listening", e);
 	}
-	while ((n = PQnotifies(p->conn)) != NULL) {
-		hand_on(n, fn, ctx);
-		PQfreemem(n);
-	}
+	(void)hand_on_all(p, fn, ctx);
 	return 0;
 }
 

@@ -4,12 +4,19 @@
  * commit); one thread reads, with a connection of its own. Answers come on the loop, changes' after
  * their commit only: what is answered is on disk.
  *
- * When a change fails (ERR_CONFLICT and the like) the others of its batch go on; a records_fn does
- * nothing before it is sure. When the transaction fails, each of its changes is tried once more
- * alone; ERR_UNAVAILABLE when the database is away: it is opened again, with a growing pause, and
- * who asks meanwhile is told so.
+ * When a change fails (ERR_CONFLICT and the like) the others of its batch go on, if it had done
+ * nothing yet. If it had, or a statement or the transaction failed, all of the batch is taken back
+ * and each of its changes tried once more alone, so nothing is ever half done; this costs where a
+ * records_fn writes before it is sure, and nothing where it does not (a savepoint for each would
+ * cost every change).
  *
- * Bounds: STORE_QUEUE_MAX requests wait in each direction, past it ERR_BUSY.
+ * When the database is away it is opened again, with a growing pause; what had not been committed
+ * waits with the rest. Whatever has waited APPROVAL_STORE_WAIT_MS in its queue is not done, and
+ * ERR_UNAVAILABLE. When the connection is lost in the middle of a commit, nobody knows whether it
+ * was done: its changes are ERR_UNAVAILABLE too, and may have been made.
+ *
+ * Bounds: APPROVAL_STORE_QUEUE_MAX requests, and 256 MiB of texts in them, wait in each direction;
+ * past it ERR_BUSY.
  */
 #ifndef APPROVALS_STORE_H
 #define APPROVALS_STORE_H
@@ -21,6 +28,7 @@
 
 #define APPROVAL_STORE_BATCH_MAX 512
 #define APPROVAL_STORE_QUEUE_MAX 16384
+#define APPROVAL_STORE_WAIT_MS 5000
 
 struct approval_store;
 struct approval_request;
@@ -28,10 +36,13 @@ struct approval_request;
 /* ANSWER: borrowed for the call; NULL with E. On the loop, never before the asking call returned.
  */
 typedef void (*approval_store_fn)(void *ctx, const json_t *answer, const struct err *e);
-/* Approval ID has new events: by this server's commits or, where the database tells, another's. */
+/* Approval ID has new events: by this server's commits (after the answer to the change) or, where
+ * the database tells, another's. ID "": something may have been missed, so any may have. */
 typedef void (*approval_changed_fn)(void *ctx, const char *id);
 
-/* Opens and migrates, blocking, with the privileges the caller has. URL as db_open; copied. */
+/* Opens and migrates, blocking, with the privileges the caller has; the threads are made in here,
+ * and the seal (gateway/seal.h) may come after it. URL as db_open; copied. On failure, too, the
+ * loop must run once more. */
 struct approval_store *approval_store_new(
     uv_loop_t *loop, const char *url, approval_changed_fn on_changed, void *ctx, struct err *e);
 /* Waits for what is queued to be written, ends the threads; nobody is called any more. The loop

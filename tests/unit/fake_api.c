@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "api/json_text.h"
 #include "base/fd.h"
+#include "base/json_text.h"
 #include "base/text.h"
 #include "engine/packages.h"
 
