@@ -56,6 +56,7 @@ struct approvals_config {
 	uint32_t lease_ms; /* after it another server takes over what this one had begun */
 	bool audit_code;   /* the trail holds the code itself */
 	const struct approvals_pool *pools; /* as many as the engine's, in its order */
+	int64_t (*wall_us)(void);           /* for tests; NULL: the wall clock */
 };
 
 /* Opens the database with the privileges the caller has; threads and connections are made in here.
@@ -70,7 +71,8 @@ void approvals_drain(struct approvals *a);
 uint32_t approvals_running(const struct approvals *a);
 /* Lets go of the engine and of parked calls; before the engine is freed. NULL is allowed. */
 void approvals_stop(struct approvals *a);
-/* The loop must run once more. NULL is allowed. */
+/* After the last approvals_parked_done or approvals_unpark. The loop must run once more. NULL is
+ * allowed. */
 void approvals_free(struct approvals *a);
 
 /* Who asks. Borrowed for the call. */

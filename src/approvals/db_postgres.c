@@ -36,6 +36,7 @@ struct db_postgres {
 	struct prepared *prepared;
 	uint32_t next_name;
 	bool lost;
+	bool reads;      /* in a snapshot */
 	struct buf told; /* ids that this transaction tells at its end, with spaces between */
 };
 
@@ -70,7 +71,7 @@ static enum err_code code_of(const char *state)
 		enum err_code code;
 	} codes[] = {
 	    {"08", ERR_UNAVAILABLE},    /* connection */
-	    {"25006", ERR_UNAVAILABLE}, /* it has become a standby */
+	    {"25006", ERR_UNAVAILABLE}, /* only reading: it has become a standby */
 	    {"40", ERR_BUSY},           /* serialization, deadlock */
 	    {"53", ERR_UNAVAILABLE},    /* no connections, memory or disk left */
 	    {"54", ERR_TOO_LARGE},
@@ -99,7 +100,11 @@ static int fail_result(
 		return fail_with(
 		    e, ERR_UNAVAILABLE, what, why != NULL ? why : PQresultErrorMessage(result));
 	}
-	return fail_with(e, code_of(state != NULL ? state : ""), what,
+	/* A snapshot was never meant to be written in; anywhere else it says that the server has
+	 * become a standby.
+	 */
+	bool misused = p->reads && state != NULL && strcmp(state, "25006") == 0;
+	return fail_with(e, misused ? ERR_INTERNAL : code_of(state != NULL ? state : ""), what,
 	    why != NULL ? why : PQresultErrorMessage(result));
 }
 
@@ -210,6 +215,7 @@ static int postgres_begin(struct db *d, struct err *e)
 {
 	struct db_postgres *p = container_of(d, struct db_postgres, db);
 	buf_clear(&p->told);
+	p->reads = false;
 	if (run_simple(p, "BEGIN; SELECT pg_advisory_xact_lock(7161130718149239152)",
 		"beginning a transaction", e) == 0) {
 		return 0;
@@ -220,8 +226,10 @@ static int postgres_begin(struct db *d, struct err *e)
 
 static int postgres_snapshot(struct db *d, struct err *e)
 {
-	return run_simple(container_of(d, struct db_postgres, db),
-	    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "beginning to read", e);
+	struct db_postgres *p = container_of(d, struct db_postgres, db);
+	p->reads = true;
+	return run_simple(
+	    p, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "beginning to read", e);
 }
 
 static void postgres_rollback(struct db *d)

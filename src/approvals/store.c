@@ -34,6 +34,9 @@ static void answer(struct approval_store *s, struct approval_request *r)
 	}
 	tell_changed(s, r->out);
 	approval_request_free(r);
+	if (--s->pending == 0) {
+		(void)uv_timer_stop(&s->sweep);
+	}
 }
 
 static void tell_heard(struct approval_store *s)
@@ -85,15 +88,12 @@ static void on_sweep(uv_timer_t *h)
 	request_queue_init(&late);
 	uint64_t now_ms = clock_mono_ms();
 	uint64_t before_ms = now_ms < APPROVAL_STORE_WAIT_MS ? 0 : now_ms - APPROVAL_STORE_WAIT_MS;
-	uint32_t left = store_lane_expire(&s->writer, before_ms, &late);
-	left += store_lane_expire(&s->reader, before_ms, &late);
+	store_lane_expire(&s->writer, before_ms, &late);
+	store_lane_expire(&s->reader, before_ms, &late);
 	for (struct approval_request *r = late.first; r != NULL; r = r->next) {
 		(void)err_set(&r->e, ERR_UNAVAILABLE, "the database of approvals does not answer");
 	}
 	store_finish(s, &late);
-	if (left == 0) {
-		(void)uv_timer_stop(&s->sweep);
-	}
 }
 
 /* --- questions --- */
@@ -137,10 +137,10 @@ static struct approval_request *ask(struct approval_store *s, struct store_lane 
 	r->since_ms = clock_mono_ms();
 	r->fn = fn;
 	r->ctx = ctx;
+	if (s->pending++ == 0) {
+		(void)uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+	}
 	if (store_lane_add(l, r) == 0) {
-		if (uv_is_active((uv_handle_t *)&s->sweep) == 0) {
-			(void)uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
-		}
 		return r;
 	}
 	struct request_queue refused;

@@ -34,15 +34,13 @@ int store_lane_add(struct store_lane *l, struct approval_request *r)
 	return full ? -EBUSY : 0;
 }
 
-uint32_t store_lane_expire(struct store_lane *l, uint64_t before_ms, struct request_queue *out)
+void store_lane_expire(struct store_lane *l, uint64_t before_ms, struct request_queue *out)
 {
 	(void)pthread_mutex_lock(&l->lock);
 	while (l->waiting.first != NULL && l->waiting.first->since_ms < before_ms) {
 		request_queue_add(out, request_queue_take(&l->waiting));
 	}
-	uint32_t left = l->waiting.count;
 	(void)pthread_mutex_unlock(&l->lock);
-	return left;
 }
 
 uint32_t store_lane_waiting(struct store_lane *l)

@@ -68,7 +68,8 @@ struct store_lane {
 struct approval_store {
 	uv_loop_t *loop;
 	uv_async_t told;
-	uv_timer_t sweep; /* runs while something waits */
+	uv_timer_t sweep; /* runs while something is pending */
+	uint64_t pending; /* requests without an answer; the loop's */
 	int open_handles;
 	char *url;
 	approval_changed_fn on_changed;
@@ -104,8 +105,8 @@ int store_lane_start(
 void store_lane_stop(struct store_lane *l);
 /* 0, or -EBUSY when it is full; R is then still the caller's. */
 int store_lane_add(struct store_lane *l, struct approval_request *r);
-/* Moves what has waited since before BEFORE_MS to OUT; how many still wait. */
-uint32_t store_lane_expire(struct store_lane *l, uint64_t before_ms, struct request_queue *out);
+/* Moves what has waited since before BEFORE_MS to OUT. */
+void store_lane_expire(struct store_lane *l, uint64_t before_ms, struct request_queue *out);
 uint32_t store_lane_waiting(struct store_lane *l);
 
 /* The same for the listener, over DB that listens. */

@@ -114,6 +114,7 @@ struct session {
 	uint64_t created_us;
 	uint64_t accessed_ms;
 	bool after_loss;        /* the one before it was lost; told with its first execution */
+	bool reserved;          /* only who made it finds it by its identifier */
 	bool interrupt_pending; /* a signal is on its way: nothing new is started */
 	uint64_t kill_at_ms;    /* grace after an interrupt; 0: none */
 	unsigned holds;         /* requests in progress: the cooldown waits for them */
@@ -215,6 +216,15 @@ struct session *engine_session_find(struct pool *p, const char *tenant, const ch
  * ERR_UNAVAILABLE (draining). Borrowed: valid until the loop runs again. */
 struct session *engine_session_open(
     struct pool *p, const char *tenant, const char *identifier, struct err *e);
+
+/* The same for a session that nobody else may enter: what runs in it was looked at by a person, and
+ * is to run in a Python that nobody has prepared. A client finds no session of that identifier and
+ * can make none (ERR_CONFLICT); it is listed. NULL with ERR_CONFLICT when there is one already. */
+struct session *engine_session_reserve(
+    struct pool *p, const char *tenant, const char *identifier, struct err *e);
+/* The reserved session of that identifier, or NULL. Borrowed. */
+struct session *engine_session_find_reserved(
+    struct pool *p, const char *tenant, const char *identifier);
 
 /* Calls W->ready once: now when the session is ACTIVE, else when it is or when it ends. */
 void engine_session_wait(struct session *s, struct session_waiter *w);

@@ -97,7 +97,7 @@ struct session *session_new(struct pool *p, const char *tenant, const char *iden
 	return s;
 }
 
-struct session *engine_session_find(struct pool *p, const char *tenant, const char *identifier)
+static struct session *find_any(struct pool *p, const char *tenant, const char *identifier)
 {
 	char key[sizeof(((struct session *)NULL)->key)];
 	struct session *s = NULL;
@@ -106,6 +106,33 @@ struct session *engine_session_find(struct pool *p, const char *tenant, const ch
 	}
 	key_of(key, tenant, identifier);
 	HASH_FIND(by_key, p->sessions, key, strlen(key), s);
+	return s;
+}
+
+struct session *engine_session_find(struct pool *p, const char *tenant, const char *identifier)
+{
+	struct session *s = find_any(p, tenant, identifier);
+	return s != NULL && !s->reserved ? s : NULL;
+}
+
+struct session *engine_session_find_reserved(
+    struct pool *p, const char *tenant, const char *identifier)
+{
+	struct session *s = find_any(p, tenant, identifier);
+	return s != NULL && s->reserved ? s : NULL;
+}
+
+struct session *engine_session_reserve(
+    struct pool *p, const char *tenant, const char *identifier, struct err *e)
+{
+	if (find_any(p, tenant, identifier) != NULL) {
+		(void)err_set(e, ERR_CONFLICT, "there is a session with that identifier");
+		return NULL;
+	}
+	struct session *s = engine_session_open(p, tenant, identifier, e);
+	if (s != NULL) {
+		s->reserved = true;
+	}
 	return s;
 }
 
@@ -120,7 +147,11 @@ struct session *engine_session_open(
 	if (engine_identifier_check(identifier, e) < 0) {
 		return NULL;
 	}
-	struct session *s = engine_session_find(p, tenant, identifier);
+	struct session *s = find_any(p, tenant, identifier);
+	if (s != NULL && s->reserved) {
+		(void)err_set(e, ERR_CONFLICT, "that identifier belongs to code that is reviewed");
+		return NULL;
+	}
 	if (s != NULL) {
 		touch(s);
 		return s;
@@ -170,7 +201,7 @@ void engine_session_hold(struct session *s)
 void engine_session_unhold(
     struct pool *p, const char *guid, const char *tenant, const char *identifier)
 {
-	struct session *s = engine_session_find(p, tenant, identifier);
+	struct session *s = find_any(p, tenant, identifier);
 	if (s != NULL && strcmp(s->guid, guid) == 0 && s->holds > 0) {
 		s->holds--;
 		touch(s);

@@ -90,6 +90,8 @@ void http_begin(struct runner *r, uint64_t ref, const json_t *tool, const char *
     const json_t *arguments);
 /* embed.c */
 void embed_begin(struct runner *r, uint64_t ref, const json_t *request);
+/* callback.c */
+void callback_send_begin(struct runner *r, uint64_t ref, const json_t *request);
 /* install.c */
 void install_begin(struct runner *r, uint64_t ref, const json_t *request);
 /* Before the first request; 0, or -1 with E when the configuration is wrong. */

@@ -123,6 +123,8 @@ static void on_request(struct runner *r, const struct ipc_message *m)
 		install_begin(r, m->ref, request);
 	} else if (m->type == IPC_EMBED) {
 		embed_begin(r, m->ref, request);
+	} else if (m->type == IPC_CALLBACK) {
+		callback_send_begin(r, m->ref, request);
 	} else {
 		call_tool(r, m->ref, request, m->fd_count > 0 ? m->fds[0] : -1);
 	}
@@ -148,6 +150,7 @@ static void on_message(struct runner *r, const struct ipc_message *m)
 	case IPC_TOOL_CALL_DATA:
 	case IPC_DEPS_INSTALL:
 	case IPC_EMBED:
+	case IPC_CALLBACK:
 		on_request(r, m);
 		break;
 	default:

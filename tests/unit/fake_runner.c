@@ -104,6 +104,15 @@ struct runner_call *runner_embed(
 	return begin(r, "embed", NULL, texts, done, ctx);
 }
 
+struct runner_call *runner_callback(struct runner_link *r, const char *url, const char *id,
+    const char *body, runner_done_fn done, void *ctx)
+{
+	json_t *arguments = json_pack("{s:s, s:s, s:s}", "url", url, "id", id, "body", body);
+	struct runner_call *c = begin(r, "callback", NULL, arguments, done, ctx);
+	json_decref(arguments);
+	return c;
+}
+
 void runner_cancel(struct runner_call *c)
 {
 	if (c != NULL) {

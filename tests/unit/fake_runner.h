@@ -10,12 +10,12 @@
 struct runner_call {
 	bool open;
 	bool cancelled;
-	char what[16]; /* "tool", "install", "embed" */
+	char what[16]; /* "tool", "install", "embed", "callback" */
 	char prefix[64];
 	char tool[64];
 	char callable[64];
 	char approved[65];
-	json_t *arguments; /* or packages, or texts */
+	json_t *arguments; /* or packages, texts, a callback's {url, id, body} */
 	int data_dir_fd;
 	runner_done_fn done;
 	void *ctx;
