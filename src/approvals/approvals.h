@@ -132,6 +132,9 @@ void approvals_unwatch(struct approvals *a, struct approvals_watch *w);
 void approvals_audit(struct approvals *a, const char *actor, const char *action,
     const char *subject, const char *outcome, const json_t *detail);
 
+/* -> {seq, hash}: the last record of the trail (audit.h). */
+struct approvals_call *approvals_audit_head(struct approvals *a, approvals_fn fn, void *ctx);
+
 /* Numbers for /metrics. */
 struct approvals_counts {
 	uint64_t submitted;

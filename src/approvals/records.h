@@ -28,6 +28,9 @@
  * expired, failed, cancelled, call_finished, callback_delivered, callback_failed,
  * callback_given_up, promoted, promote_failed.
  *
+ * A decision, in the row and in the event decided: {stage, approve, by (the token's name), person
+ * (whom the caller names, or null), reason, at_us}.
+ *
  * Errors of all: ERR_INTERNAL, ERR_UNAVAILABLE, ERR_BUSY from the db; what else is named.
  */
 #ifndef APPROVALS_RECORDS_H
@@ -38,10 +41,16 @@
 #include "approvals/db.h"
 #include "base/err.h"
 
-#define RECORDS_ATTEMPTS_MAX 5 /* runs of one approval that were interrupted, then it has failed \
-				*/
+#define RECORDS_ATTEMPTS_MAX                                                \
+	5 /* runs of one approval that were interrupted, then it has failed \
+	   */
 #define RECORDS_PAGE_MAX 200
+#define RECORDS_EVENTS_MAX 1000 /* told at once, the oldest first; records_events has the others */
 
+/* Which step of the tables a database is at. */
+int records_version(struct db *d, int64_t *version, struct err *e);
+/* For who only reads: ERR_UNSUPPORTED when it is another one than this program's. */
+int records_check_version(struct db *d, struct err *e);
 /* Makes or brings up to date the tables, each step numbered and done once, in a transaction of its
  * own. ERR_UNSUPPORTED when the database is of a later version than this program. */
 int records_migrate(struct db *d, struct err *e);
@@ -51,7 +60,7 @@ int records_migrate(struct db *d, struct err *e);
 typedef int (*records_fn)(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {id, tenant, pool, kind, policy, submitter, code, settings, now_us, key?, key_sha256?, open_max,
- *  call?, parent?, session?, execution?, owner?, lease_us?}
+ *  call?, parent?, session?, execution?, owner?, lease_us?, audit_code?: bool}
  * -> {approval, created: bool, changed}. KEY is the client's Idempotency-Key, of its tenant and
  * submitter: known with the same key_sha256, the approval made then comes back, created false; with
  * another one ERR_CONFLICT. ERR_BUSY past open_max approvals of the tenant that are not final.
@@ -79,7 +88,8 @@ int records_finish_run(struct db *d, const json_t *in, json_t **out, struct err 
  * (there was no room for it). */
 int records_put_back(struct db *d, const json_t *in, json_t **out, struct err *e);
 
-/* {id, tenant or null (all), stage or null, approve: bool, by, reason or null, now_us, own: bool}
+/* {id, tenant or null (all), stage or null, approve: bool, by, person?, reason or null, now_us,
+ *  own: bool}
  * -> {approval, again: bool, changed}. ERR_NOT_FOUND. The same decision at the same stage again is
  * AGAIN; ERR_CONFLICT for the other one, or when it does not wait. ERR_INVALID: policy both, and
  * STAGE null (a repeated answer to the code would decide about a result nobody has seen). OWN

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "approvals/audit.h"
 #include "approvals/internal.h"
 #include "approvals/submission.h"
 #include "approvals/view.h"
@@ -332,4 +333,14 @@ struct approvals_call *approvals_cancel(struct approvals *a, const struct approv
 	    json_pack("{s:s, s:o, s:s, s:s?, s:I}", "id", id, "tenant", tenant_of(who), "by",
 		who->name, "reason", reason, "now_us", (json_int_t)approvals_now_us(a)),
 	    fn, ctx);
+}
+
+/* --- the trail -----------------------------------------------------------------------------------
+ */
+
+struct approvals_call *approvals_audit_head(struct approvals *a, approvals_fn fn, void *ctx)
+{
+	static const struct approvals_who server = {.name = "server", .every_tenant = true};
+	const struct question q = {.op = audit_head};
+	return begin(a, &server, &q, json_object(), fn, ctx);
 }

@@ -116,6 +116,7 @@ class Server:
         self.process = subprocess.Popen(
             command, env={k: v for k, v in environment.items() if v is not None},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._lines = queue.Queue()  # of this start; a server may be started again
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         if wait:
