@@ -140,6 +140,7 @@ static struct execution *start(
 	    .timeout_ms = r->timeout_ms,
 	    .output_max_bytes = r->output_max_bytes,
 	    .id = chosen_id(c),
+	    .by = c->principal->name,
 	};
 	struct err e;
 	struct execution *x = engine_execute(s, &request, &e);

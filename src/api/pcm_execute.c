@@ -115,6 +115,7 @@ static struct execution *start(
 	    .code = {code, strlen(code)},
 	    .values = true,
 	    .timeout_ms = timeout_of(c, timeout_s),
+	    .by = c->principal->name,
 	};
 	struct err e;
 	struct execution *x = engine_execute(s, &request, &e);

@@ -146,7 +146,8 @@ static const struct execution *running(const struct session *s)
 	return x != NULL && x->state == EXECUTION_RUNNING ? x : NULL;
 }
 
-/* Of the session's tenant, and beneath the approval whose code calls. */
+/* Of the session's tenant, and beneath the approval whose code calls. It is the submission of
+ * whoever had the code run, who may be one that may not decide about its own. */
 static json_t *submission(const struct approvals *a, const struct session *s, const char *id,
     const char *tool, const char *callable, const json_t *arguments)
 {
@@ -156,13 +157,14 @@ static json_t *submission(const struct approvals *a, const struct session *s, co
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:{s:I, s:n, s:n, s:n}, s:I, s:I, "
 			 "s:{s:s, s:s?, s:O}, s:s?, s:s, s:s?, s:s, s:I, s:b}",
 	    "id", id, "tenant", s->tenant, "pool", s->pool->config.name, "kind", "call", "policy",
-	    approval_policy_name(APPROVAL_RULES), "submitter", "session", "code", "", "settings",
-	    "deadline_ms", (json_int_t)pool->deadline_ms, "timeout_ms", "callback", "promote",
-	    "now_us", (json_int_t)now_us, "open_max", (json_int_t)a->config.open_max, "call",
-	    "tool", tool, "callable", callable, "arguments", arguments, "parent",
-	    run_of_session(a, s), "session", s->identifier, "execution", x != NULL ? x->id : NULL,
-	    "owner", a->owner, "lease_us", (json_int_t)(now_us + a->config.lease_ms * 1000LL),
-	    "audit_code", (int)a->config.audit_code);
+	    approval_policy_name(APPROVAL_RULES), "submitter",
+	    x != NULL && *x->by != '\0' ? x->by : "session", "code", "", "settings", "deadline_ms",
+	    (json_int_t)pool->deadline_ms, "timeout_ms", "callback", "promote", "now_us",
+	    (json_int_t)now_us, "open_max", (json_int_t)a->config.open_max, "call", "tool", tool,
+	    "callable", callable, "arguments", arguments, "parent", run_of_session(a, s), "session",
+	    s->identifier, "execution", x != NULL ? x->id : NULL, "owner", a->owner, "lease_us",
+	    (json_int_t)(now_us + a->config.lease_ms * 1000LL), "audit_code",
+	    (int)a->config.audit_code);
 }
 
 struct approvals_parked *approvals_park(struct approvals *a, struct session *s, const char *tool,

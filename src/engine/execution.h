@@ -71,6 +71,7 @@ struct execution_value {
 struct execution;
 struct session;
 
+#define EXECUTION_BY_MAX 127     /* bytes of a name that are kept */
 #define EXECUTION_STILL_MS 15000 /* proxies close what is silent for a minute */
 
 /* Called after each change: more output, or a new state; and while there is none, every
@@ -97,6 +98,7 @@ struct execution_request {
 	uint32_t output_max_bytes; /* a stream; 0: the pool's; never above the pool's */
 	uint32_t reply_flags;      /* the dialect's own, kept with the execution */
 	const char *id;            /* chosen by the client, or NULL for one of ours */
+	const char *by;            /* the name of the token that asks for it, or NULL */
 };
 
 struct execution {
@@ -105,6 +107,7 @@ struct execution {
 	unsigned refs;
 	struct session *session; /* NULL once the session has ended */
 	char identifier[129];
+	char by[EXECUTION_BY_MAX + 1]; /* whose token; "" the server's own work */
 	char session_guid[TEXT_GUID_BYTES];
 	enum execution_state state;
 	enum verdict verdict;
