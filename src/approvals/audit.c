@@ -58,8 +58,8 @@ static int read_head(struct db *d, struct head *head, struct err *e)
 
 static int insert(struct db *d, const json_t *record, const struct head *next, struct err *e)
 {
-	cleanup(text_free) char *detail =
-	    json_dumps(json_object_get(record, "detail"), JSON_SORT_KEYS | JSON_COMPACT);
+	cleanup(text_free) char *detail = json_dumps(
+	    json_object_get(record, "detail"), JSON_SORT_KEYS | JSON_COMPACT);
 	if (detail == NULL) {
 		return records_no_memory(e);
 	}
@@ -69,8 +69,9 @@ static int insert(struct db *d, const json_t *record, const struct head *next, s
 	if (db_run(d,
 		"INSERT INTO audit (seq, at_us, actor, action, subject, outcome, detail, previous, "
 		"hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-		(const struct db_value[]){DB_INT(next->seq), DB_INT(records_number(record, "at_us")),
-		    DB_TEXT(records_text(record, "actor")), DB_TEXT(records_text(record, "action")),
+		(const struct db_value[]){DB_INT(next->seq),
+		    DB_INT(records_number(record, "at_us")), DB_TEXT(records_text(record, "actor")),
+		    DB_TEXT(records_text(record, "action")),
 		    DB_TEXT(records_text(record, "subject")),
 		    DB_TEXT(records_text(record, "outcome")), DB_TEXT(detail),
 		    DB_TEXT(records_text(record, "previous")), DB_TEXT(next->hash)},
@@ -91,10 +92,9 @@ int audit_add(struct db *d, int64_t at_us, const char *actor, const char *action
 	}
 	cleanup(json_decrefp) json_t *empty = json_object();
 	cleanup(json_decrefp) json_t *copy = json_deep_copy(detail != NULL ? detail : empty);
-	cleanup(json_decrefp) json_t *record = json_pack(
-	    "{s:I, s:I, s:s, s:s, s:s, s:s, s:O, s:s}", "seq", (json_int_t)head.seq + 1, "at_us",
-	    (json_int_t)at_us, "actor", actor, "action", action, "subject", subject, "outcome",
-	    outcome, "detail", copy, "previous", head.hash);
+	cleanup(json_decrefp) json_t *record = json_pack("{s:I, s:I, s:s, s:s, s:s, s:s, s:O, s:s}",
+	    "seq", (json_int_t)head.seq + 1, "at_us", (json_int_t)at_us, "actor", actor, "action",
+	    action, "subject", subject, "outcome", outcome, "detail", copy, "previous", head.hash);
 	if (record == NULL) {
 		return records_no_memory(e);
 	}
@@ -137,8 +137,9 @@ static json_t *read_detail(const struct db_row *r, int column)
 	size_t len;
 	const char *text = db_text(r, column, &len);
 	cleanup(json_decrefp) json_t *detail = text != NULL ? records_load(text, len) : NULL;
-	cleanup(text_free) char *again =
-	    detail != NULL ? json_dumps(detail, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+	cleanup(text_free) char *again = detail != NULL
+					     ? json_dumps(detail, JSON_SORT_KEYS | JSON_COMPACT)
+					     : NULL;
 	return again != NULL && strcmp(again, text) == 0 ? steal(&detail)
 							 : records_column_text(r, column);
 }

@@ -210,10 +210,12 @@ static int configure(struct db_sqlite *s, struct err *e)
 	(void)sqlite3_busy_timeout(s->handle, DB_BUSY_MS);
 	(void)sqlite3_limit(s->handle, SQLITE_LIMIT_LENGTH, (int)DB_TEXT_MAX_BYTES);
 	/* Never map the file: a disk's error would then be a signal. Journals and sorts stay out of
-	 * /tmp. */
+	 * /tmp. The keys of approvals are random, so what is written lies everywhere: with less
+	 * memory than a batch touches, its pages go to the disk twice. */
 	return sqlite_script(&s->db,
 	    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-	    "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA trusted_schema=OFF;",
+	    "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA trusted_schema=OFF;"
+	    "PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=2000;",
 	    e);
 }
 

@@ -41,11 +41,13 @@
 #include "approvals/db.h"
 #include "base/err.h"
 
-#define RECORDS_ATTEMPTS_MAX                                                \
-	5 /* runs of one approval that were interrupted, then it has failed \
-	   */
+/* Runs of one approval that were interrupted; then it has failed. */
+#define RECORDS_ATTEMPTS_MAX 5
 #define RECORDS_PAGE_MAX 200
-#define RECORDS_EVENTS_MAX 1000 /* told at once, the oldest first; records_events has the others */
+/* Told at once, the oldest first; records_events has the others. */
+#define RECORDS_EVENTS_MAX 1000
+/* The submitter of a call: a session, nobody knows with which token. No token has this name. */
+#define RECORDS_SESSION "session"
 
 /* Which step of the tables a database is at. */
 int records_version(struct db *d, int64_t *version, struct err *e);
@@ -93,7 +95,7 @@ int records_put_back(struct db *d, const json_t *in, json_t **out, struct err *e
  * -> {approval, again: bool, changed}. ERR_NOT_FOUND. The same decision at the same stage again is
  * AGAIN; ERR_CONFLICT for the other one, or when it does not wait. ERR_INVALID: policy both, and
  * STAGE null (a repeated answer to the code would decide about a result nobody has seen). OWN
- * false: ERR_DENIED when BY submitted it. */
+ * false: ERR_DENIED when BY submitted it, or may have: RECORDS_SESSION did. */
 int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {id, tenant or null, by, reason or null, now_us} -> {approval, again, changed}. ERR_NOT_FOUND;
@@ -101,7 +103,8 @@ int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e);
 int records_cancel(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {id, fence, kind ("callback"|"promote"|"call"), event: {kind, body} or null, retry_us or null,
- *  now_us} -> {changed}: the task is done, or due again at retry_us. ERR_CONFLICT as above. Kind
+ *  now_us} -> {changed}: the task is done, or due again at retry_us (with no event, as
+ * if it had not been tried: its attempts are not more). ERR_CONFLICT as above. Kind
  * "call": fence is not looked at. */
 int records_finish_task(struct db *d, const json_t *in, json_t **out, struct err *e);
 
@@ -115,8 +118,8 @@ int records_list(struct db *d, const json_t *in, json_t **out, struct err *e);
 /* {id} -> {files: [{name, base64}]} kept at finish_run for a promotion; dropped with the task. */
 int records_files(struct db *d, const json_t *in, json_t **out, struct err *e);
 
-/* {before_us, limit} -> {removed}: final approvals that changed last before BEFORE_US, and their
- * events and keys. The audit trail stays. */
+/* {before_us, limit} -> {removed}: approvals that became final before BEFORE_US and have nothing
+ * left to do, and their events, texts and keys. The audit trail stays. */
 int records_forget(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {} -> {counts: {state: n}, tasks: {kind: n}}. */

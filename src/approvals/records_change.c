@@ -115,8 +115,8 @@ static int update_row(struct record_change *c, const char *decisions, struct err
 	int64_t changed = 0;
 	if (db_run(c->d,
 		"UPDATE approval SET state = $1, stage = $2, changed_us = $3, deadline_us = $4, "
-		"attempt = $5, result_sha256 = $6, decisions = $7, version = $8 "
-		"WHERE id = $9 AND version = $10",
+		"attempt = $5, result_sha256 = $6, decisions = $7, version = $8, "
+		"final_us = COALESCE(final_us, $9) WHERE id = $10 AND version = $11",
 		(const struct db_value[]){
 		    DB_TEXT(records_text(row, "state")),
 		    DB_TEXT(records_text(row, "stage")),
@@ -128,10 +128,11 @@ static int update_row(struct record_change *c, const char *decisions, struct err
 		    DB_TEXT(records_text(row, "result_sha256")),
 		    DB_TEXT(decisions),
 		    DB_INT(records_number(row, "version")),
+		    record_is_final(row) ? DB_INT(c->now_us) : DB_TEXT(NULL),
 		    DB_TEXT(records_text(row, "id")),
 		    DB_INT(c->version),
 		},
-		10, NULL, NULL, &changed, e) < 0) {
+		11, NULL, NULL, &changed, e) < 0) {
 		return -1;
 	}
 	return changed == 1 ? 0 : err_set(e, ERR_CONFLICT, "somebody else changed it meanwhile");
@@ -140,8 +141,8 @@ static int update_row(struct record_change *c, const char *decisions, struct err
 static int write_row(struct record_change *c, struct err *e)
 {
 	bool new = c->from == APPROVAL_STATE_COUNT;
-	cleanup(text_free) char *text =
-	    records_dump(json_object_get(c->row, new ? "settings" : "decisions"));
+	cleanup(text_free) char *text = records_dump(
+	    json_object_get(c->row, new ? "settings" : "decisions"));
 	if (text == NULL) {
 		return records_no_memory(e);
 	}
@@ -216,9 +217,8 @@ static int write_tasks(struct record_change *c, struct err *e)
 	if (!ran && runs && record_task_add(c->d, id, "run", c->now_us, NULL, e) < 0) {
 		return -1;
 	}
-	if (to == APPROVAL_WAITING &&
-	    record_task_add(
-		c->d, id, "expire", records_number(c->row, "deadline_us"), NULL, e) < 0) {
+	if (to == APPROVAL_WAITING && record_task_add(c->d, id, "expire",
+					  records_number(c->row, "deadline_us"), NULL, e) < 0) {
 		return -1;
 	}
 	return approval_state_is_final(to) ? follow_up(c, to == APPROVAL_APPROVED, e) : 0;
@@ -310,7 +310,8 @@ int record_task_check(const struct record_change *c, const char *kind, int64_t f
 	}
 	if (strcmp(kind, "run") == 0 ? record_state(c->row) != APPROVAL_RUNNING
 				     : !record_is_final(c->row)) {
-		return err_set(e, ERR_CONFLICT, "the approval is %s", records_text(c->row, "state"));
+		return err_set(
+		    e, ERR_CONFLICT, "the approval is %s", records_text(c->row, "state"));
 	}
 	if (t != NULL) {
 		*t = task;
@@ -334,14 +335,13 @@ int record_task_drop(struct db *d, const char *id, const char *kind, struct err 
 	    (const struct db_value[]){DB_TEXT(id), DB_TEXT(kind)}, 2, NULL, NULL, NULL, e);
 }
 
-int record_task_release(struct db *d, const char *id, const char *kind, int64_t due_us,
-    int64_t attempt, struct err *e)
+int record_task_release(
+    struct db *d, const char *id, const char *kind, int64_t due_us, int64_t attempt, struct err *e)
 {
 	return db_run(d,
 	    "UPDATE approval_task SET wake_us = $1, attempt = $2, owner = NULL, fence = fence + 1 "
 	    "WHERE approval = $3 AND kind = $4",
-	    (const struct db_value[]){
-		DB_INT(due_us), DB_INT(attempt), DB_TEXT(id), DB_TEXT(kind)},
+	    (const struct db_value[]){DB_INT(due_us), DB_INT(attempt), DB_TEXT(id), DB_TEXT(kind)},
 	    4, NULL, NULL, NULL, e);
 }
 

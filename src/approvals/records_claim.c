@@ -17,12 +17,12 @@ static int on_due(void *ctx, const struct db_row *r)
 	return one != NULL && json_array_append_new(ctx, one) == 0 ? 0 : 1;
 }
 
-#define DUE                                                                                        \
-	"SELECT approval, fence, attempt, owner FROM approval_task "                               \
+#define DUE                                                          \
+	"SELECT approval, fence, attempt, owner FROM approval_task " \
 	"WHERE kind = $1 AND wake_us <= $2 ORDER BY wake_us LIMIT $3"
 
-static int find_due(struct db *d, const char *kind, int64_t now_us, int64_t limit, json_t *due,
-    struct err *e)
+static int find_due(
+    struct db *d, const char *kind, int64_t now_us, int64_t limit, json_t *due, struct err *e)
 {
 	const char *sql = *db_skip_locked(d) != '\0' ? DUE " FOR UPDATE SKIP LOCKED" : DUE;
 	return db_run(d, sql,
@@ -31,7 +31,8 @@ static int find_due(struct db *d, const char *kind, int64_t now_us, int64_t limi
 }
 
 /* The owner's, until the lease; its fence is the new one. */
-static int take_task(struct db *d, const json_t *in, const char *id, const char *kind, struct err *e)
+static int take_task(
+    struct db *d, const json_t *in, const char *id, const char *kind, struct err *e)
 {
 	return db_run(d,
 	    "UPDATE approval_task SET owner = $1, wake_us = $2, fence = fence + 1 "
@@ -42,8 +43,7 @@ static int take_task(struct db *d, const json_t *in, const char *id, const char 
 }
 
 /* 1: it was interrupted too often, and has failed. */
-static int interrupt(
-    struct db *d, const char *id, int64_t now_us, const char *owner, struct err *e)
+static int interrupt(struct db *d, const char *id, int64_t now_us, const char *owner, struct err *e)
 {
 	cleanup(record_change_fini) struct record_change c = {0};
 	if (record_change_load(&c, d, id, NULL, now_us, e) < 0) {
@@ -166,8 +166,7 @@ int records_claim(struct db *d, const json_t *in, json_t **out, struct err *e)
 	}
 	int64_t limit = records_number(in, "limit");
 	limit = limit < CLAIM_MAX ? limit : CLAIM_MAX;
-	cleanup(json_decrefp) json_t *answer =
-	    json_pack("{s:[], s:[]}", "tasks", "changed");
+	cleanup(json_decrefp) json_t *answer = json_pack("{s:[], s:[]}", "tasks", "changed");
 	struct claim c = {
 	    .d = d,
 	    .in = in,

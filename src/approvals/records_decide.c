@@ -85,8 +85,8 @@ static json_t *decided_body(const json_t *in, const char *stage, bool approve)
 	    records_text(in, "reason"));
 }
 
-static int write_decision(struct record_change *c, const json_t *in, const char *stage,
-    bool approve, struct err *e)
+static int write_decision(
+    struct record_change *c, const json_t *in, const char *stage, bool approve, struct err *e)
 {
 	const char *by = records_text(in, "by");
 	if (record_change_event(c, "decided", by, decided_body(in, stage, approve), e) < 0) {
@@ -107,6 +107,20 @@ static int write_decision(struct record_change *c, const json_t *in, const char 
 		records_text(c->row, "arguments_sha256"), "result_sha256",
 		records_text(c->row, "result_sha256")),
 	    e);
+}
+
+/* Who uses the session that calls is not known, so it may be the one who decides. */
+static int check_eyes(const struct record_change *c, const json_t *in, struct err *e)
+{
+	if (same(records_text(in, "by"), records_text(c->row, "submitter"))) {
+		return err_set(e, ERR_DENIED, "who submitted it may not decide about it");
+	}
+	if (same(records_text(c->row, "submitter"), RECORDS_SESSION)) {
+		return err_set(e, ERR_DENIED,
+		    "a token that may not decide about its own may not decide about calls: the "
+		    "session that calls may be its own");
+	}
+	return 0;
 }
 
 int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e)
@@ -130,9 +144,8 @@ int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e)
 		records_number(in, "now_us"), e) < 0) {
 		return -1;
 	}
-	if (!json_is_true(json_object_get(in, "own")) &&
-	    same(records_text(in, "by"), records_text(c.row, "submitter"))) {
-		return err_set(e, ERR_DENIED, "who submitted it may not decide about it");
+	if (!json_is_true(json_object_get(in, "own")) && check_eyes(&c, in, e) < 0) {
+		return -1;
 	}
 	if (find_stage(c.row, records_text(in, "stage"), &stage, e) < 0) {
 		return -1;
@@ -152,10 +165,11 @@ static int write_cancel(struct record_change *c, const json_t *in, struct err *e
 	const char *by = records_text(in, "by");
 	const char *reason = records_text(in, "reason");
 	if (record_is_final(c->row)) {
-		return err_set(e, ERR_CONFLICT, "the approval is %s", records_text(c->row, "state"));
+		return err_set(
+		    e, ERR_CONFLICT, "the approval is %s", records_text(c->row, "state"));
 	}
-	if (record_change_event(c, "cancelled", by,
-		json_pack("{s:s, s:s?}", "by", by, "reason", reason), e) < 0 ||
+	if (record_change_event(
+		c, "cancelled", by, json_pack("{s:s, s:s?}", "by", by, "reason", reason), e) < 0 ||
 	    record_change_write(c, e) < 0) {
 		return -1;
 	}

@@ -45,7 +45,8 @@ static int check_files(const json_t *files, struct err *e)
 			return err_set(e, ERR_INTERNAL, "approvals: a file without name or bytes");
 		}
 		if (json_string_length(json_object_get(file, "base64")) > DB_TEXT_MAX_BYTES) {
-			return err_set(e, ERR_TOO_LARGE, "the file '%.100s' is too large to be kept",
+			return err_set(e, ERR_TOO_LARGE,
+			    "the file '%.100s' is too large to be kept",
 			    records_text(file, "name"));
 		}
 	}
@@ -178,8 +179,8 @@ static int write_event(
 	if (action == NULL || (body != NULL && !json_is_object(body))) {
 		return err_set(e, ERR_INTERNAL, "approvals: a %.20s does not end so", task);
 	}
-	if (record_change_event(
-		c, kind, "server", body != NULL ? json_incref(body) : NULL, e) < 0 ||
+	if (record_change_event(c, kind, "server", body != NULL ? json_incref(body) : NULL, e) <
+		0 ||
 	    record_change_write(c, e) < 0) {
 		return -1;
 	}
@@ -187,12 +188,16 @@ static int write_event(
 	    c, "server", action, kind, body != NULL ? json_incref(body) : NULL, e);
 }
 
-static int end_task(struct db *d, const char *id, const char *kind, const struct record_task *t,
-    const json_t *retry_us, struct err *e)
+/* Without an event nothing was tried. */
+static int end_task(struct db *d, const json_t *in, const struct record_task *t, struct err *e)
 {
+	const char *id = records_text(in, "id");
+	const char *kind = records_text(in, "kind");
+	const json_t *retry_us = json_object_get(in, "retry_us");
+	int64_t tried = json_is_object(json_object_get(in, "event")) ? 1 : 0;
 	if (json_is_integer(retry_us)) {
 		return record_task_release(
-		    d, id, kind, json_integer_value(retry_us), t->attempt + 1, e);
+		    d, id, kind, json_integer_value(retry_us), t->attempt + tried, e);
 	}
 	if (strcmp(kind, "promote") == 0 && record_files_drop(d, id, e) < 0) {
 		return -1;
@@ -225,7 +230,7 @@ int records_finish_task(struct db *d, const json_t *in, json_t **out, struct err
 	if (json_is_object(event) && write_event(&c, kind, event, e) < 0) {
 		return -1;
 	}
-	if (end_task(d, id, kind, &t, json_object_get(in, "retry_us"), e) < 0) {
+	if (end_task(d, in, &t, e) < 0) {
 		return -1;
 	}
 	return records_answer(

@@ -58,8 +58,8 @@ static int move(const struct fold *f, enum approval_state to)
 			   ? to == APPROVAL_QUEUED || to == APPROVAL_WAITING
 			   : approval_state_may_follow(from, to);
 	if (!allowed) {
-		return err_set(f->e, ERR_INTERNAL, "the event %.40s: %s does not follow %s", f->kind,
-		    approval_state_name(to),
+		return err_set(f->e, ERR_INTERNAL, "the event %.40s: %s does not follow %s",
+		    f->kind, approval_state_name(to),
 		    from == APPROVAL_STATE_COUNT ? "nothing" : approval_state_name(from));
 	}
 	if (set(f, "state", json_string(approval_state_name(to))) < 0) {
@@ -67,13 +67,14 @@ static int move(const struct fold *f, enum approval_state to)
 	}
 	/* Both belong to waiting alone, which sets them after this. */
 	return set(f, "stage", json_string("")) < 0 || set(f, "deadline_us", json_null()) < 0 ? -1
-											       : 0;
+											      : 0;
 }
 
 static int on_submitted(const struct fold *f)
 {
 	static const char *const members[] = {"id", "kind", "tenant", "pool", "policy", "submitter",
-	    "code_sha256", "arguments_sha256", "call", "parent", "session", "execution", "settings"};
+	    "code_sha256", "arguments_sha256", "call", "parent", "session", "execution",
+	    "settings"};
 	if (json_object_size(f->row) != 0) {
 		return refuse(f, "not the first one");
 	}

@@ -45,12 +45,10 @@ int records_forget(struct db *d, const json_t *in, json_t **out, struct err *e)
 	/* Those with something left to do stay until it is done: a callback, say, that nobody took
 	 * yet. */
 	if (db_run(d,
-		"SELECT a.id FROM approval a WHERE a.changed_us < $1 AND a.state IN "
-		"('approved', 'rejected', 'expired', 'failed', 'cancelled') AND NOT EXISTS "
+		"SELECT a.id FROM approval a WHERE a.final_us < $1 AND NOT EXISTS "
 		"(SELECT 1 FROM approval_task t WHERE t.approval = a.id) "
-		"ORDER BY a.changed_us LIMIT $2",
-		(const struct db_value[]){
-		    DB_INT(records_number(in, "before_us")), DB_INT(limit)},
+		"ORDER BY a.final_us LIMIT $2",
+		(const struct db_value[]){DB_INT(records_number(in, "before_us")), DB_INT(limit)},
 		2, on_id, ids, NULL, e) < 0) {
 		return -1;
 	}
@@ -60,6 +58,5 @@ int records_forget(struct db *d, const json_t *in, json_t **out, struct err *e)
 			return -1;
 		}
 	}
-	return records_answer(
-	    out, "removed", json_integer((json_int_t)json_array_size(ids)), e);
+	return records_answer(out, "removed", json_integer((json_int_t)json_array_size(ids)), e);
 }

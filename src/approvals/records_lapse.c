@@ -15,8 +15,8 @@ struct lapse {
 
 static int on_due(void *ctx, const struct db_row *r)
 {
-	json_t *one = json_pack("{s:o, s:o}", "id", records_column_text(r, 0), "owner",
-	    records_column_text(r, 1));
+	json_t *one = json_pack(
+	    "{s:o, s:o}", "id", records_column_text(r, 0), "owner", records_column_text(r, 1));
 	return one != NULL && json_array_append_new(ctx, one) == 0 ? 0 : 1;
 }
 
@@ -77,12 +77,12 @@ static int end_call(struct record_change *c, const char *owner, struct err *e)
 {
 	bool waited = !record_is_final(c->row);
 	const char *reason = "the server of the session is gone";
-	cleanup(json_decrefp) json_t *detail =
-	    waited ? json_pack("{s:s, s:s}", "by", "server", "reason", reason)
-		   : json_pack("{s:b, s:s}", "ok", 0, "text", reason);
+	cleanup(json_decrefp)
+	    json_t *detail = waited ? json_pack("{s:s, s:s}", "by", "server", "reason", reason)
+				    : json_pack("{s:b, s:s}", "ok", 0, "text", reason);
 	(void)owner;
-	if (record_change_event(c, waited ? "cancelled" : "call_finished", "server",
-		json_incref(detail), e) < 0 ||
+	if (record_change_event(
+		c, waited ? "cancelled" : "call_finished", "server", json_incref(detail), e) < 0 ||
 	    record_change_write(c, e) < 0 ||
 	    record_task_drop(c->d, records_text(c->row, "id"), "call", e) < 0) {
 		return -1;

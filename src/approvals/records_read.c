@@ -74,8 +74,7 @@ int records_files(struct db *d, const json_t *in, json_t **out, struct err *e)
 	static const struct record_field fields[] = {{"id", RECORD_TEXT, false}};
 	cleanup(json_decrefp) json_t *files = json_array();
 	if (records_check(in, fields, array_len(fields), e) < 0 ||
-	    db_run(d,
-		"SELECT name, content FROM approval_file WHERE approval = $1 ORDER BY name",
+	    db_run(d, "SELECT name, content FROM approval_file WHERE approval = $1 ORDER BY name",
 		(const struct db_value[]){DB_TEXT(records_text(in, "id"))}, 1, on_file, files, NULL,
 		e) < 0) {
 		return -1;

@@ -34,8 +34,8 @@ int records_check(const json_t *in, const struct record_field *fields, size_t co
 			continue;
 		}
 		if (!is_type(value, fields[i].type)) {
-			return err_set(e, ERR_INTERNAL, "approvals: %s is of the wrong type",
-			    fields[i].name);
+			return err_set(
+			    e, ERR_INTERNAL, "approvals: %s is of the wrong type", fields[i].name);
 		}
 		if (json_is_string(value) &&
 		    strlen(json_string_value(value)) != json_string_length(value)) {
@@ -198,8 +198,8 @@ static int on_row(void *ctx, const struct db_row *r)
 {
 	struct reading *reading = ctx;
 	const char *tenant = db_text(r, 2, NULL);
-	reading->found =
-	    reading->tenant == NULL || (tenant != NULL && strcmp(tenant, reading->tenant) == 0);
+	reading->found = reading->tenant == NULL ||
+			 (tenant != NULL && strcmp(tenant, reading->tenant) == 0);
 	reading->row = reading->found ? record_row_read(r) : NULL;
 	return 1;
 }

@@ -5,11 +5,11 @@
  * that happened, which folds it into the row (records_fold.h checks it), then record_change_write,
  * the first that touches the database. What fails before it has done nothing.
  *
- * Locks. There is one transaction that writes at a time, by db_begin, however many servers share the
- * database; so what a change reads stays true until its commit, the audit trail is one chain, there
- * is one lock and no deadlock. It costs nothing that commits in groups have not paid for: a server
- * waits once a batch, not once a change. Claims take their rows FOR UPDATE SKIP LOCKED beneath it,
- * so that a row somebody holds by other means (an operator's psql) stops nobody.
+ * Locks. There is one transaction that writes at a time, by db_begin, however many servers share
+ * the database; so what a change reads stays true until its commit, the audit trail is one chain,
+ * there is one lock and no deadlock. It costs nothing that commits in groups have not paid for: a
+ * server waits once a batch, not once a change. Claims take their rows FOR UPDATE SKIP LOCKED
+ * beneath it, so that a row somebody holds by other means (an operator's psql) stops nobody.
  */
 #ifndef APPROVALS_RECORDS_ROWS_H
 #define APPROVALS_RECORDS_ROWS_H
@@ -62,10 +62,10 @@ int records_answer(json_t **out, const char *name, json_t *value, struct err *e)
 /* --- rows --- */
 
 /* The columns of an approval, in the order that record_row_read knows. */
-#define RECORD_COLUMNS                                                                             \
-	"a.id, a.kind, a.tenant, a.pool, a.policy, a.state, a.stage, a.submitter, a.created_us, "  \
-	"a.changed_us, a.deadline_us, a.attempt, a.code_sha256, a.arguments_sha256, "              \
-	"a.result_sha256, a.tool, a.callable, a.parent, a.session, a.execution, a.settings, "      \
+#define RECORD_COLUMNS                                                                            \
+	"a.id, a.kind, a.tenant, a.pool, a.policy, a.state, a.stage, a.submitter, a.created_us, " \
+	"a.changed_us, a.deadline_us, a.attempt, a.code_sha256, a.arguments_sha256, "             \
+	"a.result_sha256, a.tool, a.callable, a.parent, a.session, a.execution, a.settings, "     \
 	"a.decisions, a.version"
 #define RECORD_COLUMN_COUNT 23
 
@@ -79,8 +79,7 @@ json_t *record_row_read(const struct db_row *r);
 json_t *record_event_read(const struct db_row *r, int first);
 
 /* *ROW: the approval's object without its texts, of TENANT (NULL: whichever). ERR_NOT_FOUND. */
-int record_row_load(
-    struct db *d, const char *id, const char *tenant, json_t **row, struct err *e);
+int record_row_load(struct db *d, const char *id, const char *tenant, json_t **row, struct err *e);
 /* Adds what the row does not hold: code, result, call.arguments. */
 int record_row_complete(struct db *d, json_t *row, struct err *e);
 /* Stores one of the texts, "code", "result" or "arguments". */
@@ -144,8 +143,8 @@ int record_task_add(struct db *d, const char *id, const char *kind, int64_t due_
     const char *owner, struct err *e);
 int record_task_drop(struct db *d, const char *id, const char *kind, struct err *e);
 /* Nobody's, due at DUE_US; its fence grows, so that the owner it had cannot finish it. */
-int record_task_release(struct db *d, const char *id, const char *kind, int64_t due_us,
-    int64_t attempt, struct err *e);
+int record_task_release(
+    struct db *d, const char *id, const char *kind, int64_t due_us, int64_t attempt, struct err *e);
 int record_files_drop(struct db *d, const char *id, struct err *e);
 
 /* A run whose lease has ended: back to queued, or failed when it was the last that is tried. The

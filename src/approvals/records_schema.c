@@ -7,6 +7,7 @@
 /*
  * approval        what the events add up to. Texts that never change are not in it, so that a row
  *                 is small to write: approval_text has the code, the result and a call's arguments.
+ *                 final_us: when it became final.
  * approval_event  only ever added to, while its approval is there.
  * approval_task   what is to be done: due at wake_us, or, while somebody has it, free at wake_us.
  * approval_open   how many of a tenant are not final.
@@ -22,13 +23,12 @@ static const char tables[] =
     "changed_us BIGINT NOT NULL, deadline_us BIGINT, attempt BIGINT NOT NULL, code_sha256 TEXT, "
     "arguments_sha256 TEXT, result_sha256 TEXT, tool TEXT, callable TEXT, parent TEXT, "
     "session TEXT, execution TEXT, settings TEXT NOT NULL, decisions TEXT NOT NULL, "
-    "version BIGINT NOT NULL);"
+    "version BIGINT NOT NULL, final_us BIGINT);"
     "CREATE INDEX approval_by_time ON approval (created_us, id, kind, pool);"
     "CREATE INDEX approval_by_tenant ON approval (tenant, created_us, id, kind, pool);"
     "CREATE INDEX approval_by_state ON approval (state, created_us, id, kind, pool);"
     "CREATE INDEX approval_by_both ON approval (tenant, state, created_us, id, kind, pool);"
-    "CREATE INDEX approval_final ON approval (changed_us) "
-    "WHERE state IN ('approved', 'rejected', 'expired', 'failed', 'cancelled');"
+    "CREATE INDEX approval_final ON approval (final_us) WHERE final_us IS NOT NULL;"
     "CREATE TABLE approval_event (approval TEXT NOT NULL, seq BIGINT NOT NULL, "
     "at_us BIGINT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, body TEXT NOT NULL, "
     "PRIMARY KEY (approval, seq));"

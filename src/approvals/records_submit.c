@@ -110,8 +110,8 @@ static int check_texts(const json_t *in, struct err *e)
 			   : err_set(e, ERR_INTERNAL, "approvals: no code given");
 	}
 	const json_t *call = json_object_get(in, "call");
-	if (records_text(call, "tool") == NULL ||
-	    records_text(in, "owner") == NULL || records_number(in, "lease_us") == 0) {
+	if (records_text(call, "tool") == NULL || records_text(in, "owner") == NULL ||
+	    records_number(in, "lease_us") == 0) {
 		return err_set(e, ERR_INTERNAL, "approvals: a call without a tool or an owner");
 	}
 	return 0;
@@ -160,20 +160,20 @@ static int texts_init(struct texts *t, const json_t *in, struct err *e)
 		return records_no_memory(e);
 	}
 	if (strlen(t->arguments) > DB_TEXT_MAX_BYTES) {
-		return err_set(e, ERR_TOO_LARGE, "the arguments of a call that waits are too large");
+		return err_set(
+		    e, ERR_TOO_LARGE, "the arguments of a call that waits are too large");
 	}
 	return records_sha256(t->arguments, strlen(t->arguments), t->arguments_sha256, e);
 }
 
 static int store_texts(struct db *d, const char *id, const struct texts *t, struct err *e)
 {
-	if (t->code != NULL &&
-	    record_text_store(d, id, "code", t->code, strlen(t->code), e) < 0) {
+	if (t->code != NULL && record_text_store(d, id, "code", t->code, strlen(t->code), e) < 0) {
 		return -1;
 	}
-	return t->arguments != NULL ? record_text_store(d, id, "arguments", t->arguments,
-					  strlen(t->arguments), e)
-				    : 0;
+	return t->arguments != NULL
+		   ? record_text_store(d, id, "arguments", t->arguments, strlen(t->arguments), e)
+		   : 0;
 }
 
 static json_t *submitted_body(const json_t *in, const struct texts *t)
@@ -229,8 +229,7 @@ static json_t *audit_detail(const json_t *in, const struct texts *t)
 	    json_object_get(in, "parent"), "session", json_object_get(in, "session"));
 	const json_t *call = json_object_get(in, "call");
 	if (json_is_object(call)) {
-		(void)json_object_set_new(
-		    detail, "tool", json_string(records_text(call, "tool")));
+		(void)json_object_set_new(detail, "tool", json_string(records_text(call, "tool")));
 		(void)json_object_set(detail, "callable", json_object_get(call, "callable"));
 	}
 	if (json_is_true(json_object_get(in, "audit_code"))) {
@@ -291,8 +290,7 @@ int records_submit(struct db *d, const json_t *in, json_t **out, struct err *e)
 		return known < 0 ? -1 : 0;
 	}
 	if (check_room(d, in, e) < 0 || texts_init(&t, in, e) < 0 ||
-	    record_change_new(
-		&c, d, records_text(in, "id"), records_number(in, "now_us"), e) < 0 ||
+	    record_change_new(&c, d, records_text(in, "id"), records_number(in, "now_us"), e) < 0 ||
 	    make_events(&c, in, &t, e) < 0 || write_all(&c, in, &t, e) < 0) {
 		return -1;
 	}

@@ -55,26 +55,28 @@ static json_t *text_of(const struct buf *from, size_t max, uint64_t *cut)
 /* --- the value -----------------------------------------------------------------------------------
  */
 
-/* The session's JSON, mended; NULL when it is none, or too much. */
-static json_t *value_of(const struct execution_value *v)
+/* The session's JSON, mended; NULL when it is none, is too much, or holds an integer that no reader
+ * of JSON does. */
+static json_t *json_of(const struct execution_value *v)
 {
 	cleanup(buf_fini) struct buf text = BUF_INIT(VALUE_MAX_BYTES);
 	if (json_text_add_checked(&text, buf_str(&v->json), v->json.len) < 0 ||
 	    json_weight(buf_str(&text), text.len) > VALUE_WEIGHT_MAX) {
 		return NULL;
 	}
-	/* Integers that no reader of JSON can hold, and texts with NULs that it may not, are told
-	 * as text. */
-	return json_loadb(buf_str(&text), text.len, JSON_DECODE_ANY, NULL);
+	return json_loadb(buf_str(&text), text.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 }
 
-static json_t *value_or_text(const struct execution_value *v, uint64_t *cut)
+static json_t *value_of(const struct execution_value *v, uint64_t *cut)
 {
 	if (v->kind == IPC_KIND_NONE || v->kind == IPC_KIND_NULL) {
 		return json_null();
 	}
-	json_t *value = v->json.len > 0 ? value_of(v) : NULL;
-	return value != NULL ? value : text_of(&v->text, VALUE_MAX_BYTES, cut);
+	json_t *value = json_of(v);
+	if (value != NULL) {
+		return value;
+	}
+	return text_of(v->text.len > 0 ? &v->text : &v->json, VALUE_MAX_BYTES, cut);
 }
 
 static json_t *error_of(const struct execution_value *v, uint64_t *cut)
@@ -129,9 +131,8 @@ json_t *result_of(const struct execution *x, const char *run)
 	json_t *result = json_pack("{s:s, s:s, s:s?, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:s}",
 	    "status", execution_state_name(x->state), "verdict", verdict_name(x->verdict), "why",
 	    outcome_sentence(x), "stdout", text_of(&x->out, STDOUT_MAX_BYTES, &out_cut), "stderr",
-	    text_of(&x->err, STDERR_MAX_BYTES, &err_cut), "value",
-	    value_or_text(&x->value, &value_cut), "value_text",
-	    text_of(&x->value.text, VALUE_TEXT_MAX_BYTES, &value_cut), "error",
+	    text_of(&x->err, STDERR_MAX_BYTES, &err_cut), "value", value_of(&x->value, &value_cut),
+	    "value_text", text_of(&x->value.text, VALUE_TEXT_MAX_BYTES, &value_cut), "error",
 	    error_of(&x->value, &error_cut), "exit_code", (json_int_t)x->value.exit_code,
 	    "displays", displays_of(x, &displays_cut), "duration_ms",
 	    (json_int_t)((x->duration_us + 500) / 1000), "run", run);

@@ -2,8 +2,9 @@
  * result: what a run came to, as the JSON that is stored, shown to a person and audited:
  *
  *   {status: "Succeeded"|"Failed"|"Canceled", verdict, why: sentence or null, stdout, stderr,
- *    value: the last expression's as JSON, or its text where JSON cannot carry it (null: none),
- *    value_text: as Python prints it, error: {name, value, traceback} or null, exit_code,
+ *    value: the last expression's as JSON, or as text where JSON cannot carry it (null: none),
+ *    value_text: as Python shows it, where that is more than the JSON says,
+ *    error: {name, value, traceback} or null, exit_code,
  *    displays: [{mime: data}], truncated: {stdout, stderr, displays: how much is missing},
  *    duration_ms, run: its key}
  *

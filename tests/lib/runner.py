@@ -157,6 +157,11 @@ class Runner:
         self._send({"embed": [number, texts]})
         return self.result(number)
 
+    def callback(self, url, delivery, body):
+        number = self._next_id()
+        self._send({"callback": [number, url, delivery, body]})
+        return self.result(number)
+
     def result(self, number, seconds=CALL_SECONDS):
         """(True, result) or (False, {code, message})"""
         self._wait(lambda: number in self.answers, seconds)

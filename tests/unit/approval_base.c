@@ -35,10 +35,11 @@ int base_setup(void **state)
 	b->now_us = BASE_START_US;
 	b->db = base_open(b);
 	if (postgres != NULL) {
-		assert_int_equal(db_script(b->db,
-				     "SET client_min_messages = warning; DROP SCHEMA public CASCADE; "
-				     "CREATE SCHEMA public",
-				     &b->e),
+		assert_int_equal(
+		    db_script(b->db,
+			"SET client_min_messages = warning; DROP SCHEMA public CASCADE; "
+			"CREATE SCHEMA public",
+			&b->e),
 		    0);
 	}
 	(void)records_migrate(b->db, &b->e);
@@ -117,11 +118,11 @@ static const char *next_id(struct approval_base *b)
 
 json_t *base_submission(struct approval_base *b, const char *tenant, const char *policy)
 {
-	json_t *in = json_pack(
-	    "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:{s:I}, s:I, s:I}", "id", next_id(b), "tenant",
-	    tenant, "pool", "default", "kind", "code", "policy", policy, "submitter", "alice",
-	    "code", "print('h\xc3\xa9')", "settings", "deadline_ms", (json_int_t)BASE_DEADLINE_MS,
-	    "now_us", (json_int_t)b->now_us, "open_max", (json_int_t)100000);
+	json_t *in = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:{s:I}, s:I, s:I}", "id",
+	    next_id(b), "tenant", tenant, "pool", "default", "kind", "code", "policy", policy,
+	    "submitter", "alice", "code", "print('h\xc3\xa9')", "settings", "deadline_ms",
+	    (json_int_t)BASE_DEADLINE_MS, "now_us", (json_int_t)b->now_us, "open_max",
+	    (json_int_t)100000);
 	assert_non_null(in);
 	return in;
 }
@@ -129,11 +130,10 @@ json_t *base_submission(struct approval_base *b, const char *tenant, const char 
 json_t *base_call(struct approval_base *b, const char *tenant)
 {
 	json_t *in = base_submission(b, tenant, "rules");
-	json_t *more = json_pack(
-	    "{s:s, s:{s:s, s:s, s:{s:s}}, s:s, s:I, s:s, s:s}", "kind", "call", "call", "tool",
-	    "shell", "callable", "run", "arguments", "command", "ls", "owner", "server-a",
-	    "lease_us", (json_int_t)(b->now_us + BASE_LEASE_US), "session", "s1", "execution",
-	    "x1");
+	json_t *more = json_pack("{s:s, s:{s:s, s:s, s:{s:s}}, s:s, s:I, s:s, s:s}", "kind", "call",
+	    "call", "tool", "shell", "callable", "run", "arguments", "command", "ls", "owner",
+	    "server-a", "lease_us", (json_int_t)(b->now_us + BASE_LEASE_US), "session", "s1",
+	    "execution", "x1");
 	assert_non_null(more);
 	assert_int_equal(json_object_del(in, "code"), 0);
 	assert_int_equal(json_object_update(in, more), 0);
@@ -171,8 +171,7 @@ const char *base_member(struct approval_base *b, const char *id, const char *nam
 	const json_t *value = json_object_get(json_object_get(out, "approval"), name);
 	assert_non_null(value);
 	if (json_is_integer(value)) {
-		(void)snprintf(
-		    text, sizeof(text), "%lld", (long long)json_integer_value(value));
+		(void)snprintf(text, sizeof(text), "%lld", (long long)json_integer_value(value));
 	} else {
 		const char *said = json_string_value(value);
 		(void)snprintf(text, sizeof(text), "%s", said != NULL ? said : "");
@@ -267,8 +266,8 @@ size_t base_wrong(struct approval_base *b)
 	size_t wrong = 0;
 	cleanup(json_decrefp) json_t *after = json_null();
 	while (after != NULL) {
-		cleanup(json_decrefp) json_t *out = base_do(b, records_replay,
-		    json_pack("{s:O, s:i}", "after", after, "limit", 50));
+		cleanup(json_decrefp) json_t *out = base_do(
+		    b, records_replay, json_pack("{s:O, s:i}", "after", after, "limit", 50));
 		assert_string_equal(b->e.text, "");
 		const json_t *found = json_object_get(out, "wrong");
 		wrong += json_array_size(found);
@@ -295,8 +294,8 @@ int64_t base_verify(struct approval_base *b)
 	hash[sizeof(hash) - 1] = '\0';
 	assert_int_equal(base_wrong(b), 0);
 	do {
-		cleanup(json_decrefp) json_t *out = base_do(b, audit_read,
-		    json_pack("{s:I, s:i}", "after", (json_int_t)seq, "limit", 100));
+		cleanup(json_decrefp) json_t *out = base_do(
+		    b, audit_read, json_pack("{s:I, s:i}", "after", (json_int_t)seq, "limit", 100));
 		assert_non_null(out);
 		const json_t *records = json_object_get(out, "records");
 		count = json_array_size(records);

@@ -170,7 +170,6 @@ void world_answer(struct world_worker *at, const char *value)
 	if (value != NULL) {
 		r.kind = IPC_KIND_OTHER;
 		r.json = (struct ipc_bytes){value, strlen(value)};
-		r.text = r.json;
 	}
 	world_answer_with(at, &r);
 }
