@@ -140,18 +140,12 @@ static void on_submitted(void *ctx, const json_t *answer, const struct err *e)
 	}
 }
 
-static const struct execution *running(const struct session *s)
-{
-	const struct execution *x = s->queue;
-	return x != NULL && x->state == EXECUTION_RUNNING ? x : NULL;
-}
-
 /* Of the session's tenant, and beneath the approval whose code calls. It is the submission of
  * whoever had the code run, who may be one that may not decide about its own. */
 static json_t *submission(const struct approvals *a, const struct session *s, const char *id,
     const char *tool, const char *callable, const json_t *arguments)
 {
-	const struct execution *x = running(s);
+	const struct execution *x = engine_session_running(s);
 	int64_t now_us = approvals_now_us(a);
 	const struct approvals_pool *pool = &a->config.pools[s->pool->index];
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:{s:I, s:n, s:n, s:n}, s:I, s:I, "

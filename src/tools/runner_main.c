@@ -342,6 +342,7 @@ static int run(struct runner *r, struct err *e)
 	mcp_refresh(r->mcp);
 	runner_tools_changed(r);
 	watch_files(r);
+	command_walls_prepare(r->walls);
 	/* loop */
 	(void)uv_run(&r->loop, UV_RUN_DEFAULT);
 	wind_up(r);
