@@ -290,7 +290,8 @@ static void past_the_deadline_it_is_interrupted_then_killed(void **state)
 	execution_unref(x);
 }
 
-/* --- pauses ---------------------------------------------------------------------------------------
+/* --- pauses
+ * ---------------------------------------------------------------------------------------
  */
 
 static void a_paused_execution_has_no_deadline(void **state)
