@@ -151,8 +151,9 @@ static void on_put_back(void *ctx, const json_t *answer, const struct err *e)
 static json_t *back(const struct run *r, int64_t in_us, const char *reason)
 {
 	int64_t now_us = approvals_now_us(r->approvals);
+	json_int_t retry_us = now_us + in_us;
 	return json_pack("{s:s, s:I, s:I, s:I, s:s}", "id", r->id, "fence", (json_int_t)r->fence,
-	    "now_us", (json_int_t)now_us, "retry_us", (json_int_t)(now_us + in_us), "reason",
+	    "now_us", (json_int_t)now_us, "retry_us", retry_us, "reason",
 	    reason);
 }
 
