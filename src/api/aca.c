@@ -5,8 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "api/json_text.h"
 #include "base/clock.h"
+#include "base/json_text.h"
 #include "base/text.h"
 
 /* --- the api-version -------------------------------------------------------------------------- */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "api/aca.h"
-#include "api/mime.h"
+#include "base/mime.h"
 
 /* The size that the specification's examples give a directory. */
 #define DIRECTORY_BYTES 4096

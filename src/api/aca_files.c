@@ -6,8 +6,8 @@
 #include "api/aca_entry.h"
 #include "api/aca_list.h"
 #include "api/aca_session_wait.h"
-#include "api/mime.h"
 #include "base/fd.h"
+#include "base/mime.h"
 #include "base/text.h"
 
 /*

@@ -3,7 +3,7 @@
 #include <errno.h>
 
 #include "api/aca.h"
-#include "api/json_text.h"
+#include "base/json_text.h"
 
 void aca_json_reply(struct call *c, int status, json_t *j)
 {

@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "api/aca_value.h"
-#include "api/json_text.h"
-#include "api/outcome.h"
+#include "base/json_text.h"
 #include "base/text.h"
 #include "base/unicode.h"
+#include "engine/outcome.h"
 
 /* Why it ended, as Azure says it where it is known to. */
 static const char *sentence_of(const struct execution *x)

@@ -43,11 +43,17 @@ void aca_session_get(struct call *c)
 	}
 }
 
+static void delete (struct call *c, struct session *s)
+{
+	api_audit(c, "session.delete", s->identifier, s->tenant, true);
+	engine_session_delete(s);
+}
+
 void aca_session_delete(struct call *c)
 {
 	struct session *s = find(c);
 	if (s != NULL) {
-		engine_session_delete(s);
+		delete (c, s);
 		struct buf none = BUF_INIT(0);
 		call_reply(c, 204, NULL, &none);
 	}
@@ -58,7 +64,7 @@ void aca_session_stop(struct call *c)
 {
 	struct session *s = find(c);
 	if (s != NULL) {
-		engine_session_delete(s);
+		delete (c, s);
 		struct buf none = BUF_INIT(0);
 		call_reply(c, 200, NULL, &none);
 	}

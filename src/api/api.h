@@ -20,6 +20,8 @@
 #include "engine/engine.h"
 #include "ipc/codec.h"
 
+struct appr;
+struct approvals;
 struct codemode;
 struct pcm;
 
@@ -35,11 +37,24 @@ struct pcm *pcm_new(const struct pcm_config *c);
 /* NULL is allowed. */
 void pcm_free(struct pcm *p);
 
+/* What the wire of approvals keeps between requests: who follows their events. NULL when out of
+ * memory. */
+struct appr *appr_new(void);
+/* Once no call is open. NULL is allowed. */
+void appr_free(struct appr *a);
+/* To be called every APPR_BEAT_MS: streams on which nothing was sent since say that they live. */
+void appr_beat(struct appr *a);
+#define APPR_BEAT_MS 7500
+/* The server is stopping: streams end, and come back to whoever serves next. */
+void appr_drain(struct appr *a);
+
 /* Everything is borrowed and must outlive the last call. */
 struct api {
 	struct engine *engine;
 	struct codemode *codemode; /* NULL: what needs it answers 503 */
 	struct pcm *pcm;
+	struct approvals *approvals; /* NULL: what needs them answers 503 */
+	struct appr *appr;
 	const char *python_version;         /* "3.11.2"; from KEEPER_READY */
 	const struct ipc_package *packages; /* what can be imported, for GET metadata */
 	size_t package_count;
@@ -51,8 +66,16 @@ struct api {
 };
 
 /* The routes of table I, static; NULL past the last. Table 0 is Azure's with /health and /metrics,
- * table 1 py-code-mode's. */
+ * table 1 py-code-mode's, table 2 that of approvals. */
 const struct route *api_routes(size_t i, size_t *count);
+
+/* What follows "…/sessionPools/NAME/" in PATH, or all of it. */
+const char *api_behind_pool(const char *path);
+
+/* Puts what C's caller did to SUBJECT of TENANT ("" or NULL: the server's own) into the audit
+ * trail, where there is one. */
+void api_audit(
+    struct call *c, const char *action, const char *subject, const char *tenant, bool ok);
 
 /* Answers with E for what the HTTP layer finds before there is a route (404, 405), in the shape of
  * the dialect the path belongs to, else in Azure's. STATUS is the answer's status. */

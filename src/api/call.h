@@ -32,7 +32,8 @@
 enum call_method { CALL_GET, CALL_HEAD, CALL_POST, CALL_PUT, CALL_PATCH, CALL_DELETE, CALL_OTHER };
 
 /* What a token allows. Ordered: each includes those before it. */
-enum role { ROLE_NONE, ROLE_METRICS, ROLE_EXECUTE, ROLE_ADMIN };
+/* REVIEW sees approvals and decides them, and runs nothing. */
+enum role { ROLE_NONE, ROLE_METRICS, ROLE_REVIEW, ROLE_EXECUTE, ROLE_ADMIN };
 
 /* Who is calling. With authentication switched off, name is "anonymous" and role ROLE_ADMIN. */
 struct principal {
@@ -42,6 +43,7 @@ struct principal {
 	/* Its tenant: it sees the sessions and the store of that one only. NULL: the server's own,
 	 * and with ROLE_ADMIN also those of every tenant. */
 	const char *prefix;
+	bool others_only; /* it may not decide about what it submitted itself */
 };
 
 struct call;

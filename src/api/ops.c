@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "api/aca.h"
+#include "approvals/approvals.h"
 #include "base/clock.h"
 #include "codemode/codemode.h"
 
@@ -239,6 +240,45 @@ static void add_codemode_count(void *ctx, const char *method, const char *outcom
 	}
 }
 
+/* --- approvals ----------------------------------------------------------------------------------
+ */
+
+static void add_number(
+    struct buf *b, const char *name, const char *type, const char *help, uint64_t value)
+{
+	add_head(b, name, type, help);
+	(void)buf_addf(b, "%s %" PRIu64 "\n", name, value);
+}
+
+static void add_approvals(struct buf *b, const struct approvals *a)
+{
+	static const char decided[] = "carrel_approvals_decided_total";
+	static const char callbacks[] = "carrel_approval_callbacks_total";
+	struct approvals_counts n = {0};
+	approvals_counts(a, &n);
+	add_number(b, "carrel_approvals_submitted_total", "counter", "Approvals submitted here.",
+	    n.submitted);
+	add_head(b, decided, "counter", "Decisions of people taken here.");
+	(void)buf_addf(b,
+	    "%s{decision=\"approved\"} %" PRIu64 "\n%s{decision=\"rejected\"} %" PRIu64 "\n",
+	    decided, n.decided_approved, decided, n.decided_rejected);
+	add_number(b, "carrel_approval_runs_total", "counter", "Runs of submitted code.", n.runs);
+	add_number(b, "carrel_approval_runs_interrupted_total", "counter",
+	    "Runs that another server, or this one before it ended, had begun.",
+	    n.runs_interrupted);
+	add_number(b, "carrel_approval_runs", "gauge", "Runs in progress.", n.running);
+	add_number(b, "carrel_approval_parked_calls", "gauge",
+	    "Calls of sessions that wait for a person.", n.parked);
+	add_head(b, callbacks, "counter", "Callbacks, by what became of them.");
+	(void)buf_addf(b,
+	    "%s{outcome=\"delivered\"} %" PRIu64 "\n%s{outcome=\"failed\"} %" PRIu64 "\n",
+	    callbacks, n.callbacks_delivered, callbacks, n.callbacks_failed);
+	add_number(b, "carrel_approval_commits_total", "counter",
+	    "Transactions committed to the database of approvals.", n.commits);
+	add_number(b, "carrel_approval_changes_total", "counter", "Changes in these transactions.",
+	    n.changes);
+}
+
 void ops_metrics(struct call *c)
 {
 	const struct api *api = c->app;
@@ -253,6 +293,9 @@ void ops_metrics(struct call *c)
 		add_head(&b, "carrel_codemode_calls_total", "counter",
 		    "What sessions and routes asked of the store and the runner, by outcome.");
 		codemode_each_count(api->codemode, add_codemode_count, &b);
+	}
+	if (api->approvals != NULL) {
+		add_approvals(&b, api->approvals);
 	}
 	call_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
 	buf_fini(&b);

@@ -4,11 +4,11 @@
 #include <string.h>
 #include <strings.h>
 
-#include "api/json_text.h"
 #include "api/pcm_ask.h"
 #include "api/pcm_form.h"
 #include "base/base64.h"
 #include "base/compiler.h"
+#include "base/json_text.h"
 
 #define LARGE_BYTES (1U << 20)
 #define SENDING_MAX_BYTES (512UL << 20)

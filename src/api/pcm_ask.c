@@ -15,6 +15,8 @@ struct asking {
 	void (*drop)(void *state);
 	bool starting; /* pcm_ask has not returned yet */
 	bool done;
+	const char *action; /* for the audit trail; NULL: nothing is changed */
+	char *subject;
 };
 
 static void drop_state(void (*drop)(void *state), void *state)
@@ -27,7 +29,26 @@ static void drop_state(void (*drop)(void *state), void *state)
 static void asking_free(struct asking *a)
 {
 	buf_fini(&a->bytes);
+	free(a->subject);
 	free(a);
+}
+
+/* Methods that change what outlives sessions, and the argument that names what they change. */
+static void note_change(struct asking *a, const char *method, const json_t *arguments)
+{
+	static const struct {
+		const char *method;
+		const char *subject;
+	} changes[] = {{"deps.add", "package"}, {"deps.remove", "package"},
+	    {"skills.create", "name"}, {"skills.delete", "name"}, {"artifacts.delete", "name"}};
+	for (size_t i = 0; i < array_len(changes); i++) {
+		const char *subject = json_string_value(
+		    json_object_get(arguments, changes[i].subject));
+		if (strcmp(method, changes[i].method) == 0) {
+			a->action = changes[i].method;
+			a->subject = subject != NULL ? strdup(subject) : NULL;
+		}
+	}
 }
 
 static void on_done(
@@ -39,6 +60,10 @@ static void on_done(
 	c->ctx = NULL;
 	c->gone = NULL;
 	a->done = true;
+	if (a->action != NULL) {
+		api_audit(c, a->action, a->subject != NULL ? a->subject : "", a->prefix,
+		    code == CODEMODE_OK);
+	}
 	a->answer(c, a->state, code, result, bytes);
 	if (!starting) {
 		asking_free(a);
@@ -90,6 +115,7 @@ void pcm_ask(struct call *c, const struct store_space *space, struct pcm_questio
 		(void)snprintf(a->workspace, sizeof(a->workspace), "%s", space->workspace);
 		own.workspace = a->workspace;
 	}
+	note_change(a, q->method, q->arguments);
 	c->ctx = a;
 	c->gone = on_gone;
 	struct codemode_call *pending = codemode_call(api->codemode, &own, q->method, q->arguments,

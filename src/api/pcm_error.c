@@ -3,8 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "api/json_text.h"
 #include "api/pcm.h"
+#include "base/json_text.h"
 #include "base/text.h"
 
 #define DETAIL_MAX_BYTES 4096
@@ -128,27 +128,11 @@ void pcm_on_error(struct call *c, int status, const struct err *e)
 	}
 }
 
-/* What follows "…/sessionPools/NAME/", or all of it. */
-static const char *behind_pool(const char *path)
-{
-	static const char word[] = "sessionPools/";
-	path += strspn(path, "/");
-	const char *behind = path;
-	for (const char *at = path; at != NULL; at = strchr(at, '/')) {
-		at += *at == '/';
-		const char *name = at + sizeof(word) - 1;
-		if (strncasecmp(at, word, sizeof(word) - 1) == 0 && strchr(name, '/') != NULL) {
-			behind = strchr(name, '/') + 1;
-		}
-	}
-	return behind;
-}
-
 bool pcm_owns_path(const char *path)
 {
 	static const char *const words[] = {
 	    "api", "execute", "info", "install_deps", "reset", "sessions", "uninstall_deps"};
-	const char *at = behind_pool(path);
+	const char *at = api_behind_pool(path);
 	size_t len = strcspn(at, "/");
 	for (size_t i = 0; i < array_len(words); i++) {
 		if (strlen(words[i]) == len && strncmp(at, words[i], len) == 0) {

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/json_text.h"
 #include "api/pcm_form.h"
 #include "api/pcm_reply.h"
 #include "api/pcm_session.h"
+#include "base/json_text.h"
 
 #define CODE_MAX_BYTES (4U << 20)
 
@@ -61,7 +61,7 @@ static void on_gone(struct call *c)
 	struct waiting *w = c->ctx;
 	struct execution *x = execution_ref(w->x);
 	waiting_free(w);
-	engine_cancel(x);
+	engine_abandon(x);
 	execution_unref(x);
 }
 
@@ -115,6 +115,7 @@ static struct execution *start(
 	    .code = {code, strlen(code)},
 	    .values = true,
 	    .timeout_ms = timeout_of(c, timeout_s),
+	    .by = c->principal->name,
 	};
 	struct err e;
 	struct execution *x = engine_execute(s, &request, &e);

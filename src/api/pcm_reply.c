@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "api/json_text.h"
-#include "api/outcome.h"
+#include "base/json_text.h"
+#include "engine/outcome.h"
 
 /* --- the value ----------------------------------------------------------------------------------
  */

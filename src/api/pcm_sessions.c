@@ -18,6 +18,7 @@ void pcm_reset(struct call *c)
 	}
 	struct session *s = w.id[0] != '\0' ? pcm_session_find(c, &w) : NULL;
 	if (s != NULL) {
+		api_audit(c, "session.delete", s->identifier, s->tenant, true);
 		engine_session_delete(s);
 	}
 	pcm_forget(c, &w);

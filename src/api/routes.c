@@ -1,4 +1,8 @@
+#include <string.h>
+#include <strings.h>
+
 #include "api/aca.h"
+#include "api/appr.h"
 #include "api/pcm.h"
 
 #define BODY_MAX_BYTES (8U << 20)
@@ -26,11 +30,21 @@
 		.on_error = aca_on_error,                                                     \
 	}
 
+/* Two dialects have this path: see appr_is_sample. */
+static void code_execute(struct call *c)
+{
+	if (appr_is_sample(c)) {
+		appr_code_execute(c);
+	} else {
+		aca_execute_code(c);
+	}
+}
+
 /* Azure's, and the server's own. A literal segment is tried before a placeholder: files/upload is
  * not files/{name}. */
 static const struct route aca_routes[] = {
     /* the old dialects */
-    EXECUTE("code/execute", aca_execute_code),
+    EXECUTE("code/execute", code_execute),
     EXECUTE("python/execute", aca_execute_python),
     UPLOAD("files/upload", aca_upload_done_old),
     UPLOAD("python/uploadFile", aca_upload_done_old),
@@ -66,16 +80,48 @@ const struct route *api_routes(size_t i, size_t *count)
 		return aca_routes;
 	case 1:
 		return pcm_routes(count);
+	case 2:
+		return appr_routes(count);
 	default:
 		*count = 0;
 		return NULL;
 	}
 }
 
+const char *api_behind_pool(const char *path)
+{
+	static const char word[] = "sessionPools/";
+	path += strspn(path, "/");
+	const char *behind = path;
+	for (const char *at = path; at != NULL; at = strchr(at, '/')) {
+		at += *at == '/';
+		const char *name = at + sizeof(word) - 1;
+		if (strncasecmp(at, word, sizeof(word) - 1) == 0 && strchr(name, '/') != NULL) {
+			behind = strchr(name, '/') + 1;
+		}
+	}
+	return behind;
+}
+
+void api_audit(struct call *c, const char *action, const char *subject, const char *tenant, bool ok)
+{
+	const struct api *api = c->app;
+	if (api->approvals == NULL) {
+		return;
+	}
+	json_t *detail = tenant != NULL && *tenant != '\0' ? json_pack("{s:s}", "tenant", tenant)
+							   : NULL;
+	approvals_audit(
+	    api->approvals, c->principal->name, action, subject, ok ? "ok" : "failed", detail);
+	json_decref(detail);
+}
+
 void api_on_error(struct call *c, int status, const struct err *e)
 {
 	if (c->path != NULL && pcm_owns_path(c->path)) {
 		pcm_on_error(c, status, e);
+	} else if (c->path != NULL && appr_owns_path(c->path)) {
+		appr_on_error(c, status, e);
 	} else {
 		aca_on_error(c, status, e);
 	}

@@ -11,9 +11,11 @@
 #include <uv.h>
 
 #include "api/api.h"
+#include "approvals/approvals.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/config.h"
 #include "codemode/codemode.h"
@@ -22,6 +24,7 @@
 #include "http/server.h"
 
 #define DRAIN_CHECK_MS 20
+#define AUDIT_HEAD_MS 60000
 
 struct server {
 	struct config config;
@@ -34,7 +37,9 @@ struct server {
 	struct runner_link *runner; /* NULL: no tools */
 	json_t *first_tools;        /* [tools, problems] told before there was a codemode */
 	struct codemode *codemode;
-	bool connects; /* the store is on the network */
+	struct approvals *approvals; /* NULL: none are kept */
+	int64_t audit_seq;           /* the head of the trail that was told last */
+	bool connects;               /* the store or the database is on the network */
 	struct api api;
 	uid_t uid;
 	gid_t gid;
@@ -47,6 +52,8 @@ struct server {
 	uv_signal_t on_int;
 	uv_poll_t on_stdin; /* only with --stop-at-eof */
 	uv_timer_t drain_timer;
+	uv_timer_t beat_timer; /* of streams of events */
+	uv_timer_t audit_timer;
 	uint64_t drain_until_ms; /* 0: not draining */
 	uint64_t started_ms;
 	bool stop_at_eof;
@@ -188,8 +195,11 @@ static int make_auth(struct server *s, struct err *e)
 	}
 	for (uint32_t i = 0; i < s->config.token_count; i++) {
 		const struct config_token *t = &s->config.tokens[i];
-		const struct principal who = {
-		    .name = t->name, .role = t->role, .pool = t->pool, .prefix = t->prefix};
+		const struct principal who = {.name = t->name,
+		    .role = t->role,
+		    .pool = t->pool,
+		    .prefix = t->prefix,
+		    .others_only = t->others_only};
 		if (auth_add(s->auth, t->token, &who, t->expires_wall_us, e) < 0) {
 			return -1;
 		}
@@ -206,7 +216,10 @@ static int make_auth(struct server *s, struct err *e)
 static int make_dialects(struct server *s, struct err *e)
 {
 	s->api.pcm = pcm_new(&s->config.pcm);
-	return s->api.pcm != NULL ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
+	s->api.appr = appr_new();
+	return s->api.pcm != NULL && s->api.appr != NULL
+		   ? 0
+		   : err_set(e, ERR_INTERNAL, "out of memory");
 }
 
 static int make_http(struct server *s, struct err *e)
@@ -310,6 +323,7 @@ static void tools_told(void *ctx, const json_t *tools, const json_t *problems)
 static int start_runner(struct server *s, struct err *e)
 {
 	const struct config_code_mode *m = &s->config.code_mode;
+	const struct config_approvals *a = &s->config.approvals;
 	cleanup(buf_fini) struct buf path = BUF_INIT(4096);
 	if (helper_path("carrel-runner", "CARREL_RUNNER", &path, e) < 0) {
 		return -1;
@@ -328,6 +342,9 @@ static int start_runner(struct server *s, struct err *e)
 	    .embeddings_url = m->embeddings_url,
 	    .embeddings_model = m->embeddings_model,
 	    .embeddings_secret = m->embeddings_secret,
+	    .callback_prefixes = a->callback_prefixes,
+	    .callback_prefix_count = a->callback_prefix_count,
+	    .callback_secret = a->callback_secret,
 	};
 	s->runner = runner_link_start(&s->loop, &c, tools_told, s, e);
 	if (s->runner == NULL && !m->runner_needed) {
@@ -338,15 +355,19 @@ static int start_runner(struct server *s, struct err *e)
 	return s->runner != NULL ? 0 : -1;
 }
 
-/* The store and the one who answers with it and the runner, as the server's own user. */
-static int make_codemode(struct server *s, struct err *e)
+/* As the server's own user, as what follows. */
+static int make_store(struct server *s, struct err *e)
 {
 	const struct config_code_mode *m = &s->config.code_mode;
 	s->connects = m->store.redis_url != NULL;
 	s->store = store_new(&s->loop, &m->store, e);
-	if (s->store == NULL) {
-		return -1;
-	}
+	return s->store != NULL ? 0 : -1;
+}
+
+/* The one who answers with the store and the runner. */
+static int make_codemode(struct server *s, struct err *e)
+{
+	const struct config_code_mode *m = &s->config.code_mode;
 	const struct codemode_config c = {
 	    .engine = gateway_engine(s->gateway),
 	    .store = s->store,
@@ -354,6 +375,7 @@ static int make_codemode(struct server *s, struct err *e)
 	    .allow_runtime_deps = m->allow_runtime_deps,
 	    .tools_from_store = m->store.redis_url != NULL,
 	    .rank_by_embeddings = s->runner != NULL && m->embeddings_url != NULL,
+	    .approvals = s->approvals,
 	};
 	s->codemode = codemode_new(&s->loop, &c, e);
 	if (s->codemode == NULL) {
@@ -366,9 +388,74 @@ static int make_codemode(struct server *s, struct err *e)
 	codemode_add_deps(s->codemode, m->packages);
 	gateway_set_host_calls(s->gateway, &codemode_host_calls, s->codemode);
 	s->api.codemode = s->codemode;
-	config_forget_secrets(&s->config);
 	log_event(LOG_LEVEL_INFO, "store", LOG_STR("at", store_describe(s->store)));
 	return 0;
+}
+
+/* --- approvals -----------------------------------------------------------------------------------
+ */
+
+static int make_approvals(struct server *s, struct err *e)
+{
+	const struct config_approvals *a = &s->config.approvals;
+	if (!a->enabled) {
+		return 0;
+	}
+	if (a->callback_prefix_count > 0 && s->runner == NULL) {
+		return err_set(e, ERR_INVALID,
+		    "approvals.callbacks: there is no carrel-runner, which would send them");
+	}
+	const struct approvals_config c = {
+	    .engine = gateway_engine(s->gateway),
+	    .store = s->store,
+	    .runner = s->runner,
+	    .url = a->url,
+	    .server = a->server,
+	    .callback_prefixes = a->callback_prefixes,
+	    .callback_prefix_count = a->callback_prefix_count,
+	    .callback_secret = a->callback_secret,
+	    .callback_attempts = a->callback_attempts,
+	    .runs_max = a->runs_max,
+	    .open_max = a->open_max,
+	    .keep_ms = a->keep_ms,
+	    .lease_ms = a->lease_ms,
+	    .audit_code = a->audit_code,
+	    .pools = a->pools,
+	};
+	s->approvals = approvals_new(&s->loop, &c, e);
+	if (s->approvals == NULL) {
+		return err_prefix(e, "approvals");
+	}
+	s->connects |= text_has_prefix(a->url, "postgres");
+	s->api.approvals = s->approvals;
+	approvals_audit(s->approvals, "server", "server.start", CARREL_VERSION, "ok", NULL);
+	return 0;
+}
+
+/* Whoever keeps the log can tell when the end of the trail was cut off. */
+static void audit_head_told(void *ctx, const json_t *answer, const struct err *e)
+{
+	struct server *s = ctx;
+	int64_t seq = json_integer_value(json_object_get(answer, "seq"));
+	if (e == NULL && seq != s->audit_seq) {
+		s->audit_seq = seq;
+		log_event(LOG_LEVEL_INFO, "audit_head", LOG_INT("seq", seq),
+		    LOG_STR("hash", json_string_value(json_object_get(answer, "hash"))));
+	}
+}
+
+static void on_audit_timer(uv_timer_t *timer)
+{
+	struct server *s = timer->data;
+	if (s->approvals != NULL) {
+		(void)approvals_audit_head(s->approvals, audit_head_told, s);
+	}
+}
+
+static void on_beat_timer(uv_timer_t *timer)
+{
+	struct server *s = timer->data;
+	appr_beat(s->api.appr);
 }
 
 /* --- while it runs
@@ -420,6 +507,9 @@ static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const s
 	if (s->codemode != NULL) {
 		codemode_warm(s->codemode);
 	}
+	if (s->approvals != NULL) {
+		approvals_start(s->approvals);
+	}
 	log_event(LOG_LEVEL_INFO, "keeper_ready", LOG_STR("python", ready->python_version),
 	    LOG_INT("ms", clock_mono_ms() - s->started_ms));
 }
@@ -441,6 +531,11 @@ static void drain(struct server *s, int signal_number)
 	    LOG_INT("executions", engine_active_executions(s->api.engine)));
 	s->drain_until_ms = clock_mono_ms() + s->config.drain_ms;
 	engine_drain(s->api.engine);
+	appr_drain(s->api.appr);
+	if (s->approvals != NULL) {
+		approvals_drain(s->approvals);
+		approvals_audit(s->approvals, "server", "server.stop", CARREL_VERSION, "ok", NULL);
+	}
 	http_stop_listening(s->http);
 	(void)uv_timer_start(&s->drain_timer, on_drain_timer, 0, DRAIN_CHECK_MS);
 }
@@ -495,7 +590,12 @@ static void watch_signals(struct server *s)
 	(void)uv_signal_init(&s->loop, &s->on_term);
 	(void)uv_signal_init(&s->loop, &s->on_int);
 	(void)uv_timer_init(&s->loop, &s->drain_timer);
+	(void)uv_timer_init(&s->loop, &s->beat_timer);
+	(void)uv_timer_init(&s->loop, &s->audit_timer);
 	s->on_term.data = s->on_int.data = s->drain_timer.data = s;
+	s->beat_timer.data = s->audit_timer.data = s;
+	(void)uv_timer_start(&s->beat_timer, on_beat_timer, APPR_BEAT_MS, APPR_BEAT_MS);
+	(void)uv_timer_start(&s->audit_timer, on_audit_timer, AUDIT_HEAD_MS, AUDIT_HEAD_MS);
 	(void)uv_signal_start(&s->on_term, on_signal, SIGTERM);
 	(void)uv_signal_start(&s->on_int, on_signal, SIGINT);
 }
@@ -528,7 +628,11 @@ static int start(struct server *s, struct err *e)
 		return -1;
 	}
 	/* serve, and seal */
-	if (make_codemode(s, e) < 0 || http_start(s->http, e) < 0) {
+	if (make_store(s, e) < 0 || make_approvals(s, e) < 0 || make_codemode(s, e) < 0) {
+		return -1;
+	}
+	config_forget_secrets(&s->config);
+	if (http_start(s->http, e) < 0) {
 		return -1;
 	}
 	return seal_system_calls(s->connects, e);
@@ -541,13 +645,17 @@ static void release(struct server *s)
 		uv_close((uv_handle_t *)&s->on_term, NULL);
 		uv_close((uv_handle_t *)&s->on_int, NULL);
 		uv_close((uv_handle_t *)&s->drain_timer, NULL);
+		uv_close((uv_handle_t *)&s->beat_timer, NULL);
+		uv_close((uv_handle_t *)&s->audit_timer, NULL);
 		if (s->on_stdin.data != NULL) {
 			uv_close((uv_handle_t *)&s->on_stdin, NULL);
 		}
 	}
 	codemode_stop(s->codemode);
+	approvals_stop(s->approvals);
 	gateway_free(s->gateway);
 	codemode_free(s->codemode);
+	approvals_free(s->approvals);
 	runner_link_stop(s->runner);
 	store_free(s->store);
 	json_decref(s->first_tools);
@@ -555,6 +663,7 @@ static void release(struct server *s)
 	(void)uv_loop_close(&s->loop);
 	auth_free(s->auth);
 	pcm_free(s->api.pcm);
+	appr_free(s->api.appr);
 	for (size_t i = 0; i < s->api.package_count; i++) {
 		free((void *)(uintptr_t)s->packages[i].name);
 		free((void *)(uintptr_t)s->packages[i].version);

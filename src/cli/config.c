@@ -167,7 +167,7 @@ static int tree_read(struct config *c, struct err *e)
 {
 	static const char *const known[] = {"listen", "data_dir", "user", "isolation", "tls",
 	    "auth", "preload", "read_only_paths", "log_level", "drain_seconds", "grace_seconds",
-	    "connections_max", "results_as_strings", "pools", "code_mode", NULL};
+	    "connections_max", "results_as_strings", "pools", "code_mode", "approvals", NULL};
 	const char *listen = NULL;
 	const char *data_dir = NULL;
 	const char *user = NULL;
@@ -201,7 +201,10 @@ static int tree_read(struct config *c, struct err *e)
 	    set_log_level(log_level, e) < 0 || tls_read(c, e) < 0 || config_auth_read(c, e) < 0) {
 		return -1;
 	}
-	return config_pools_read(c, e) < 0 ? -1 : config_code_mode_read(c, e);
+	if (config_pools_read(c, e) < 0 || config_code_mode_read(c, e) < 0) {
+		return -1;
+	}
+	return config_approvals_read(c, e);
 }
 
 /* --- the other sources
@@ -219,6 +222,7 @@ static int defaults(struct config *c, struct err *e)
 	    .engine = {.grace_ms = 2000, .finished_keep_ms = 3600 * 1000},
 	    .pcm = {.timeout_ms = 30000, .timeout_max_ms = 300000},
 	};
+	config_approvals_defaults(c);
 	memcpy(c->preload, preload, sizeof(preload));
 	c->preload_count = array_len(preload);
 	const char *home = getenv("HOME");
@@ -297,7 +301,7 @@ static int environment_read(struct config *c, struct err *e)
 	if (disabled != NULL && strcasecmp(disabled, "true") == 0) {
 		c->auth_disabled = true;
 	}
-	return config_code_mode_environment(c, e);
+	return config_code_mode_environment(c, e) < 0 ? -1 : config_approvals_environment(c, e);
 }
 
 static int flags_read(struct config *c, const struct config_flags *f, struct err *e)
@@ -321,11 +325,12 @@ int config_load(struct config *c, const struct config_flags *flags, struct err *
 	if (r == 0 && c->tree != NULL) {
 		r = tree_read(c, e);
 	} else if (r == 0) {
-		r = config_pools_read(c, e);
+		r = config_pools_read(c, e) < 0 ? -1 : config_approvals_read(c, e);
 	}
 	r = r < 0 ? r : environment_read(c, e);
 	r = r < 0 ? r : flags_read(c, flags, e);
 	r = r < 0 ? r : config_code_mode_finish(c, e);
+	r = r < 0 ? r : config_approvals_finish(c, e);
 	if (r < 0) {
 		config_fini(c);
 	}

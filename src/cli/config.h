@@ -14,6 +14,7 @@
 
 #include "api/api.h"
 #include "api/call.h"
+#include "approvals/approvals.h"
 #include "base/err.h"
 #include "engine/engine.h"
 #include "sandbox/sandbox.h"
@@ -27,6 +28,7 @@ struct config_token {
 	enum role role;
 	const char *pool;        /* NULL: every pool */
 	const char *prefix;      /* its tenant; NULL: the server's own */
+	bool others_only;        /* see struct principal */
 	int64_t expires_wall_us; /* 0: never */
 };
 
@@ -49,6 +51,25 @@ struct config_code_mode {
 	json_t *wiped_variables; /* names of environment variables that hold secrets */
 };
 
+#define CONFIG_CALLBACKS_MAX 32
+
+/* See struct approvals_config. Borrowed texts live in the tree. */
+struct config_approvals {
+	bool enabled;
+	char *url; /* of the database; NULL once it is forgotten */
+	const char *server;
+	const char *callback_prefixes[CONFIG_CALLBACKS_MAX];
+	uint32_t callback_prefix_count;
+	const char *callback_secret;
+	uint32_t callback_attempts;
+	uint32_t runs_max;
+	uint32_t open_max;
+	uint64_t keep_ms;
+	uint32_t lease_ms;
+	bool audit_code;
+	struct approvals_pool pools[IPC_POOLS_MAX];
+};
+
 struct config {
 	char *host;
 	uint16_t port;
@@ -69,6 +90,7 @@ struct config {
 	bool results_as_strings; /* see struct api */
 	struct engine_config engine;
 	struct config_code_mode code_mode;
+	struct config_approvals approvals;
 	struct pcm_config pcm;
 	json_t *tree; /* what the borrowed strings above live in */
 };
@@ -90,8 +112,9 @@ int config_load(struct config *c, const struct config_flags *flags, struct err *
 /* Checks what only a server needs: a token or authentication switched off, and both TLS files. */
 int config_check_serve(const struct config *c, struct err *e);
 
-/* Overwrites the secrets of code mode, in memory and in the environment, once the store and the
- * runner have what they need; the texts of code_mode are gone after it. */
+/* Overwrites the secrets of code mode and the database's URL, in memory and in the environment,
+ * once the store, the runner and the database have what they need; the texts of code_mode are gone
+ * after it. */
 void config_forget_secrets(struct config *c);
 
 /* Overwrites the tokens' text in memory. */

@@ -540,6 +540,7 @@ void config_forget_secrets(struct config *c)
 			(void)unsetenv(json_string_value(text));
 		}
 	}
+	config_approvals_forget(c);
 	json_t *storage = json_object_get(json_object_get(c->tree, "code_mode"), "storage");
 	wipe_text(json_object_get(json_object_get(storage, "redis"), "url"));
 	json_array_foreach(m->texts, i, text)

@@ -113,7 +113,8 @@ static int pool_read(const json_t *map, const char *prefix, struct pool_config *
 {
 	static const char *const known[] = {"name", "container_type", "max_concurrent_sessions",
 	    "ready_sessions", "cooldown_seconds", "max_lifetime_seconds", "egress", "memory", "cpu",
-	    "processes", "open_files", "file_space", "execution_seconds", "output", NULL};
+	    "processes", "open_files", "file_space", "execution_seconds", "output", "approvals",
+	    NULL};
 	if (!json_is_object(map)) {
 		return config_bad(e, (struct config_place){prefix, ""}, "must be a mapping");
 	}

@@ -47,14 +47,15 @@ static int token_role(const char *text, struct config_place at, enum role *out, 
 	static const struct {
 		const char *name;
 		enum role role;
-	} roles[] = {{"metrics", ROLE_METRICS}, {"execute", ROLE_EXECUTE}, {"admin", ROLE_ADMIN}};
+	} roles[] = {{"metrics", ROLE_METRICS}, {"review", ROLE_REVIEW}, {"execute", ROLE_EXECUTE},
+	    {"admin", ROLE_ADMIN}};
 	for (size_t i = 0; i < array_len(roles); i++) {
 		if (strcmp(text, roles[i].name) == 0) {
 			*out = roles[i].role;
 			return 0;
 		}
 	}
-	return config_bad(e, at, "must be metrics, execute or admin");
+	return config_bad(e, at, "must be metrics, review, execute or admin");
 }
 
 static int token_expiry(const char *text, struct config_place at, int64_t *out, struct err *e)
@@ -95,8 +96,8 @@ static int token_prefix(const char *text, struct config_place at, struct err *e)
 
 static int token_read(struct config *c, const json_t *map, const char *prefix, struct err *e)
 {
-	static const char *const known[] = {
-	    "name", "token", "token_file", "role", "pool", "prefix", "expires", NULL};
+	static const char *const known[] = {"name", "token", "token_file", "role", "pool", "prefix",
+	    "expires", "own_approvals", NULL};
 	struct config_token t = {.name = "token", .role = ROLE_EXECUTE};
 	const char *text = NULL;
 	const char *file = NULL;
@@ -118,6 +119,20 @@ static int token_read(struct config *c, const json_t *map, const char *prefix, s
 	    (expires != NULL && token_expiry(expires, (struct config_place){prefix, "expires"},
 				    &t.expires_wall_us, e) < 0)) {
 		return -1;
+	}
+	const json_t *own = json_object_get(map, "own_approvals");
+	if (own != NULL && !json_is_boolean(own)) {
+		return config_bad(
+		    e, (struct config_place){prefix, "own_approvals"}, "must be true or false");
+	}
+	t.others_only = json_is_false(own);
+	if (strlen(t.name) > EXECUTION_BY_MAX) {
+		return config_bad(
+		    e, (struct config_place){prefix, "name"}, "must be at most 127 bytes");
+	}
+	if (strcmp(t.name, "server") == 0 || strcmp(t.name, "session") == 0) {
+		return config_bad(e, (struct config_place){prefix, "name"},
+		    "is what the server calls itself, or a session, in the audit trail");
 	}
 	if ((text == NULL) == (file == NULL)) {
 		return config_bad(

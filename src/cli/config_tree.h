@@ -54,6 +54,18 @@ int config_code_mode_environment(struct config *c, struct err *e);
 int config_code_mode_finish(struct config *c, struct err *e);
 void config_code_mode_fini(struct config *c);
 
+/* --- config_approvals.c --- */
+
+void config_approvals_defaults(struct config *c);
+/* The key "approvals", and that of each pool; after both pools and code mode. */
+int config_approvals_read(struct config *c, struct err *e);
+/* CARREL_DATABASE_URL. */
+int config_approvals_environment(struct config *c, struct err *e);
+/* What was not given, once the data directory is known. */
+int config_approvals_finish(struct config *c, struct err *e);
+/* Overwrites the database's URL. */
+void config_approvals_forget(struct config *c);
+
 /* --- config_tokens.c --- */
 
 /* The key "auth". */

@@ -114,6 +114,7 @@ struct session {
 	uint64_t created_us;
 	uint64_t accessed_ms;
 	bool after_loss;        /* the one before it was lost; told with its first execution */
+	bool reserved;          /* only who made it finds it by its identifier */
 	bool interrupt_pending; /* a signal is on its way: nothing new is started */
 	uint64_t kill_at_ms;    /* grace after an interrupt; 0: none */
 	unsigned holds;         /* requests in progress: the cooldown waits for them */
@@ -216,6 +217,15 @@ struct session *engine_session_find(struct pool *p, const char *tenant, const ch
 struct session *engine_session_open(
     struct pool *p, const char *tenant, const char *identifier, struct err *e);
 
+/* The same for a session that nobody else may enter: what runs in it was looked at by a person, and
+ * is to run in a Python that nobody has prepared. A client finds no session of that identifier and
+ * can make none (ERR_CONFLICT); it is listed. NULL with ERR_CONFLICT when there is one already. */
+struct session *engine_session_reserve(
+    struct pool *p, const char *tenant, const char *identifier, struct err *e);
+/* The reserved session of that identifier, or NULL. Borrowed. */
+struct session *engine_session_find_reserved(
+    struct pool *p, const char *tenant, const char *identifier);
+
 /* Calls W->ready once: now when the session is ACTIVE, else when it is or when it ends. */
 void engine_session_wait(struct session *s, struct session_waiter *w);
 void engine_session_unwait(struct session *s, struct session_waiter *w);
@@ -236,12 +246,24 @@ void engine_session_delete(struct session *s);
 struct execution *engine_execute(
     struct session *s, const struct execution_request *r, struct err *e);
 
+/* What S runs now; NULL when nothing. Borrowed. */
+struct execution *engine_session_running(const struct session *s);
 /* By id, queued, running or kept; NULL when there is none. Borrowed. */
 struct execution *engine_execution_find(struct session *s, const char *id);
 
 /* Interrupts a running execution (final later, VERDICT_INTERRUPTED), takes a queued one out (final
  * now, CANCELED). A final one stays as it is. */
 void engine_cancel(struct execution *x);
+
+/* Nobody waits for it any more: it is cancelled, unless it is detached. */
+void engine_abandon(struct execution *x);
+
+/* The clock of a running execution stands still from here: it waits for something that is not its
+ * own doing, a person. Its deadline comes no nearer, and it goes on when its client is gone. The
+ * session's maximum lifetime ends it all the same. Each pause is taken back by one engine_resume;
+ * both may come after the execution is final. */
+void engine_pause(struct execution *x);
+void engine_resume(struct execution *x);
 
 /* When the session ends if nothing touches it, as wall clock microseconds. */
 int64_t engine_session_expires_wall_us(const struct session *s);

@@ -103,6 +103,7 @@ static const int allowed[] = {
     SCMP_SYS(lseek),
     SCMP_SYS(getdents64),
     SCMP_SYS(unlinkat),
+    SCMP_SYS(unlink), /* as SQLite removes its journal; no more than unlinkat may */
     SCMP_SYS(renameat),
     SCMP_SYS(renameat2),
     SCMP_SYS(mkdirat),
@@ -239,6 +240,8 @@ int seal_system_calls(bool connects, struct err *e)
 		return err_set(e, ERR_INTERNAL, "seccomp: out of memory");
 	}
 	int r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	/* For the threads that are there already as well. */
+	r = r < 0 ? r : seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	r = r < 0 ? r : add_rules(filter);
 	r = r < 0 || !connects ? r : add_sockets(filter);
 	r = r < 0 ? r : seccomp_load(filter);

@@ -18,10 +18,10 @@ int seal_find_user(const char *name, uid_t *uid, gid_t *gid, struct err *e);
  * is left. Then no_new_privs, and other processes of the user may not look into this one. */
 int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e);
 
-/* Allows from now on only the system calls an event loop over sockets and files needs: no program
- * is started, no socket opened, no process traced. Irreversible. CONNECTS: there is a store on the
- * network; then stream sockets may be opened and connected (internet and Unix), and datagram
- * sockets to look its name up, but none may be bound, and none of another family. */
+/* Allows from now on, in all threads, only the system calls an event loop over sockets and files
+ * needs: no program is started, no socket opened, no process traced. Irreversible. CONNECTS: there
+ * is a store on the network; then stream sockets may be opened and connected (internet and Unix),
+ * and datagram sockets to look its name up, but none may be bound, and none of another family. */
 int seal_system_calls(bool connects, struct err *e);
 
 #endif

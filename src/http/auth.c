@@ -132,7 +132,7 @@ int auth_add(struct auth *a, const char *token, const struct principal *who,
 		return err_set(e, ERR_CONFLICT, "the tokens \"%s\" and \"%s\" are the same",
 		    same->principal.name, who->name);
 	}
-	struct principal mine = {.role = who->role};
+	struct principal mine = {.role = who->role, .others_only = who->others_only};
 	if (!copy(&mine.name, who->name) || !copy(&mine.pool, who->pool) ||
 	    !copy(&mine.prefix, who->prefix)) {
 		forget(&mine);

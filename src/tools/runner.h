@@ -63,6 +63,8 @@ void runner_task_failed(struct runner_task *t, const struct err *e, const char *
 /* The same for a call that was never a task. */
 void runner_answer(struct runner *r, uint64_t ref, json_t *result);
 void runner_refuse(struct runner *r, uint64_t ref, const struct err *e);
+/* Refuses a call that a person has not allowed; DEFINITION: what it would run. */
+void runner_refuse_unapproved(struct runner *r, uint64_t ref, const char *definition);
 
 /* Text that a program said, as a result {text} (new): well-formed, secrets taken out; CUT adds a
  * line that says so. */
@@ -88,6 +90,8 @@ void http_begin(struct runner *r, uint64_t ref, const json_t *tool, const char *
     const json_t *arguments);
 /* embed.c */
 void embed_begin(struct runner *r, uint64_t ref, const json_t *request);
+/* callback.c */
+void callback_send_begin(struct runner *r, uint64_t ref, const json_t *request);
 /* install.c */
 void install_begin(struct runner *r, uint64_t ref, const json_t *request);
 /* Before the first request; 0, or -1 with E when the configuration is wrong. */

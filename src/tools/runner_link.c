@@ -205,10 +205,11 @@ static struct runner_call *begin(
 }
 
 struct runner_call *runner_tool(struct runner_link *r, const char *prefix, const char *tool,
-    const char *callable, const json_t *arguments, int data_dir_fd, runner_done_fn done, void *ctx)
+    const char *callable, const json_t *arguments, int data_dir_fd, const char *approved,
+    runner_done_fn done, void *ctx)
 {
-	json_t *value = json_pack("{s:s?, s:s, s:s?, s:O}", "prefix", prefix, "tool", tool,
-	    "callable", callable, "arguments", arguments);
+	json_t *value = json_pack("{s:s?, s:s, s:s?, s:O, s:s?}", "prefix", prefix, "tool", tool,
+	    "callable", callable, "arguments", arguments, "approved", approved);
 	return begin(r, data_dir_fd >= 0 ? IPC_TOOL_CALL_DATA : IPC_TOOL_CALL, value, data_dir_fd,
 	    done, ctx);
 }
@@ -223,6 +224,13 @@ struct runner_call *runner_embed(
     struct runner_link *r, const json_t *texts, runner_done_fn done, void *ctx)
 {
 	return begin(r, IPC_EMBED, json_incref((json_t *)(uintptr_t)texts), -1, done, ctx);
+}
+
+struct runner_call *runner_callback(struct runner_link *r, const char *url, const char *id,
+    const char *body, runner_done_fn done, void *ctx)
+{
+	json_t *value = json_pack("{s:s, s:s, s:s}", "url", url, "id", id, "body", body);
+	return begin(r, IPC_CALLBACK, value, -1, done, ctx);
 }
 
 void runner_cancel(struct runner_call *c)
@@ -263,10 +271,15 @@ static json_t *config_json(const struct runner_config *c)
 {
 	const json_t *secrets = c->secrets;
 	const json_t *deps = c->deps;
-	return json_pack("{s:s?, s:s?, s:s, s:O?, s:O?, s:{s:s?, s:s?, s:s?}}", "tools_dir",
-	    c->tools_dir, "tools_file", c->tools_file, "work_dir", c->work_dir, "secrets", secrets,
-	    "deps", deps, "embeddings", "url", c->embeddings_url, "model", c->embeddings_model,
-	    "secret", c->embeddings_secret);
+	json_t *prefixes = json_array();
+	for (uint32_t i = 0; i < c->callback_prefix_count; i++) {
+		(void)json_array_append_new(prefixes, json_string(c->callback_prefixes[i]));
+	}
+	return json_pack("{s:s?, s:s?, s:s, s:O?, s:O?, s:{s:s?, s:s?, s:s?}, s:{s:o, s:s?}}",
+	    "tools_dir", c->tools_dir, "tools_file", c->tools_file, "work_dir", c->work_dir,
+	    "secrets", secrets, "deps", deps, "embeddings", "url", c->embeddings_url, "model",
+	    c->embeddings_model, "secret", c->embeddings_secret, "callbacks", "prefixes", prefixes,
+	    "secret", c->callback_secret);
 }
 
 static int send_config(struct runner_link *l, const struct runner_config *c, struct err *e)

@@ -1,9 +1,9 @@
 /*
  * runner_link: the gateway's side of the runner, the process that touches the world for sessions:
  * it starts the commands of tools, speaks to MCP servers and to HTTP services, installs packages,
- * and asks for embeddings. It alone holds the secrets that tools name. The gateway, which opens no
- * socket and starts no program, asks it over one socket (messages 64 to 82 of ipc/messages.def);
- * tools/protocol.h has the JSON of each.
+ * asks for embeddings, and sends callbacks. It alone holds the secrets that tools name. The
+ * gateway, which opens no socket and starts no program, asks it over one socket (messages 64 to 82
+ * of ipc/messages.def); tools/protocol.h has the JSON of each.
  *
  * Invariants: each call is answered exactly once, unless it was cancelled; at most
  * RUNNER_CALLS_MAX are open, past it a call fails with ERR_BUSY; when the runner dies, open calls
@@ -17,6 +17,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <uv.h>
 
 #include "base/err.h"
@@ -37,6 +38,10 @@ struct runner_config {
 	const char *embeddings_url; /* OpenAI-shaped; NULL: none */
 	const char *embeddings_model;
 	const char *embeddings_secret; /* name of the secret that is its key */
+	const char *const
+	    *callback_prefixes; /* tools/callback_url.h; what callbacks may be sent to */
+	uint32_t callback_prefix_count;
+	const char *callback_secret; /* name of the secret that signs them; NULL: none are sent */
 };
 
 /* Told whenever the tools are not what they were, and once after the start. TOOLS: array of
@@ -66,15 +71,28 @@ void runner_define(struct runner_link *r, const char *prefix, const json_t *defi
 typedef void (*runner_done_fn)(void *ctx, const json_t *result, const struct err *e);
 
 /* Runs TOOL's CALLABLE (NULL: the tool itself) with ARGUMENTS (object, borrowed). DATA_DIR_FD: the
- * session's /mnt/data for tools that want it, borrowed, or -1. NULL when DONE was called. */
+ * session's /mnt/data for tools that want it, borrowed, or -1. APPROVED: a definition, as below,
+ * whose call a person has allowed; or NULL. NULL when DONE was called.
+ *
+ * A tool marked "approval: required" runs only with its present definition as APPROVED; else
+ * ERR_DENIED, and RESULT has a member "definition": what a person is asked about, so that nothing
+ * else is run in its place. */
 struct runner_call *runner_tool(struct runner_link *r, const char *prefix, const char *tool,
-    const char *callable, const json_t *arguments, int data_dir_fd, runner_done_fn done, void *ctx);
+    const char *callable, const json_t *arguments, int data_dir_fd, const char *approved,
+    runner_done_fn done, void *ctx);
 /* Installs PACKAGES (array of checked requirement lines) into a directory named by their content
  * beneath work_dir/packages; one that is there already is not made again. */
 struct runner_call *runner_install(
     struct runner_link *r, const json_t *packages, runner_done_fn done, void *ctx);
 struct runner_call *runner_embed(
     struct runner_link *r, const json_t *texts, runner_done_fn done, void *ctx);
+/* POSTs BODY, JSON text, to URL with the headers Carrel-Delivery: ID and Carrel-Signature:
+ * t=SECONDS,v1=HEX, the HMAC-SHA256 of "SECONDS.BODY" (as Stripe signs its own). RESULT:
+ * {"status": of the answer}, whatever it is; redirects are not followed. E: ERR_INVALID when URL is
+ * not allowed, ERR_BUSY and ERR_UNAVAILABLE when nothing was sent, any other when no answer came.
+ */
+struct runner_call *runner_callback(struct runner_link *r, const char *url, const char *id,
+    const char *body, runner_done_fn done, void *ctx);
 /* DONE will not be called; what runs for it is killed. NULL is allowed. */
 void runner_cancel(struct runner_call *c);
 

@@ -30,6 +30,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import approvals  # noqa: E402
 import codemode  # noqa: E402
 import figures  # noqa: E402
 import machine  # noqa: E402
@@ -163,6 +164,7 @@ GROUPS = [
     }),
     (redis_server, {"exists-redis": lambda b, both: codemode.exists_redis(both, b)}),
     (skills_server, {"search": lambda b, started: codemode.search(started, b)}),
+    (nothing, {"approvals-commits": lambda b, _: approvals.commits(b)}),
     (jupyter_server, {
         "jupyter": lambda b, server: peers.jupyter(server, b.scale(3, 1), b.scale(300, 50)),
     }),

@@ -57,6 +57,7 @@ EXECUTE = "32 clients over 32 warm sessions, POST /execute"
 TOOL = "`tools.echo(text=\"x\")` in a session"
 EXISTS = "`artifacts.exists` in a session, {}"
 COMPUTE = "four sessions that compute ÷ one"
+COMMITS = "approvals' transitions committed, {}"
 SEARCH = "`skills.search` over 10,000 skills"
 
 FIGURES = [
@@ -81,6 +82,7 @@ FIGURES = [
     Row(EXISTS.format("Redis") + ", p50", "exists-redis", "p50_us", MS, 1e-3, most=0.3),
     Row(EXECUTE, "execute", "per_second", PER_SECOND, least=15000),
     Row(COMPUTE, "compute", "ratio", TIMES, most=2.2),
+    Row(COMMITS.format("SQLite"), "approvals-commits", "per_second", PER_SECOND, least=5000),
     Row(SEARCH + ", the first", "search", "first_us", MS, 1e-3, most=5),
     Row(SEARCH + ", the first over HTTP", "search", "http.first_us", MS, 1e-3, most=5),
 ]
@@ -117,6 +119,14 @@ BESIDE = [
     Row(EXISTS.format("Redis") + ", p99", "exists-redis", "p99_us", MS, 1e-3),
     Row("Redis alone: EXISTS from a plain Python, p50", "exists-redis", "alone.p50_us", MS, 1e-3),
     Row("Redis alone: EXISTS from a plain Python, p99", "exists-redis", "alone.p99_us", MS, 1e-3),
+    Row(COMMITS.format("SQLite") + ": p50 of each, 512 at once", "approvals-commits", "p50_us", MS,
+        1e-3),
+    Row(COMMITS.format("SQLite") + ": p99 of each", "approvals-commits", "p99_us", MS, 1e-3),
+    Row(COMMITS.format("SQLite") + ", one after the other: p50", "approvals-commits", "one.p50_us",
+        MS, 1e-3),
+    Row(COMMITS.format("PostgreSQL"), "approvals-commits", "postgresql.per_second", PER_SECOND),
+    Row(COMMITS.format("PostgreSQL") + ": p99 of each", "approvals-commits", "postgresql.p99_us",
+        MS, 1e-3),
     Row(EXECUTE + ", p50", "execute", "p50_us", MS, 1e-3),
     Row(EXECUTE + ", p99", "execute", "p99_us", MS, 1e-3),
     Row("one session that computes", "compute", "one_ms", MS),

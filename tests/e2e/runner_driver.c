@@ -5,6 +5,7 @@
  *   runner_driver CONFIG   (JSON: path and the keys of struct runner_config)
  *   {"tool": [id, prefix, tool, callable, arguments, directory or null]}
  *   {"define": [prefix, definitions]}  {"embed": [id, texts]}  {"install": [id, packages]}
+ *   {"callback": [id, url, delivery, body]}
  *   {"cancel": id}  {"time": [count, tool, arguments, pause_ms]}
  *   -> {"tools": …, "problems": …}  {"id": …, "ok": …, "result": …}  {"failed": text}
  *
@@ -93,7 +94,7 @@ static void time_next(uv_timer_t *timer)
 	}
 	timing.began_us = clock_mono_us();
 	(void)runner_tool(runner, NULL, json_string_value(json_array_get(timing.request, 1)), NULL,
-	    json_array_get(timing.request, 2), -1, on_timed, NULL);
+	    json_array_get(timing.request, 2), -1, NULL, on_timed, NULL);
 }
 
 /* --- requests
@@ -119,10 +120,10 @@ static void request_tool(const json_t *a)
 	cleanup(fd_close) int fd = directory != NULL
 				       ? open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC)
 				       : -1;
-	keep(
-	    a, runner_tool(runner, json_string_value(json_array_get(a, 1)),
-		   json_string_value(json_array_get(a, 2)), json_string_value(json_array_get(a, 3)),
-		   json_array_get(a, 4), fd, on_done, context_of(a)));
+	keep(a, runner_tool(runner, json_string_value(json_array_get(a, 1)),
+		    json_string_value(json_array_get(a, 2)),
+		    json_string_value(json_array_get(a, 3)), json_array_get(a, 4), fd,
+		    json_string_value(json_array_get(a, 6)), on_done, context_of(a)));
 }
 
 static void on_line(const char *line, size_t len)
@@ -138,6 +139,10 @@ static void on_line(const char *line, size_t len)
 		keep(a, runner_embed(runner, json_array_get(a, 1), on_done, context_of(a)));
 	} else if ((a = json_object_get(request, "install")) != NULL) {
 		keep(a, runner_install(runner, json_array_get(a, 1), on_done, context_of(a)));
+	} else if ((a = json_object_get(request, "callback")) != NULL) {
+		keep(a, runner_callback(runner, json_string_value(json_array_get(a, 1)),
+			    json_string_value(json_array_get(a, 2)),
+			    json_string_value(json_array_get(a, 3)), on_done, context_of(a)));
 	} else if ((a = json_object_get(request, "cancel")) != NULL) {
 		size_t id = (size_t)json_integer_value(a);
 		runner_cancel(calls[id]);
@@ -196,7 +201,11 @@ int main(int argc, char **argv)
 	if (config == NULL) {
 		return 2;
 	}
+	const char *prefix = text_of(config, "callback_prefix");
 	const struct runner_config c = {
+	    .callback_prefixes = &prefix,
+	    .callback_prefix_count = prefix != NULL ? 1 : 0,
+	    .callback_secret = text_of(config, "callback_secret"),
 	    .path = text_of(config, "path"),
 	    .tools_dir = text_of(config, "tools_dir"),
 	    .tools_file = text_of(config, "tools_file"),

@@ -176,6 +176,11 @@ class Runner:
         self.send({"embed": [number, texts]})
         return self.result(number)
 
+    def callback(self, url, delivery, body):
+        number = self._next_id()
+        self.send({"callback": [number, url, delivery, body]})
+        return self.result(number)
+
     def result(self, number, seconds=CALL_SECONDS):
         """(True, result) or (False, {code, message})"""
         self.wait(lambda: number in self.answers, seconds)

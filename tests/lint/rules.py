@@ -19,11 +19,12 @@ ROOMS = {
     "store": {"base", "ipc", "engine", "store"},
     "tools": {"base", "ipc", "sandbox", "engine", "tools"},
     "gateway": {"base", "ipc", "engine", "gateway"},
-    "codemode": {"base", "ipc", "engine", "store", "tools", "codemode"},
-    "api": {"base", "ipc", "engine", "store", "tools", "codemode", "api"},
+    "approvals": {"base", "ipc", "engine", "store", "tools", "approvals"},
+    "codemode": {"base", "ipc", "engine", "store", "tools", "approvals", "codemode"},
+    "api": {"base", "ipc", "engine", "store", "tools", "approvals", "codemode", "api"},
     "http": {"base", "http"},
-    "cli": {"base", "ipc", "sandbox", "engine", "store", "tools", "codemode", "gateway", "api",
-            "http", "cli"},
+    "cli": {"base", "ipc", "sandbox", "engine", "store", "tools", "approvals", "codemode",
+            "gateway", "api", "http", "cli"},
 }
 ALSO = {("http", "api/call.h")}
 # Headers that only their own room includes.

@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "api/json_text.h"
 #include "base/fd.h"
+#include "base/json_text.h"
 #include "base/text.h"
 #include "engine/packages.h"
 
@@ -215,6 +215,7 @@ void fake_world_init(struct fake_world *w)
 	engine_set_now(w->engine, 1000);
 	static const struct pcm_config pcm = {.timeout_ms = 30000, .timeout_max_ms = 300000};
 	w->api.pcm = pcm_new(&pcm);
+	w->api.appr = appr_new();
 	size_t count;
 	const struct route *routes;
 	w->router = router_new();
@@ -228,6 +229,7 @@ void fake_world_init(struct fake_world *w)
 void fake_world_fini(struct fake_world *w)
 {
 	pcm_free(w->api.pcm);
+	appr_free(w->api.appr);
 	engine_free(w->engine);
 	router_free(w->router);
 }
@@ -336,7 +338,7 @@ void call_reply_file(struct call *c, int fd, uint64_t size, int64_t modified_wal
 void call_reply_source(struct call *c, int status, const char *content_type, struct call_source *s)
 {
 	struct fake_call *f = fake_of(c);
-	(void)content_type;
+	call_set_header(c, "Content-Type", content_type);
 	answered(f, status);
 	f->source = s;
 	s->call = c;
@@ -377,8 +379,10 @@ static bool open_call(
 {
 	memset(f, 0, sizeof(*f));
 	f->world = w;
-	f->principal = (struct principal){
-	    .name = "tester", .role = ROLE_ADMIN, .prefix = w->prefix};
+	f->principal = (struct principal){.name = "tester",
+	    .role = w->role != ROLE_NONE ? w->role : ROLE_ADMIN,
+	    .prefix = w->prefix,
+	    .others_only = w->others_only};
 	(void)snprintf(f->target, sizeof(f->target), "%s", target);
 	f->query = strchr(f->target, '?');
 	if (f->query != NULL) {

@@ -47,6 +47,8 @@ struct fake_world {
 	/* Answers may be JSON that jansson does not read: numbers past its range, names twice. */
 	bool loose;
 	const char *prefix; /* of the token that calls from now on */
+	enum role role;     /* of it; ROLE_NONE stands for ROLE_ADMIN */
+	bool others_only;   /* it, too */
 };
 
 /* Pools: "default" (Python, 3 sessions) and "sh" (shell). */

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <errno.h>
 
-#include "api/json_text.h"
+#include "base/json_text.h"
 
 static void check(const char *text, const char *expected)
 {

@@ -3,17 +3,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "approvals/db.h"
 #include "gateway/seal.h"
 #include "redis_server.h"
 #include "store/store.h"
@@ -87,6 +91,51 @@ static int with_a_store(void *arg)
 	return 0;
 }
 
+/* Waits until the seal is there, in a thread that was there before it. */
+static void *try_a_socket(void *fd)
+{
+	static char refused = 'r';
+	char go;
+	bool told = read(*(const int *)fd, &go, 1) == 1;
+	return told && is_refused(AF_INET, SOCK_STREAM) ? &refused : NULL;
+}
+
+static int with_a_thread(void *arg)
+{
+	(void)arg;
+	int ends[2];
+	pthread_t thread;
+	void *refused = NULL;
+	if (pipe(ends) < 0 || pthread_create(&thread, NULL, try_a_socket, &ends[0]) != 0 ||
+	    !seal(false) || write(ends[1], "g", 1) != 1 || pthread_join(thread, &refused) != 0) {
+		return 1;
+	}
+	return refused != NULL ? 0 : 2;
+}
+
+/* Commits, and takes its journal away at the end. */
+static int with_a_database(void *arg)
+{
+	char url[128];
+	char journal[128];
+	struct db *d = NULL;
+	struct err e = {0};
+	(void)snprintf(url, sizeof(url), "sqlite:%s/a.db", (const char *)arg);
+	(void)snprintf(journal, sizeof(journal), "%s/a.db-wal", (const char *)arg);
+	if (seal_drop_privileges(getuid() == 0 ? 65534 : getuid(), 65534, &e) < 0 ||
+	    db_open(&d, url, &e) < 0 || seal_system_calls(false, &e) < 0) {
+		return 1;
+	}
+	if (db_script(d, "CREATE TABLE t (n BIGINT)", &e) < 0 || db_begin(d, &e) < 0 ||
+	    db_run(d, "INSERT INTO t VALUES ($1)", &DB_INT(7), 1, NULL, NULL, NULL, &e) < 0 ||
+	    db_commit(d, &e) < 0) {
+		return 2;
+	}
+	bool was_there = access(journal, F_OK) == 0;
+	db_close(d);
+	return was_there && access(journal, F_OK) < 0 ? 0 : 3;
+}
+
 struct answer {
 	bool called;
 	enum err_code code;
@@ -147,11 +196,32 @@ static void a_store_is_reached_from_behind_the_seal(void **state)
 	redis_server_end(&server);
 }
 
+static void threads_that_are_there_are_sealed_too(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(with_a_thread, NULL), 0);
+}
+
+static void a_database_is_written_from_behind_the_seal(void **state)
+{
+	(void)state;
+	char dir[] = "/tmp/carrel-seal-XXXXXX";
+	char file[64];
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chmod(dir, 0777), 0);
+	assert_int_equal(in_child(with_a_database, dir), 0);
+	(void)snprintf(file, sizeof(file), "%s/a.db", dir);
+	assert_int_equal(unlink(file), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(without_a_store_there_is_no_socket),
 	    cmocka_unit_test(with_one_there_is_only_what_it_needs),
+	    cmocka_unit_test(threads_that_are_there_are_sealed_too),
+	    cmocka_unit_test(a_database_is_written_from_behind_the_seal),
 	    cmocka_unit_test(a_store_is_reached_from_behind_the_seal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,11 @@
-#include "api/outcome.h"
+#include "engine/outcome.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-#include "api/json_text.h"
-#include "api/mime.h"
 #include "base/base64.h"
+#include "base/json_text.h"
+#include "base/mime.h"
 #include "base/text.h"
 #include "base/unicode.h"
 

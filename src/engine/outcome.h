@@ -3,8 +3,8 @@
  *
  * Everything a session sent is hostile bytes; what leaves here is well-formed UTF-8.
  */
-#ifndef API_OUTCOME_H
-#define API_OUTCOME_H
+#ifndef ENGINE_OUTCOME_H
+#define ENGINE_OUTCOME_H
 
 #include <jansson.h>
 

@@ -1,4 +1,4 @@
-#include "api/mime.h"
+#include "base/mime.h"
 
 #include <string.h>
 #include <strings.h>

@@ -8,8 +8,8 @@
  * All json_text_add functions return 0, -EMSGSIZE or -ENOMEM as buf_add; on failure OUT is as it
  * was.
  */
-#ifndef API_JSON_TEXT_H
-#define API_JSON_TEXT_H
+#ifndef BASE_JSON_TEXT_H
+#define BASE_JSON_TEXT_H
 
 #include <jansson.h>
 

@@ -1,4 +1,4 @@
-#include "api/json_text.h"
+#include "base/json_text.h"
 
 #include <errno.h>
 #include <stdint.h>

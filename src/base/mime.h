@@ -1,6 +1,6 @@
 /* mime: the content type of a file, by its name. */
-#ifndef API_MIME_H
-#define API_MIME_H
+#ifndef BASE_MIME_H
+#define BASE_MIME_H
 
 #include <stdbool.h>
 

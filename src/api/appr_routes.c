@@ -1,0 +1,29 @@
+#include "api/appr.h"
+
+#define BODY_MAX_BYTES (8U << 20)
+#define SMALL_BODY_MAX_BYTES (64U << 10)
+
+#define ROUTE(verb, route_pattern, least_role, max_bytes, fn)                          \
+	{                                                                              \
+		.method = (verb), .pattern = (route_pattern), .flags = ROUTE_BUFFERED, \
+		.role = (least_role), .max_body_bytes = (max_bytes), .handle = (fn),   \
+		.on_error = appr_on_error,                                             \
+	}
+#define REVIEW(verb, pattern, fn) ROUTE(verb, pattern, ROLE_REVIEW, SMALL_BODY_MAX_BYTES, fn)
+
+/* POST /code/execute is Azure's too; see routes.c. */
+static const struct route routes[] = {
+    REVIEW(CALL_POST, "code/review", appr_code_review),
+    ROUTE(CALL_POST, "approvals", ROLE_EXECUTE, BODY_MAX_BYTES, appr_submit),
+    REVIEW(CALL_GET, "approvals", appr_list),
+    REVIEW(CALL_GET, "approvals/{id}", appr_get),
+    REVIEW(CALL_DELETE, "approvals/{id}", appr_cancel),
+    REVIEW(CALL_GET, "approvals/{id}/events", appr_events),
+    REVIEW(CALL_POST, "approvals/{id}/decision", appr_decide),
+};
+
+const struct route *appr_routes(size_t *count)
+{
+	*count = array_len(routes);
+	return routes;
+}
