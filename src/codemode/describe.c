@@ -21,8 +21,9 @@
 #include "codemode/internal.h"
 
 #define SESSION_IDENTIFIER "skill-parser"
-#define BATCH_SOURCES_MAX 256
-#define BATCH_BYTES_MAX (512U << 10)
+/* Small, since the gateway hashes and writes them as text in one turn of its loop. */
+#define BATCH_SOURCES_MAX 64
+#define BATCH_BYTES_MAX (128U << 10)
 #define BATCH_TIME_MS 5000
 #define ATTEMPTS_MAX 2
 #define WAITING_MAX 1024

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "store/discard.h"
 #include "store/files_internal.h"
 #include "store/requirement.h"
 
@@ -84,10 +85,15 @@ static void run_scan(struct fstore_job *base)
 	j->found = fstore_scan(j->part, j->dir_fd, j->old, &j->e);
 }
 
-static void release(struct fstore_snapshot *s)
+static void free_snapshot(void *snapshot)
+{
+	fstore_snapshot_free(snapshot);
+}
+
+static void release(struct fstore *st, struct fstore_snapshot *s)
 {
 	if (s != NULL && --s->holders == 0) {
-		fstore_snapshot_free(s);
+		discard(st->loop, free_snapshot, s);
 	}
 }
 
@@ -102,7 +108,7 @@ static void take_snapshot(struct fstore_records *rs, struct scan_job *j)
 	}
 	s->holders = 1;
 	s->revision = s->same && j->old != NULL ? j->old->revision : ++j->job.store->revisions;
-	release(rs->snapshot);
+	release(j->job.store, rs->snapshot);
 	rs->snapshot = s;
 }
 
@@ -124,8 +130,8 @@ static void end_scan(struct fstore_job *base)
 		answer(r, j->part, s);
 		r = next;
 	}
-	release(s);
-	release(j->old);
+	release(sp->store, s);
+	release(sp->store, j->old);
 	rs->scanning = false;
 	if (rs->waiting != NULL && !sp->store->closed) {
 		(void)start_scan(sp, j->part);

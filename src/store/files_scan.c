@@ -276,7 +276,13 @@ static int add_file(struct scan *c, char *file)
 	if (look == LOOK_NEW) {
 		read_record(c, &f, f.side.ino != 0);
 		const struct fstore_record *o = find_old(c->old, file);
-		c->s->same = c->s->same && o != NULL && json_equal(o->record, f.record);
+		bool same = o != NULL && (o->record == f.record || json_equal(o->record, f.record));
+		if (same) {
+			/* It stays the same object, for those who compare. */
+			json_decref(f.record);
+			f.record = json_incref(o->record);
+		}
+		c->s->same = c->s->same && same;
 	}
 	c->s->files[c->s->count++] = f;
 	c->s->bytes += f.bytes;
