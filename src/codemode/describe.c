@@ -22,8 +22,8 @@
 
 #define SESSION_IDENTIFIER "skill-parser"
 /* Small, since the gateway hashes and writes them as text in one turn of its loop. */
-#define BATCH_SOURCES_MAX 64
-#define BATCH_BYTES_MAX (128U << 10)
+#define BATCH_SOURCES_MAX 16
+#define BATCH_BYTES_MAX (32U << 10)
 #define BATCH_TIME_MS 5000
 #define ATTEMPTS_MAX 2
 #define WAITING_MAX 1024

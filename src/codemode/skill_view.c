@@ -61,7 +61,7 @@ struct view_build {
 struct skill_views {
 	struct codemode *codemode;
 	uv_loop_t *loop;
-	uv_timer_t turn;
+	uv_idle_t turn; /* a timer that sets itself again would not let the loop go round */
 	struct space *spaces;
 	struct owner *owners;
 	struct space *busy; /* there is something to do */
@@ -82,7 +82,7 @@ struct skill_views *skill_views_new(struct codemode *m)
 	if (v != NULL) {
 		v->codemode = m;
 		v->loop = m->loop;
-		(void)uv_timer_init(m->loop, &v->turn);
+		(void)uv_idle_init(m->loop, &v->turn);
 		v->turn.data = v;
 	}
 	return v;
@@ -252,7 +252,7 @@ static void leave_busy(struct space *sp)
 	}
 }
 
-static void on_turn(uv_timer_t *timer);
+static void on_turn(uv_idle_t *idle);
 
 static void wake(struct space *sp)
 {
@@ -261,7 +261,7 @@ static void wake(struct space *sp)
 		sp->in_busy = true;
 		DL_APPEND(v->busy, sp);
 	}
-	(void)uv_timer_start(&v->turn, on_turn, 0, 0);
+	(void)uv_idle_start(&v->turn, on_turn);
 }
 
 static void unlist(struct view_build *b)
@@ -445,15 +445,15 @@ static bool has_time(struct skill_views *v)
 	return v->spent_us < SLICE_US;
 }
 
-static void on_turn(uv_timer_t *timer)
+static void on_turn(uv_idle_t *idle)
 {
-	struct skill_views *v = timer->data;
+	struct skill_views *v = idle->data;
 	(void)has_time(v);
 	if (v->busy != NULL) {
 		work(next_of(v));
 	}
-	if (v->busy != NULL) {
-		(void)uv_timer_start(timer, on_turn, 0, 0);
+	if (v->busy == NULL) {
+		(void)uv_idle_stop(idle);
 	}
 }
 
