@@ -105,6 +105,7 @@ static void space_free(struct fstore_space *sp)
 		fd_close(&sp->fds[i]);
 	}
 	for (int i = 0; i < FSTORE_ARTIFACTS; i++) {
+		fstore_watch_end(st, &sp->records[i].watch);
 		snapshot_release(sp->records[i].snapshot);
 	}
 	json_decref(sp->artifacts.records);
@@ -145,6 +146,9 @@ static struct fstore_space *space_new(struct fstore *st, const char *prefix, con
 	sp->workspace = workspace != NULL ? strdup(workspace) : NULL;
 	for (int i = 0; i < FSTORE_PARTS; i++) {
 		sp->fds[i] = -1;
+	}
+	for (int i = 0; i < FSTORE_ARTIFACTS; i++) {
+		sp->records[i].watch.wd = -1;
 	}
 	sp->artifacts.changes_end = &sp->artifacts.changes;
 	sp->next = st->spaces;
@@ -270,6 +274,7 @@ static void store_release(struct fstore *st)
 	}
 	fd_close(&st->dir_fd);
 	fd_close(&st->workspaces_fd);
+	fd_close(&st->watches_fd);
 	free(st->workspaces);
 	free(st->dir);
 	free(st);
@@ -401,6 +406,7 @@ struct store *files_backend_new(uv_loop_t *loop, const struct store_config *c, s
 	st->holders = 1;
 	st->dir_fd = -1;
 	st->workspaces_fd = -1;
+	st->watches_fd = fstore_watches_open();
 	for (int i = 0; i < FSTORE_PARTS; i++) {
 		st->part_fds[i] = -1;
 	}
