@@ -15,6 +15,7 @@ struct skill {
 	json_t *record;
 	json_t *whole;            /* with its source; NULL: it is no skill */
 	json_t *brief;            /* without */
+	size_t bytes;             /* of its source */
 	bool indexed;             /* it is in the index */
 	struct skill *prev, *next; /* change.made, change.asked or skill_set.unindexed */
 };
@@ -90,6 +91,7 @@ static void describe_as(struct skill *k, json_t *whole)
 {
 	k->whole = whole;
 	k->brief = whole != NULL ? json_copy(whole) : NULL;
+	k->bytes = json_string_length(json_object_get(whole, "source"));
 	(void)json_object_del(k->brief, "source");
 }
 
@@ -333,7 +335,7 @@ static void take(struct skill_set *s, struct change *c, struct skill *k, bool is
 	}
 	if (k->whole != NULL) {
 		(void)json_array_append(c->list, k->brief);
-		c->bytes += json_string_length(json_object_get(k->whole, "source"));
+		c->bytes += k->bytes;
 	}
 }
 

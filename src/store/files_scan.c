@@ -403,7 +403,7 @@ static int compare_by_name(const void *a, const void *b)
 }
 
 /* The records, sorted, the first of each name. */
-static int collect(struct fstore_snapshot *s)
+static int collect(enum fstore_part part, struct fstore_snapshot *s)
 {
 	json_t **all = calloc(s->count + 1, sizeof(json_t *));
 	size_t n = 0;
@@ -415,16 +415,14 @@ static int collect(struct fstore_snapshot *s)
 			all[n++] = s->files[i].record;
 		}
 	}
-	/* Names of skills stand in the order of their files. */
-	bool sorted = true;
-	for (size_t i = 1; sorted && i < n; i++) {
-		sorted = compare_by_name(&all[i - 1], &all[i]) <= 0;
-	}
+	/* Skills are named by their files, which are in this order: '.' comes before whatever a name
+	 * may have. */
+	bool sorted = part == FSTORE_SKILLS;
 	if (!sorted) {
 		qsort(all, n, sizeof(json_t *), compare_by_name);
 	}
 	for (size_t i = 0; i < n; i++) {
-		if (i == 0 || compare_by_name(&all[i - 1], &all[i]) != 0) {
+		if (sorted || i == 0 || compare_by_name(&all[i - 1], &all[i]) != 0) {
 			(void)json_array_append(s->records, all[i]);
 		}
 	}
@@ -493,7 +491,7 @@ static int scan(struct scan *c, const struct fstore_names *changed)
 	}
 	int r = c->partial ? scan_changed(c, changed) : scan_files(c);
 	c->s->same = c->s->same && c->old->count == c->s->count;
-	return r == 0 ? collect(c->s) : r;
+	return r == 0 ? collect(c->part, c->s) : r;
 }
 
 struct fstore_snapshot *fstore_scan(enum fstore_part part, int dir_fd,
