@@ -4,6 +4,7 @@
  *   redis_backend.c  opening and closing; records, one at a time
  *   redis_keys.c     which key holds what
  *   redis_lists.c    lists, kept in memory while the server says that they still hold
+ *   redis_read.c     how one is read (redis_list.h)
  *   redis_artifacts.c  artifacts, one at a time
  *   redis_stream.c   their bytes, in and out
  *
