@@ -20,8 +20,7 @@ struct redis_queue {
 /* What one key holds, by name. */
 struct redis_part {
 	json_t *records;
-	json_t *digests; /* of the bytes of each value, good or not; SHA-1 as the server's scripts
-			    have it */
+	json_t *digests; /* SHA-256 of the bytes of each value, good or not */
 };
 
 struct redis_ordering;
@@ -46,10 +45,7 @@ struct redis_list {
 	bool second;  /* it is at the second key */
 	char cursor[24];
 	struct redis_part found[2];
-	json_t *page;    /* of artifacts, whose sizes are being asked for: names to entries */
-	json_t *missing; /* of records: names whose values are to be fetched, */
-	json_t *sizes;   /* how large they are, */
-	size_t fetched;  /* and how many of them have been asked for */
+	json_t *page; /* of artifacts, whose sizes are being asked for: names to entries */
 	size_t found_bytes;
 	struct redis_ordering *ordering; /* on its thread */
 	struct redis_queue waiting;      /* asked before it began */

@@ -1,9 +1,9 @@
 /*
  * Reading a list, in pages, after CLIENT CACHING YES, so that the server tells when its key changes.
  *
- * The first time the values come with HSCAN. Afterwards a script goes over them in the server and
- * tells a digest and the length of each, and only those that are not known by their digest are
- * fetched.
+ * A digest of every value is kept with what was made of it: who reads the list again takes apart
+ * only what he does not know. (Scripts in the server could tell digests instead of values, but take
+ * ten times as long for it as it takes to send them, and keep all of the server's clients waiting.)
  */
 #include <openssl/sha.h>
 #include <stdio.h>
@@ -16,11 +16,11 @@
 #include "store/redis_list.h"
 #include "store/requirement.h"
 
-#define PAGE_BYTES (32U << 10) /* what a page aims at */
-#define PAGE_FIRST 16          /* records */
+/* What a page aims at: when it is all new, and when most of it is known. */
+#define PAGE_NEW_BYTES (32U << 10)
+#define PAGE_KNOWN_BYTES (128U << 10)
+#define PAGE_FIRST 16 /* records */
 #define PAGE_MAX 1000
-#define PAGE_DIGESTS 200
-#define DIGEST_HEX (2 * SHA_DIGEST_LENGTH)
 
 /* Putting what was found in order, and comparing it, on a thread. */
 struct redis_ordering {
@@ -34,7 +34,6 @@ struct redis_ordering {
 
 static void next_page(struct redis_list *list);
 static void on_page(void *ctx, const redisReply *reply, const struct err *e);
-static void on_digests(void *ctx, const redisReply *reply, const struct err *e);
 
 static void ignore(void *ctx, const redisReply *reply, const struct err *e)
 {
@@ -59,10 +58,7 @@ static void drop_part(struct redis_list *list, struct redis_part *part)
 
 static void drop_page(struct redis_list *list)
 {
-	json_decref(list->page);
-	json_decref(list->missing);
-	json_decref(list->sizes);
-	list->page = list->missing = list->sizes = NULL;
+	json_decref(steal(&list->page));
 }
 
 void redis_list_drop_reading(struct redis_list *list)
@@ -184,21 +180,6 @@ static void order(struct redis_list *list)
 
 /* --- pages --- */
 
-/* ARGV: cursor, how many. {next cursor, {name, digest and length of each}}. */
-static const char digests_script[] =
-    "local page=redis.call('HSCAN',KEYS[1],ARGV[1],'COUNT',ARGV[2]) "
-    "local out={} "
-    "for i=1,#page[2],2 do "
-    "out[#out+1]=page[2][i] "
-    "out[#out+1]=redis.sha1hex(page[2][i+1]) "
-    "out[#out+1]=#page[2][i+1] "
-    "end "
-    "return {page[1],out}";
-
-/* ARGV: names as JSON. Their values. */
-static const char values_script[] =
-    "return redis.call('HMGET',KEYS[1],unpack(cjson.decode(ARGV[1])))";
-
 /* ARGV: what stands before a name, the names as JSON. Their sizes, or -1. */
 static const char sizes_script[] =
     "local out={} "
@@ -226,7 +207,9 @@ static size_t page_count(const struct redis_list *list)
 	if (have == 0) {
 		return PAGE_FIRST;
 	}
-	size_t n = PAGE_BYTES / (list->found_bytes / have + 1) + 1;
+	bool known = json_object_size(list->known[list->second].digests) > 0;
+	size_t bytes = known ? PAGE_KNOWN_BYTES : PAGE_NEW_BYTES;
+	size_t n = bytes / (list->found_bytes / have + 1) + 1;
 	return n < PAGE_MAX ? n : PAGE_MAX;
 }
 
@@ -250,12 +233,6 @@ static int send_page(struct redis_list *list, struct err *e)
 	if (list->kind == STORE_DEPS) {
 		const struct redis_arg words[] = {REDIS_TEXT("SMEMBERS"), REDIS_TEXT(key)};
 		return send_words(list, words, array_len(words), on_page, e);
-	}
-	if (json_object_size(list->known[list->second].digests) > 0) {
-		(void)snprintf(count, sizeof(count), "%d", PAGE_DIGESTS);
-		const struct redis_arg words[] = {REDIS_TEXT("EVAL"), REDIS_TEXT(digests_script),
-		    REDIS_TEXT("1"), REDIS_TEXT(key), REDIS_TEXT(list->cursor), REDIS_TEXT(count)};
-		return send_words(list, words, array_len(words), on_digests, e);
 	}
 	(void)snprintf(count, sizeof(count), "%zu", page_count(list));
 	const struct redis_arg words[] = {REDIS_TEXT("HSCAN"), REDIS_TEXT(key),
@@ -322,26 +299,47 @@ static void put_found(struct redis_list *list, const char *name, json_t *record)
 	json_decref(record);
 }
 
-static void put_digest(struct redis_list *list, const char *name, const redisReply *value)
+static void hex_of(const unsigned char *bytes, size_t n, char *out)
 {
-	unsigned char digest[SHA_DIGEST_LENGTH];
-	char hex[DIGEST_HEX + 1];
-	(void)SHA1((const unsigned char *)value->str, value->len, digest);
-	for (size_t i = 0; i < sizeof(digest); i++) {
-		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	static const char digits[] = "0123456789abcdef";
+	for (size_t i = 0; i < n; i++) {
+		*out++ = digits[bytes[i] >> 4];
+		*out++ = digits[bytes[i] & 15];
 	}
-	(void)json_object_set_new(
-	    list->found[list->second].digests, name, json_string(hex));
+	*out = '\0';
+}
+
+/* Whether the value of NAME is the one that is known. Its digest is kept. */
+static bool is_known(struct redis_list *list, const char *name, const redisReply *value)
+{
+	unsigned char digest[SHA256_DIGEST_LENGTH];
+	char text[2 * sizeof(digest) + 1];
+	const json_t *before = json_object_get(list->known[list->second].digests, name);
+	json_t *digests = list->found[list->second].digests;
+	(void)SHA256((const unsigned char *)value->str, value->len, digest);
+	hex_of(digest, sizeof(digest), text);
+	if (before != NULL && strcmp(json_string_value(before), text) == 0) {
+		(void)json_object_set(digests, name, (json_t *)(uintptr_t)before);
+		return true;
+	}
+	(void)json_object_set_new(digests, name, json_string(text));
+	return false;
 }
 
 /* A record that somebody wrote; what is none is passed over. */
 static void add_record(struct redis_list *list, const char *name, const redisReply *value)
 {
+	if (is_known(list, name, value)) {
+		json_t *before = json_object_get(list->known[list->second].records, name);
+		if (before != NULL) {
+			(void)json_object_set(list->found[list->second].records, name, before);
+		}
+		return;
+	}
 	json_t *record = json_loadb(value->str, value->len, 0, NULL);
 	bool good = json_is_object(record) &&
 		    (list->kind != STORE_SKILLS ||
 			json_is_string(json_object_get(record, "source")));
-	put_digest(list, name, value);
 	if (good) {
 		(void)json_object_set_new(record, "name", json_string(name));
 		put_found(list, name, record);
@@ -366,85 +364,6 @@ static void add(struct redis_list *list, const redisReply *field, const redisRep
 	}
 }
 
-/* --- what is not known --- */
-
-static void request_values(struct redis_list *list);
-
-static void on_values(void *ctx, const redisReply *reply, const struct err *e)
-{
-	struct redis_list *list = ctx;
-	if (e != NULL) {
-		redis_list_failed(list, e);
-		return;
-	}
-	size_t n = reply->type == REDIS_REPLY_ARRAY ? reply->elements : 0;
-	for (size_t i = 0; i < n && i < list->fetched; i++) {
-		/* The last ones that were asked for. */
-		const char *name = json_string_value(
-		    json_array_get(list->missing, list->fetched - n + i));
-		if (name != NULL && reply->element[i]->type == REDIS_REPLY_STRING) {
-			list->found_bytes += reply->element[i]->len;
-			add_record(list, name, reply->element[i]);
-		}
-	}
-	if (is_within(list)) {
-		request_values(list);
-	}
-}
-
-/* Of those that are missing, as many as a page may have; then the next page. */
-static void request_values(struct redis_list *list)
-{
-	json_t *names = json_array();
-	json_int_t bytes = 0;
-	struct err e;
-	for (; list->fetched < json_array_size(list->missing); list->fetched++) {
-		bytes += json_integer_value(json_array_get(list->sizes, list->fetched));
-		if (json_array_size(names) > 0 && bytes > (json_int_t)PAGE_BYTES) {
-			break;
-		}
-		(void)json_array_append(names, json_array_get(list->missing, list->fetched));
-	}
-	if (json_array_size(names) == 0) {
-		json_decref(names);
-		drop_page(list);
-		next_page(list);
-		return;
-	}
-	cleanup(text_free) char *text = json_dumps(names, JSON_COMPACT);
-	json_decref(names);
-	if (text == NULL) {
-		failed_text(list, ERR_INTERNAL, "out of memory");
-		return;
-	}
-	const struct redis_arg words[] = {REDIS_TEXT("EVAL"), REDIS_TEXT(values_script),
-	    REDIS_TEXT("1"), REDIS_TEXT(key_of(list)), REDIS_TEXT(text)};
-	if (send_words(list, words, array_len(words), on_values, &e) < 0) {
-		redis_list_failed(list, &e);
-	}
-}
-
-/* What has this digest is known, or has to be fetched. */
-static void look_up(
-    struct redis_list *list, const redisReply *field, const redisReply *digest, long long bytes)
-{
-	const struct redis_part *known = &list->known[list->second];
-	struct redis_part *found = &list->found[list->second];
-	json_t *before = json_object_get(known->digests, field->str);
-	json_t *record = json_object_get(known->records, field->str);
-	list->found_bytes += field->len;
-	if (before == NULL || strcmp(json_string_value(before), digest->str) != 0) {
-		(void)json_array_append_new(list->missing, json_string(field->str));
-		(void)json_array_append_new(list->sizes, json_integer(bytes));
-		return;
-	}
-	list->found_bytes += (size_t)bytes;
-	(void)json_object_set(found->digests, field->str, before);
-	if (record != NULL) {
-		(void)json_object_set(found->records, field->str, record);
-	}
-}
-
 /* --- replies --- */
 
 /* The elements of a page, with the next cursor taken. NULL when it is none. */
@@ -462,41 +381,6 @@ static const redisReply *page_of(struct redis_list *list, const redisReply *repl
 	}
 	memcpy(list->cursor, reply->element[0]->str, reply->element[0]->len + 1);
 	return reply->element[1];
-}
-
-static void on_digests(void *ctx, const redisReply *reply, const struct err *e)
-{
-	struct redis_list *list = ctx;
-	if (e != NULL && e->code == ERR_INTERNAL) {
-		/* The server has an error of its own for it: a user who may read, but run no script.
-		 * The values themselves, then. */
-		json_decref(steal(&list->known[list->second].digests));
-		(void)request_page(list);
-		return;
-	}
-	if (e != NULL) {
-		redis_list_failed(list, e);
-		return;
-	}
-	const redisReply *page = page_of(list, reply);
-	if (page == NULL) {
-		failed_text(list, ERR_INTERNAL, "the store's answer is not a list");
-		return;
-	}
-	list->missing = json_array();
-	list->sizes = json_array();
-	list->fetched = 0;
-	for (size_t i = 0; i + 3 <= page->elements; i += 3) {
-		const redisReply *digest = page->element[i + 1];
-		const redisReply *bytes = page->element[i + 2];
-		if (is_name(list->kind, page->element[i]) && digest->type == REDIS_REPLY_STRING &&
-		    bytes->type == REDIS_REPLY_INTEGER && bytes->integer >= 0) {
-			look_up(list, page->element[i], digest, bytes->integer);
-		}
-	}
-	if (is_within(list)) {
-		request_values(list);
-	}
 }
 
 /* The artifacts of PAGE with the sizes that came, -1 for those whose bytes are gone. */
