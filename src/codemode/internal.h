@@ -189,7 +189,7 @@ typedef void (*describe_fn)(void *ctx, const json_t *results, const struct err *
 struct describing *describe(
     struct describer *d, const char *prefix, const json_t *sources, describe_fn fn, void *ctx);
 void describe_cancel(struct describing *w);
-/* Whether it is a list of parameters as codemode.h has them. */
+/* Whether it is a list of parameters as codemode.h has them. (In said.c.) */
 bool describe_parameters_are_good(const json_t *parameters);
 
 /* --- tool_table.c: the tools of each prefix --- */
@@ -213,8 +213,7 @@ void skill_views_free(struct skill_views *v);
 
 /* SET is borrowed for the call, during which it does not change. E when the store failed; other
  * failures end C. */
-typedef void (*skill_view_fn)(
-    struct method_call *c, struct skill_set *set, const struct err *e);
+typedef void (*skill_view_fn)(struct method_call *c, struct skill_set *set, const struct err *e);
 /* FN is called with C, perhaps before this returns; what is waited for is C's. INDEXED: it is to
  * be searched. */
 void skill_view_get(struct method_call *c, bool indexed, skill_view_fn fn);

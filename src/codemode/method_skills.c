@@ -62,8 +62,7 @@ static json_t *texts_of(const struct skill_set *set, const json_t *skills)
 	return texts;
 }
 
-static void on_view_to_search(
-    struct method_call *c, struct skill_set *set, const struct err *e)
+static void on_view_to_search(struct method_call *c, struct skill_set *set, const struct err *e)
 {
 	struct ranker *ranker = c->codemode->ranker;
 	if (e != NULL) {

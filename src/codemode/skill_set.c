@@ -13,10 +13,10 @@
 
 struct skill {
 	json_t *record;
-	json_t *whole;            /* with its source; NULL: it is no skill */
-	json_t *brief;            /* without */
-	size_t bytes;             /* of its source */
-	bool indexed;             /* it is in the index */
+	json_t *whole;             /* with its source; NULL: it is no skill */
+	json_t *brief;             /* without */
+	size_t bytes;              /* of its source */
+	bool indexed;              /* it is in the index */
 	struct skill *prev, *next; /* change.made, change.asked or skill_set.unindexed */
 };
 
@@ -230,7 +230,7 @@ static int compare_one(const struct skill_set *s, struct change *c, bool *heavy)
 {
 	json_t *record = json_array_get(c->records, c->count);
 	struct skill *old = c->old_at < s->count ? s->skills[c->old_at] : NULL;
-	int order = old == NULL              ? 1
+	int order = old == NULL             ? 1
 		    : old->record == record ? 0
 					    : strcmp(name_of(old->record), name_of(record));
 	*heavy = order > 0 || (order == 0 && old->record != record);
@@ -349,10 +349,10 @@ static bool take_one(struct skill_set *s, struct change *c, bool *heavy)
 		return false;
 	}
 	bool same = old == k;
-	int order = same           ? 0
-		    : old == NULL  ? 1
-		    : k == NULL    ? -1
-				   : strcmp(name_of(old->record), name_of(k->record));
+	int order = same          ? 0
+		    : old == NULL ? 1
+		    : k == NULL   ? -1
+				  : strcmp(name_of(old->record), name_of(k->record));
 	if (order <= 0 && !same) {
 		s->skills[c->old_at++] = NULL;
 		*heavy = true;
@@ -401,7 +401,7 @@ enum skill_set_state skill_set_step(struct skill_set *s, uint64_t until_us)
 {
 	enum skill_set_state state = SKILL_SET_DONE;
 	do {
-		state = s->change == NULL                     ? SKILL_SET_DONE
+		state = s->change == NULL                   ? SKILL_SET_DONE
 			: s->change->phase == PHASE_COMPARE ? compare(s, until_us)
 			: s->change->phase == PHASE_ASK     ? ask(s->change)
 							    : take_over(s, until_us);

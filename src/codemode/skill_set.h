@@ -22,8 +22,8 @@
 
 #include "store/search.h"
 
-#define SKILL_SET_SOURCES_MAX 16             /* asked about at once */
-#define SKILL_SET_SOURCES_BYTES (32U << 10)  /* and so many of their bytes, or one source */
+#define SKILL_SET_SOURCES_MAX 16            /* asked about at once */
+#define SKILL_SET_SOURCES_BYTES (32U << 10) /* and so many of their bytes, or one source */
 
 struct skill_set;
 

@@ -226,8 +226,8 @@ static struct space *space_of(struct skill_views *v, const struct method_call *c
 	struct owner *o = NULL;
 	HASH_FIND_STR(v->owners, c->prefix, o);
 	struct space *oldest = NULL;
-	if (!has_room(v, o) || (HASH_COUNT(v->spaces) >= SPACES_MAX &&
-				   (oldest = to_forget(v, false, NULL)) == NULL)) {
+	if (!has_room(v, o) ||
+	    (HASH_COUNT(v->spaces) >= SPACES_MAX && (oldest = to_forget(v, false, NULL)) == NULL)) {
 		(void)err_set(e, ERR_BUSY, "those of too many spaces are looked at");
 		return NULL;
 	}

@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/text.h"
+#include "store/discard.h"
 #include "store/files_internal.h"
 
 static const char *const part_names[FSTORE_PARTS] = {"tools", "skills", "deps", "artifacts"};
@@ -44,7 +45,7 @@ void fstore_request_answer(struct fstore_request *r, json_t *records, uint64_t r
 	free(r);
 }
 
-void fstore_cancel(struct store_request *base)
+static void cancel(struct store_request *base)
 {
 	((struct fstore_request *)(void *)base)->cancelled = true;
 }
@@ -82,10 +83,15 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-static void snapshot_release(struct fstore_snapshot *s)
+static void free_snapshot(void *snapshot)
+{
+	fstore_snapshot_free(snapshot);
+}
+
+void fstore_snapshot_release(struct fstore *st, struct fstore_snapshot *s)
 {
 	if (s != NULL && --s->holders == 0) {
-		fstore_snapshot_free(s);
+		discard(st->loop, free_snapshot, s);
 	}
 }
 
@@ -106,7 +112,7 @@ static void space_free(struct fstore_space *sp)
 	}
 	for (int i = 0; i < FSTORE_ARTIFACTS; i++) {
 		fstore_watch_end(st, &sp->records[i].watch);
-		snapshot_release(sp->records[i].snapshot);
+		fstore_snapshot_release(st, sp->records[i].snapshot);
 	}
 	json_decref(sp->artifacts.records);
 	fstore_index_release(sp->artifacts.index);
@@ -312,7 +318,7 @@ static const struct store_backend files_ops = {
     .reader_read = fstore_reader_read,
     .reader_on_more = fstore_reader_on_more,
     .reader_close = fstore_reader_close,
-    .cancel = fstore_cancel,
+    .cancel = cancel,
 };
 
 /* Opens the operator's PATH, making it and what leads to it; links in it are the operator's. *REAL

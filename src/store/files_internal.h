@@ -43,10 +43,10 @@
 #define FSTORE_SPACES_MAX 64 /* held open at once; past it the one unused longest is forgotten */
 #define FSTORE_LIST_MAX_BYTES (256U << 20) /* of the files of one list */
 #define FSTORE_INDEX_MAX_BYTES (128U << 20)
-#define FSTORE_RESCAN_MS 1000 /* in-place edits are seen after this long, where nothing watches */
-#define FSTORE_RECHECK_MS 10000 /* and where something does: all is looked at beside the answers */
+#define FSTORE_RESCAN_MS 1000   /* in-place edits are seen after this long, where nothing watches */
+#define FSTORE_RECHECK_MS 10000 /* where something does, all is looked at beside the answers */
 #define FSTORE_CHANGED_MAX 256  /* names known to have changed; past them all is looked at */
-#define FSTORE_RACY_MS 50     /* a time stamp this fresh may be given to another change too */
+#define FSTORE_RACY_MS 50       /* a time stamp this fresh may be given to another change too */
 #define FSTORE_LOCK_WAIT_MS 10000
 
 /* The first three are enum store_kind's. */
@@ -115,8 +115,8 @@ struct fstore_names {
 
 struct fstore_snapshot {
 	unsigned holders; /* changed on the loop only */
-	bool watched; /* since before it was begun; set on the loop */
-	bool plain;   /* no file may change but through the directory: no links */
+	bool watched;     /* since before it was begun; set on the loop */
+	bool plain;       /* no file may change but through the directory: no links */
 	struct fstore_signature dir;
 	bool racy;
 	uint64_t scanned_ms; /* monotonic; when all was looked at last */
@@ -262,7 +262,7 @@ void fstore_names_clear(struct fstore_names *n);
 struct fstore_records {
 	struct fstore_watch watch;
 	struct fstore_snapshot *snapshot;
-	bool stale; /* the scan that runs was begun because of changes */
+	bool stale;                     /* the scan that runs was begun because of changes */
 	struct fstore_request *waiting; /* for the next scan */
 	struct fstore_request *scanned; /* for the one that runs */
 	bool scanning;
@@ -310,6 +310,8 @@ struct fstore {
 	uint64_t revisions;
 };
 
+/* One holder less; the last one's is freed on a thread. NULL is allowed. */
+void fstore_snapshot_release(struct fstore *st, struct fstore_snapshot *s);
 /* NULL when memory is out. WORKSPACE is ignored for tools and dependencies. */
 struct fstore_space *fstore_space_find(
     struct fstore *st, const struct store_space *space, enum fstore_part part);
@@ -360,7 +362,5 @@ struct store_reader *fstore_artifact_read(struct store *st, const struct store_s
 ssize_t fstore_reader_read(struct store_reader *base, char *out, size_t max);
 void fstore_reader_on_more(struct store_reader *r, void (*more)(void *ctx));
 void fstore_reader_close(struct store_reader *base);
-
-void fstore_cancel(struct store_request *base);
 
 #endif

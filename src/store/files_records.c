@@ -8,7 +8,6 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "store/discard.h"
 #include "store/files_internal.h"
 #include "store/requirement.h"
 
@@ -94,18 +93,6 @@ static void run_scan(struct fstore_job *base)
 	j->found = fstore_scan(j->part, j->dir_fd, j->old, j->changed, &j->e);
 }
 
-static void free_snapshot(void *snapshot)
-{
-	fstore_snapshot_free(snapshot);
-}
-
-static void release(struct fstore *st, struct fstore_snapshot *s)
-{
-	if (s != NULL && --s->holders == 0) {
-		discard(st->loop, free_snapshot, s);
-	}
-}
-
 static bool start_scan(struct fstore_space *sp, enum fstore_part part);
 
 /* The new snapshot takes the place of the one before. */
@@ -119,7 +106,7 @@ static void take_snapshot(struct fstore_records *rs, struct scan_job *j)
 	s->holders = 1;
 	s->watched = j->watched;
 	s->revision = s->same && j->old != NULL ? j->old->revision : ++j->job.store->revisions;
-	release(j->job.store, rs->snapshot);
+	fstore_snapshot_release(j->job.store, rs->snapshot);
 	rs->snapshot = s;
 	rs->stale = false;
 }
@@ -161,14 +148,15 @@ static void end_scan(struct fstore_job *base)
 	}
 	answer_all(steal(&rs->scanned), j->part, s, &j->e);
 	rs->scanning = false;
-	if (rs->waiting != NULL && s != NULL && s->watched && is_current(sp->store, rs, j->dir_fd)) {
+	if (rs->waiting != NULL && s != NULL && s->watched &&
+	    is_current(sp->store, rs, j->dir_fd)) {
 		/* Nothing has changed since it was begun: they need no other. */
 		answer_all(steal(&rs->waiting), j->part, s, NULL);
 	} else if (rs->waiting != NULL && !sp->store->closed) {
 		(void)start_scan(sp, j->part);
 	}
-	release(sp->store, s);
-	release(sp->store, j->old);
+	fstore_snapshot_release(sp->store, s);
+	fstore_snapshot_release(sp->store, j->old);
 	fstore_space_release(sp);
 	free_scan(j);
 }

@@ -270,7 +270,8 @@ static enum look look_at(struct scan *c, const char *file, struct fstore_record 
 		f->racy = f->racy || fstore_is_racy(&f->side, c->now_us);
 	}
 	const struct fstore_record *o = find_old(c->old, file);
-	if (o != NULL && !c->partial && !o->racy && fstore_signature_equal(&o->source, &f->source) &&
+	if (o != NULL && !c->partial && !o->racy &&
+	    fstore_signature_equal(&o->source, &f->source) &&
 	    fstore_signature_equal(&o->side, &f->side)) {
 		f->record = json_incref(o->record);
 		f->bytes = o->bytes;
@@ -325,8 +326,8 @@ static int scan_files(struct scan *c)
 }
 
 /* The files that CHANGED are about, sorted, without doubles. */
-static int names_of_changed(enum fstore_part part, const struct fstore_names *changed,
-    struct names *out)
+static int names_of_changed(
+    enum fstore_part part, const struct fstore_names *changed, struct names *out)
 {
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < changed->count; i++) {
@@ -334,7 +335,8 @@ static int names_of_changed(enum fstore_part part, const struct fstore_names *ch
 		const char *name = changed->items[i];
 		if (part == FSTORE_SKILLS && *name == '.') {
 			/* A sidecar, .NAME.json */
-			(void)snprintf(file, sizeof(file), "%.*s.py", (int)strlen(name) - 6, name + 1);
+			(void)snprintf(
+			    file, sizeof(file), "%.*s.py", (int)strlen(name) - 6, name + 1);
 			name = file;
 		}
 		r = fstore_is_wanted(part, name) ? names_add(out, name) : 0;
@@ -384,7 +386,7 @@ static int scan_changed(struct scan *c, const struct fstore_names *changed)
 	r = c->s->files == NULL ? -ENOMEM : 0;
 	while (r == 0 && (old < c->old->count || at < files.count)) {
 		const struct fstore_record *o = old < c->old->count ? &c->old->files[old] : NULL;
-		int order = o == NULL		 ? 1
+		int order = o == NULL           ? 1
 			    : at == files.count ? -1
 						: strcmp(o->file, files.items[at]);
 		r = order < 0 ? keep_file(c, o) : add_file(c, steal(&files.items[at]));
@@ -415,8 +417,8 @@ static int collect(enum fstore_part part, struct fstore_snapshot *s)
 			all[n++] = s->files[i].record;
 		}
 	}
-	/* Skills are named by their files, which are in this order: '.' comes before whatever a name
-	 * may have. */
+	/* Skills are named by their files, which are in this order: '.' comes before whatever a
+	 * name may have. */
 	bool sorted = part == FSTORE_SKILLS;
 	if (!sorted) {
 		qsort(all, n, sizeof(json_t *), compare_by_name);

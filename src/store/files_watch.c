@@ -14,8 +14,8 @@
 #define READS_MAX 1024 /* of EVENTS_BYTES at once; the kernel keeps 16,384 events by default */
 #define EVENTS_BYTES 16384
 
-#define MASK                                                                                       \
-	(IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB |             \
+#define MASK                                                                           \
+	(IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB | \
 	    IN_CLOSE_WRITE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
 
 /* File systems of this machine alone, whose changes all go through its kernel and come as events.
@@ -145,7 +145,8 @@ static void on_event(struct fstore *st, const struct inotify_event *event)
 	if ((event->mask & IN_IGNORED) != 0) {
 		unwatch(st, w);
 	} else if (event->len == 0) {
-		/* Of the directory itself; that its attributes changed says nothing of its files. */
+		/* Of the directory itself; that its attributes changed says nothing of its files.
+		 */
 		w->all = w->all || (event->mask & ~(uint32_t)(IN_ATTRIB | IN_ISDIR)) != 0;
 	} else {
 		note(w, event->name);

@@ -1,6 +1,6 @@
 /*
- * redis_list: one list of a Redis store: kept by redis_lists.c, which says when it holds, and read by
- * redis_read.c.
+ * redis_list: one list of a Redis store: kept by redis_lists.c, which says when it holds, and read
+ * by redis_read.c.
  *
  * A record that is read again and says the same stays the same object, and so does the list itself.
  * A page is worth about a millisecond of the loop; what concerns the whole list (putting it in

@@ -103,7 +103,8 @@ static struct redis_list *find(struct redis_lists *l, int kind, const struct red
 	return at;
 }
 
-static struct redis_list *find_or_make(struct redis_lists *l, int kind, const struct redis_keys *keys)
+static struct redis_list *find_or_make(
+    struct redis_lists *l, int kind, const struct redis_keys *keys)
 {
 	struct redis_list *list = find(l, kind, keys);
 	if (list != NULL) {

@@ -1,5 +1,6 @@
 /*
- * Reading a list, in pages, after CLIENT CACHING YES, so that the server tells when its key changes.
+ * Reading a list, in pages, after CLIENT CACHING YES, so that the server tells when its key
+ * changes.
  *
  * A digest of every value is kept with what was made of it: who reads the list again takes apart
  * only what he does not know. (Scripts in the server could tell digests instead of values, but take
@@ -213,8 +214,8 @@ static size_t page_count(const struct redis_list *list)
 	return n < PAGE_MAX ? n : PAGE_MAX;
 }
 
-static int send_words(struct redis_list *list, const struct redis_arg *words, size_t n, redis_reply_fn fn,
-    struct err *e)
+static int send_words(struct redis_list *list, const struct redis_arg *words, size_t n,
+    redis_reply_fn fn, struct err *e)
 {
 	return redis_conn_send(list->store->data, words, n, fn, list, e);
 }
@@ -294,8 +295,7 @@ static void put_found(struct redis_list *list, const char *name, json_t *record)
 {
 	json_t *before = json_object_get(list->known[list->second].records, name);
 	bool same = before != NULL && json_equal(before, record);
-	(void)json_object_set(
-	    list->found[list->second].records, name, same ? before : record);
+	(void)json_object_set(list->found[list->second].records, name, same ? before : record);
 	json_decref(record);
 }
 
