@@ -80,6 +80,12 @@ static void op_mount(void *ctx, struct worker *w, const char *name)
 	engine_on_mounted(w, name, NULL);
 }
 
+static void op_usage(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	engine_on_usage(w, 0);
+}
+
 static void op_release(void *ctx, struct worker *w)
 {
 	(void)ctx;
@@ -92,6 +98,7 @@ static const struct engine_ops ops = {
     .interrupt = op_interrupt,
     .execute = op_execute,
     .mount = op_mount,
+    .usage = op_usage,
     .release = op_release,
 };
 
