@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/json_text.h"
+
 struct asking {
 	struct call *call;
 	struct codemode_call *pending;
@@ -148,6 +150,33 @@ void pcm_fail_code(struct call *c, enum codemode_error code, const json_t *failu
 	pcm_fail(c, statuses[code], "%s", pcm_message(failure));
 }
 
+static void on_text_unwanted(struct call *c)
+{
+	codemode_text_cancel(c->ctx);
+}
+
+static void on_text(void *ctx, struct buf *text)
+{
+	struct call *c = ctx;
+	c->ctx = NULL;
+	c->gone = NULL;
+	if (text == NULL) {
+		pcm_fail(c, 500, "The answer could not be put together");
+	} else {
+		pcm_reply_text(c, 200, text);
+	}
+}
+
+void pcm_answer_written(struct call *c, const json_t *result, codemode_write_fn write)
+{
+	const struct api *api = c->app;
+	struct codemode_text *t = codemode_text(api->codemode, result, write, on_text, c);
+	if (t != NULL) {
+		c->ctx = t;
+		c->gone = on_text_unwanted;
+	}
+}
+
 void pcm_answer_result(struct call *c, void *state, enum codemode_error code, const json_t *result,
     const struct buf *bytes)
 {
@@ -156,6 +185,6 @@ void pcm_answer_result(struct call *c, void *state, enum codemode_error code, co
 	if (code != CODEMODE_OK) {
 		pcm_fail_code(c, code, result);
 	} else {
-		pcm_reply(c, 200, result);
+		pcm_answer_written(c, result, json_text_add_tree);
 	}
 }

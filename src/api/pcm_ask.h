@@ -36,6 +36,9 @@ void pcm_fail_code(struct call *c, enum codemode_error code, const json_t *failu
 /* The failure's message, or a word that there is none. Borrowed from FAILURE. */
 const char *pcm_message(const json_t *failure);
 
+/* Answers with what WRITE makes of RESULT, perhaps later. */
+void pcm_answer_written(struct call *c, const json_t *result, codemode_write_fn write);
+
 /* ANSWER for a method whose result is the answer as it is. */
 void pcm_answer_result(struct call *c, void *state, enum codemode_error code, const json_t *result,
     const struct buf *bytes);

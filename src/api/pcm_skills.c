@@ -1,5 +1,6 @@
 /* /api/skills and /api/workflows: two views of one store. P5 took the second word, and tells of
  * parameters as {name: what it is} where P4 has a list. */
+#include "api/json_text.h"
 #include "api/pcm_ask.h"
 #include "api/pcm_form.h"
 
@@ -54,18 +55,25 @@ static void answer_workflow(struct call *c, void *state, enum codemode_error cod
 	}
 }
 
+static int write_workflows(struct buf *out, const json_t *skills)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < json_array_size(skills); i++) {
+		(void)json_array_append_new(list, workflow_of(json_array_get(skills, i)));
+	}
+	int r = json_text_add_tree(out, list);
+	json_decref(list);
+	return r;
+}
+
 static void answer_workflows(struct call *c, void *state, enum codemode_error code,
     const json_t *result, const struct buf *bytes)
 {
 	if (code != CODEMODE_OK) {
 		pcm_answer_result(c, state, code, result, bytes);
-		return;
+	} else {
+		pcm_answer_written(c, result, write_workflows);
 	}
-	json_t *list = json_array();
-	for (size_t i = 0; i < json_array_size(result); i++) {
-		(void)json_array_append_new(list, workflow_of(json_array_get(result, i)));
-	}
-	pcm_reply_new(c, 200, list);
 }
 
 /* --- the requests of both -----------------------------------------------------------------------

@@ -123,4 +123,22 @@ struct codemode_call *codemode_call(struct codemode *m, const struct store_space
 /* DONE will not be called. NULL is allowed. */
 void codemode_cancel(struct codemode_call *c);
 
+/* --- results as text ----------------------------------------------------------------------------
+ * Ten thousand skills take tens of milliseconds to write: a long array is written on a thread, and
+ * the loop goes on.
+ */
+
+struct codemode_text;
+
+/* Adds to OUT what is to be sent of RESULT; 0 or -errno. On any thread: it changes nothing else. */
+typedef int (*codemode_write_fn)(struct buf *out, const json_t *result);
+/* TEXT: borrowed, its bytes may be taken out of it; NULL when it could not be written. */
+typedef void (*codemode_text_fn)(void *ctx, struct buf *text);
+
+/* RESULT is borrowed, and never changed any more. NULL when FN was called already. */
+struct codemode_text *codemode_text(struct codemode *m, const json_t *result,
+    codemode_write_fn write, codemode_text_fn fn, void *ctx);
+/* FN will not be called. NULL is allowed. */
+void codemode_text_cancel(struct codemode_text *t);
+
 #endif

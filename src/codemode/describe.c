@@ -7,10 +7,9 @@
  * Prefixes take turns, whoever of them waits in how many places: one with a thousand sources that
  * take long keeps another waiting for one batch.
  *
- * What it said is kept by the hash of the source, within a bound. Whoever waits is told in a turn
- * of the loop of its own, never out of the engine.
+ * What it said is checked and kept (said.h). Whoever waits is told in a turn of the loop of its
+ * own, never out of the engine.
  */
-#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,25 +18,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "codemode/internal.h"
+#include "codemode/said.h"
 
 #define SESSION_IDENTIFIER "skill-parser"
-#define BATCH_SOURCES_MAX 256
-#define BATCH_BYTES_MAX (512U << 10)
+/* Small, since the gateway hashes and writes them as text in one turn of its loop. */
+#define BATCH_SOURCES_MAX 16
+#define BATCH_BYTES_MAX (32U << 10)
 #define BATCH_TIME_MS 5000
 #define ATTEMPTS_MAX 2
 #define WAITING_MAX 1024
 #define WAITING_OF_ONE_MAX (WAITING_MAX / 2) /* of one prefix */
 #define ASKERS_KEPT_MAX 256
-#define CACHED_MAX 32768
-#define CACHED_BYTES_MAX (64U << 20)
-
-/* What was said of one source. */
-struct said {
-	unsigned char hash[SHA256_DIGEST_LENGTH];
-	json_t *result;
-	size_t bytes;
-	UT_hash_handle hh; /* oldest first */
-};
 
 /* A prefix whose sources are asked about; kept a while when nobody waits, so that it does not come
  * back as one that was never served. */
@@ -53,7 +44,7 @@ struct describing {
 	struct describer *describer;
 	struct asker *asker;
 	json_t *sources;
-	unsigned char (*hashes)[SHA256_DIGEST_LENGTH]; /* of each source */
+	unsigned char (*hashes)[SAID_HASH_BYTES]; /* of each source */
 	json_t *results;
 	describe_fn fn;
 	void *ctx;
@@ -72,8 +63,7 @@ struct batch {
 struct describer {
 	struct codemode *codemode;
 	uv_timer_t turn;
-	struct said *said;
-	size_t said_bytes;
+	struct said_cache said;
 	struct describing *waiting; /* of one asker, the first is asked about next */
 	unsigned waiting_count;
 	struct asker *askers;
@@ -82,52 +72,6 @@ struct describer {
 	bool stopped;
 	unsigned singly; /* so many sources are asked one by one, after a batch was lost */
 };
-
-/* --- the cache -----------------------------------------------------------------------------------
- */
-
-static void hash_of(const json_t *source, unsigned char hash[SHA256_DIGEST_LENGTH])
-{
-	(void)SHA256(
-	    (const unsigned char *)json_string_value(source), json_string_length(source), hash);
-}
-
-static json_t *cached(struct describer *d, const unsigned char hash[SHA256_DIGEST_LENGTH])
-{
-	struct said *s = NULL;
-	HASH_FIND(hh, d->said, hash, SHA256_DIGEST_LENGTH, s);
-	return s != NULL ? s->result : NULL;
-}
-
-static void forget(struct describer *d, struct said *s)
-{
-	HASH_DEL(d->said, s);
-	d->said_bytes -= s->bytes;
-	json_decref(s->result);
-	free(s);
-}
-
-static void keep(struct describer *d, const json_t *source, json_t *result)
-{
-	struct said *s = calloc(1, sizeof(*s));
-	if (s == NULL) {
-		return;
-	}
-	hash_of(source, s->hash);
-	if (cached(d, s->hash) != NULL) {
-		free(s);
-		return;
-	}
-	s->result = json_incref(result);
-	/* The tree takes several times its text. */
-	s->bytes = sizeof(*s) + 4 * json_dumpb(result, NULL, 0, JSON_COMPACT);
-	d->said_bytes += s->bytes;
-	HASH_ADD(hh, d->said, hash, sizeof(s->hash), s);
-	while (HASH_COUNT(d->said) > CACHED_MAX ||
-	       (d->said_bytes > CACHED_BYTES_MAX && HASH_COUNT(d->said) > 1)) {
-		forget(d, d->said);
-	}
-}
 
 /* --- whose turn it is ----------------------------------------------------------------------------
  */
@@ -219,7 +163,7 @@ static size_t fill(struct describing *w)
 		if (!json_is_null(json_array_get(w->results, i))) {
 			continue;
 		}
-		json_t *known = cached(w->describer, w->hashes[i]);
+		json_t *known = said_find(&w->describer->said, w->hashes[i]);
 		if (known != NULL) {
 			(void)json_array_set(w->results, i, known);
 		} else {
@@ -249,7 +193,7 @@ static struct describing *describing_new(
 	w->sources = json_incref((json_t *)(uintptr_t)sources);
 	w->results = json_array();
 	for (size_t i = 0; i < json_array_size(sources); i++) {
-		hash_of(json_array_get(sources, i), w->hashes[i]);
+		said_hash(json_array_get(sources, i), w->hashes[i]);
 		(void)json_array_append_new(w->results, json_null());
 	}
 	return w;
@@ -388,68 +332,18 @@ static int ask(struct describer *d, struct err *e)
 /* --- what was said -------------------------------------------------------------------------------
  */
 
-static bool parameter_is_good(const json_t *p)
-{
-	return json_is_string(json_object_get(p, "name")) &&
-	       json_is_string(json_object_get(p, "type")) &&
-	       json_is_string(json_object_get(p, "description")) &&
-	       json_is_boolean(json_object_get(p, "required")) &&
-	       json_object_get(p, "default") != NULL && json_object_size(p) == 5;
-}
-
-bool describe_parameters_are_good(const json_t *parameters)
-{
-	if (!json_is_array(parameters)) {
-		return false;
-	}
-	for (size_t i = 0; i < json_array_size(parameters); i++) {
-		if (!parameter_is_good(json_array_get(parameters, i))) {
-			return false;
-		}
-	}
-	return true;
-}
-
-/* The session ran hostile text: its word has the shape it must have, or counts for nothing. */
-static bool is_good(const json_t *result)
-{
-	const char *error = json_string_value(json_object_get(result, "error"));
-	if (error != NULL) {
-		return json_is_string(json_object_get(result, "message")) &&
-		       (strcmp(error, "SyntaxError") == 0 || strcmp(error, "ValueError") == 0);
-	}
-	return json_is_string(json_object_get(result, "description")) &&
-	       describe_parameters_are_good(json_object_get(result, "parameters"));
-}
-
 static json_t *results_of(const struct execution *x, size_t count)
 {
 	if (x->verdict != VERDICT_SUCCEEDED || x->value.kind != IPC_KIND_STR) {
 		return NULL;
 	}
-	json_error_t at;
-	const struct buf *text = &x->value.text;
-	json_t *results = json_loadb(buf_str(text), text->len, JSON_REJECT_DUPLICATES, &at);
-	if (results == NULL && json_error_code(&at) == json_error_numeric_overflow) {
-		/* A default of a skill that is larger than JSON's integers here. */
-		results = json_loadb(buf_str(text), text->len,
-		    JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &at);
-	}
-	bool good = json_is_array(results) && json_array_size(results) == count;
-	for (size_t i = 0; good && i < count; i++) {
-		good = is_good(json_array_get(results, i));
-	}
-	if (!good) {
-		json_decref(results);
-		return NULL;
-	}
-	return results;
+	return said_parse(buf_str(&x->value.text), x->value.text.len, count);
 }
 
 static void keep_unreadable(struct describer *d, const char *why)
 {
 	json_t *result = json_pack("{s:s, s:s}", "error", "SyntaxError", "message", why);
-	keep(d, json_array_get(d->batch.sources, 0), result);
+	said_keep(&d->said, json_array_get(d->batch.sources, 0), result);
 	json_decref(result);
 }
 
@@ -492,7 +386,7 @@ static int take_batch(struct describer *d, struct err *e)
 	size_t count = json_array_size(b->sources);
 	json_t *results = results_of(x, count);
 	for (size_t i = 0; results != NULL && i < count; i++) {
-		keep(d, json_array_get(b->sources, i), json_array_get(results, i));
+		said_keep(&d->said, json_array_get(b->sources, i), json_array_get(results, i));
 	}
 	bool over = results != NULL || take_loss(d, x);
 	json_decref(results);
@@ -610,9 +504,7 @@ void describer_free(struct describer *d)
 	while (d->waiting != NULL) {
 		describe_cancel(d->waiting);
 	}
-	while (d->said != NULL) {
-		forget(d, d->said);
-	}
+	said_clear(&d->said);
 	while (d->askers != NULL) {
 		forget_asker(d, d->askers);
 	}

@@ -38,15 +38,13 @@ void find_put_skill(struct search *s, const json_t *skill)
 	(void)search_put(s, &d);
 }
 
-json_t *find_skills(const struct skill_view *view, const char *query, size_t limit)
+json_t *find_skills(struct skill_set *set, const char *query, size_t limit)
 {
 	json_t *found = json_array();
 	struct search_hit *hits = calloc(limit + 1, sizeof(*hits));
-	size_t n = hits != NULL ? search_find(view->index, query, hits, limit) : 0;
+	size_t n = hits != NULL ? search_find(skill_set_search(set), query, hits, limit) : 0;
 	for (size_t i = 0; i < n; i++) {
-		json_t *brief = json_copy(json_object_get(view->skills, hits[i].name));
-		(void)json_object_del(brief, "source");
-		(void)json_array_append_new(found, brief);
+		(void)json_array_append(found, skill_set_brief(set, hits[i].name));
 	}
 	free(hits);
 	return found;

@@ -23,6 +23,7 @@ struct hosted {
 	bool answered;
 	bool ok;
 	char *json;
+	struct codemode_text *writing; /* JSON, on a thread */
 	struct host_source *source;
 };
 
@@ -76,7 +77,7 @@ static void hosted_free(struct hosted *h)
 /* Replies when there is an answer and nobody above uses H. */
 static void try_reply(struct hosted *h)
 {
-	if (!h->answered || h->busy > 0) {
+	if (!h->answered || h->busy > 0 || h->writing != NULL) {
 		return;
 	}
 	struct host_call *call = h->call;
@@ -89,18 +90,45 @@ static void try_reply(struct hosted *h)
 	host_call_reply(call, ok, text, strlen(text), source);
 }
 
-static void set_json(struct hosted *h, bool ok, const json_t *result)
+/* Takes the bytes over. */
+static void set_text(struct hosted *h, struct buf *text)
 {
-	h->ok = ok;
-	h->json = json_dumps(result, JSON_COMPACT | JSON_ENCODE_ANY);
-	if (h->json == NULL || strlen(h->json) <= HOST_CALL_MAX_BYTES) {
+	if (text == NULL || text->len <= HOST_CALL_MAX_BYTES) {
+		h->json = text != NULL ? steal(&text->data) : NULL;
+		h->ok = h->ok && h->json != NULL;
 		return;
 	}
-	free(h->json);
 	json_t *error = call_error("RuntimeError", "The result is larger than a reply may be");
 	h->ok = false;
 	h->json = json_dumps(error, JSON_COMPACT);
 	json_decref(error);
+}
+
+static int add_bytes(const char *bytes, size_t len, void *out)
+{
+	return buf_add(out, bytes, len) < 0 ? -1 : 0;
+}
+
+static int write_json(struct buf *out, const json_t *result)
+{
+	return json_dump_callback(result, add_bytes, out, JSON_COMPACT | JSON_ENCODE_ANY);
+}
+
+static void on_written(void *ctx, struct buf *text)
+{
+	struct hosted *h = ctx;
+	h->writing = NULL;
+	set_text(h, text);
+	try_reply(h);
+}
+
+/* Replies, when RESULT is text. */
+static void set_json(struct hosted *h, bool ok, const json_t *result)
+{
+	h->ok = ok;
+	h->busy++;
+	h->writing = codemode_text(h->codemode, result, write_json, on_written, h);
+	h->busy--;
 }
 
 static void resume(struct hosted *h)
@@ -263,6 +291,7 @@ static void host_cancel(void *ctx, struct host_call *call)
 	if (h->source != NULL) {
 		h->source->close(h->source);
 	}
+	codemode_text_cancel(h->writing);
 	free(h->json);
 	hosted_free(h);
 	call->ctx = NULL;

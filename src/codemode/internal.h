@@ -12,6 +12,7 @@
 
 #include "base/compiler.h"
 #include "codemode/codemode.h"
+#include "codemode/skill_set.h"
 #include "engine/packages.h"
 
 #define CODEMODE_CALLS_MAX 4096 /* of all sessions and routes together; of a prefix half of it */
@@ -195,7 +196,7 @@ typedef void (*describe_fn)(void *ctx, const json_t *results, const struct err *
 struct describing *describe(
     struct describer *d, const char *prefix, const json_t *sources, describe_fn fn, void *ctx);
 void describe_cancel(struct describing *w);
-/* Whether it is a list of parameters as codemode.h has them. */
+/* Whether it is a list of parameters as codemode.h has them. (In said.c.) */
 bool describe_parameters_are_good(const json_t *parameters);
 
 /* --- tool_table.c: the tools of each prefix --- */
@@ -217,21 +218,16 @@ void tool_table_cancel(struct tools_wait *w);
 struct skill_views *skill_views_new(struct codemode *m);
 void skill_views_free(struct skill_views *v);
 
-/* The skills of a space at one revision. */
-struct skill_view {
-	json_t *list;         /* {name, description, parameters}, sorted by name */
-	json_t *skills;       /* name -> the same with "source" */
-	struct search *index; /* complete only for who asked for it */
-};
-
-/* VIEW is borrowed for the call. E when the store or the parsing session failed. */
-typedef void (*skill_view_fn)(
-    struct method_call *c, const struct skill_view *view, const struct err *e);
-/* FN is called with C, perhaps before this returns; what is waited for is C's. INDEXED: the view is
- * to be searched. */
+/* SET is borrowed for the call, during which it does not change. E when the store failed; other
+ * failures end C. */
+typedef void (*skill_view_fn)(struct method_call *c, struct skill_set *set, const struct err *e);
+/* FN is called with C, perhaps before this returns; what is waited for is C's. INDEXED: it is to
+ * be searched. */
 void skill_view_get(struct method_call *c, bool indexed, skill_view_fn fn);
 struct view_build;
 void view_build_free(struct view_build *b);
+
+/* --- skill_set.c --- */
 
 /* RECORD of the store and WHAT was said of its source, or NULL when RECORD says all itself: the
  * skill with its source, a new reference; NULL when it is not one. */
@@ -243,7 +239,7 @@ bool skill_describes_itself(const json_t *record);
 
 /* What is found for QUERY, best first, at most LIMIT; new references. The skills without source. */
 json_t *find_tools(const json_t *tools, const char *query, size_t limit);
-json_t *find_skills(const struct skill_view *view, const char *query, size_t limit);
+json_t *find_skills(struct skill_set *set, const char *query, size_t limit);
 void find_put_skill(struct search *s, const json_t *skill);
 
 /* --- rank.c: search results in the order of their embeddings --- */

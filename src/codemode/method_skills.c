@@ -16,13 +16,13 @@ static void fail_description(struct method_call *c, const json_t *said)
 /* --- list, search --------------------------------------------------------------------------------
  */
 
-static void on_list(struct method_call *c, const struct skill_view *view, const struct err *e)
+static void on_list(struct method_call *c, struct skill_set *set, const struct err *e)
 {
 	if (e != NULL) {
 		call_fail_store(c, e);
 		return;
 	}
-	call_finish(c, json_incref(view->list));
+	call_finish(c, json_incref(skill_set_list(set)));
 }
 
 static void skills_list(struct method_call *c)
@@ -48,13 +48,13 @@ static void on_ranked(void *ctx, const size_t *order, size_t count)
 }
 
 /* What the embeddings are made of. */
-static json_t *texts_of(const struct skill_view *view, const json_t *skills)
+static json_t *texts_of(const struct skill_set *set, const json_t *skills)
 {
 	json_t *texts = json_array();
 	for (size_t i = 0; i < json_array_size(skills); i++) {
 		const json_t *brief = json_array_get(skills, i);
-		const json_t *skill = json_object_get(
-		    view->skills, json_string_value(json_object_get(brief, "name")));
+		const json_t *skill = skill_set_skill(
+		    set, json_string_value(json_object_get(brief, "name")));
 		(void)json_array_append_new(
 		    texts, json_pack("[O, O]", json_object_get(skill, "description"),
 			       json_object_get(skill, "source")));
@@ -62,8 +62,7 @@ static json_t *texts_of(const struct skill_view *view, const json_t *skills)
 	return texts;
 }
 
-static void on_view_to_search(
-    struct method_call *c, const struct skill_view *view, const struct err *e)
+static void on_view_to_search(struct method_call *c, struct skill_set *set, const struct err *e)
 {
 	struct ranker *ranker = c->codemode->ranker;
 	if (e != NULL) {
@@ -72,13 +71,13 @@ static void on_view_to_search(
 	}
 	c->count = argument_count(c, "limit", FOUND_OTHERWISE);
 	size_t most = ranker != NULL && c->count < RANKED_MAX ? RANKED_MAX : c->count;
-	c->kept = find_skills(view, argument_text(c, "query"), most);
+	c->kept = find_skills(set, argument_text(c, "query"), most);
 	size_t found = json_array_size(c->kept);
 	if (ranker == NULL || found < 2 || found > RANKED_MAX) {
 		finish_found(c, NULL, found);
 		return;
 	}
-	json_t *texts = texts_of(view, c->kept);
+	json_t *texts = texts_of(set, c->kept);
 	call_wait(c, ranking, rank(ranker, argument_text(c, "query"), texts, on_ranked, c));
 	json_decref(texts);
 }

@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/text.h"
+#include "store/discard.h"
 #include "store/files_internal.h"
 
 static const char *const part_names[FSTORE_PARTS] = {"tools", "skills", "deps", "artifacts"};
@@ -44,7 +45,7 @@ void fstore_request_answer(struct fstore_request *r, json_t *records, uint64_t r
 	free(r);
 }
 
-void fstore_cancel(struct store_request *base)
+static void cancel(struct store_request *base)
 {
 	((struct fstore_request *)(void *)base)->cancelled = true;
 }
@@ -82,10 +83,15 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-static void snapshot_release(struct fstore_snapshot *s)
+static void free_snapshot(void *snapshot)
+{
+	fstore_snapshot_free(snapshot);
+}
+
+void fstore_snapshot_release(struct fstore *st, struct fstore_snapshot *s)
 {
 	if (s != NULL && --s->holders == 0) {
-		fstore_snapshot_free(s);
+		discard(st->loop, free_snapshot, s);
 	}
 }
 
@@ -105,7 +111,8 @@ static void space_free(struct fstore_space *sp)
 		fd_close(&sp->fds[i]);
 	}
 	for (int i = 0; i < FSTORE_ARTIFACTS; i++) {
-		snapshot_release(sp->records[i].snapshot);
+		fstore_watch_end(st, &sp->records[i].watch);
+		fstore_snapshot_release(st, sp->records[i].snapshot);
 	}
 	json_decref(sp->artifacts.records);
 	fstore_index_release(sp->artifacts.index);
@@ -145,6 +152,9 @@ static struct fstore_space *space_new(struct fstore *st, const char *prefix, con
 	sp->workspace = workspace != NULL ? strdup(workspace) : NULL;
 	for (int i = 0; i < FSTORE_PARTS; i++) {
 		sp->fds[i] = -1;
+	}
+	for (int i = 0; i < FSTORE_ARTIFACTS; i++) {
+		sp->records[i].watch.wd = -1;
 	}
 	sp->artifacts.changes_end = &sp->artifacts.changes;
 	sp->next = st->spaces;
@@ -270,6 +280,7 @@ static void store_release(struct fstore *st)
 	}
 	fd_close(&st->dir_fd);
 	fd_close(&st->workspaces_fd);
+	fd_close(&st->watches_fd);
 	free(st->workspaces);
 	free(st->dir);
 	free(st);
@@ -307,7 +318,7 @@ static const struct store_backend files_ops = {
     .reader_read = fstore_reader_read,
     .reader_on_more = fstore_reader_on_more,
     .reader_close = fstore_reader_close,
-    .cancel = fstore_cancel,
+    .cancel = cancel,
 };
 
 /* Opens the operator's PATH, making it and what leads to it; links in it are the operator's. *REAL
@@ -401,6 +412,7 @@ struct store *files_backend_new(uv_loop_t *loop, const struct store_config *c, s
 	st->holders = 1;
 	st->dir_fd = -1;
 	st->workspaces_fd = -1;
+	st->watches_fd = fstore_watches_open();
 	for (int i = 0; i < FSTORE_PARTS; i++) {
 		st->part_fds[i] = -1;
 	}

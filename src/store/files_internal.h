@@ -4,6 +4,7 @@
  *   files_backend.c    directories and spaces: opened, found, forgotten
  *   files_io.c         whole writes, locks, signatures; on any thread, no state
  *   files_scan.c       a directory of records into a snapshot; on a thread of the pool
+ *   files_watch.c      what changed in directories of records, by inotify; on the loop
  *   files_records.c    list, get, put, remove of records; on the loop
  *   files_index.c      the artifacts index, read, changed and written; on any thread
  *   files_artifacts.c  artifacts without their bytes; on the loop, with one queue of changes a
@@ -34,6 +35,7 @@
 #define STORE_FILES_INTERNAL_H
 
 #include <sys/stat.h>
+#include <uthash.h>
 #include <uv.h>
 
 #include "store/backend.h"
@@ -41,8 +43,10 @@
 #define FSTORE_SPACES_MAX 64 /* held open at once; past it the one unused longest is forgotten */
 #define FSTORE_LIST_MAX_BYTES (256U << 20) /* of the files of one list */
 #define FSTORE_INDEX_MAX_BYTES (128U << 20)
-#define FSTORE_RESCAN_MS 1000 /* in-place edits are seen after this long */
-#define FSTORE_RACY_MS 50     /* a time stamp this fresh may be given to another change too */
+#define FSTORE_RESCAN_MS 1000   /* in-place edits are seen after this long, where nothing watches */
+#define FSTORE_RECHECK_MS 10000 /* where something does, all is looked at beside the answers */
+#define FSTORE_CHANGED_MAX 256  /* names known to have changed; past them all is looked at */
+#define FSTORE_RACY_MS 50       /* a time stamp this fresh may be given to another change too */
 #define FSTORE_LOCK_WAIT_MS 10000
 
 /* The first three are enum store_kind's. */
@@ -103,11 +107,19 @@ struct fstore_record {
 	size_t bytes;
 };
 
+/* Names of files, owned. */
+struct fstore_names {
+	char *items[FSTORE_CHANGED_MAX];
+	size_t count;
+};
+
 struct fstore_snapshot {
 	unsigned holders; /* changed on the loop only */
+	bool watched;     /* since before it was begun; set on the loop */
+	bool plain;       /* no file may change but through the directory: no links */
 	struct fstore_signature dir;
 	bool racy;
-	uint64_t scanned_ms; /* monotonic */
+	uint64_t scanned_ms; /* monotonic; when all was looked at last */
 	uint64_t revision;   /* given on the loop */
 	json_t *records;     /* sorted by name */
 	struct fstore_record *files;
@@ -116,10 +128,12 @@ struct fstore_snapshot {
 	bool same; /* as the one before: keeps its revision */
 };
 
-/* What DIR_FD holds; what did not change since OLD (may be NULL) is taken from there. NULL with E.
- */
-struct fstore_snapshot *fstore_scan(
-    enum fstore_part part, int dir_fd, const struct fstore_snapshot *old, struct err *e);
+/* What DIR_FD holds; what did not change since OLD (may be NULL) is taken from there. CHANGED (may
+ * be NULL): nothing else did, and nothing else is looked at. NULL with E. */
+struct fstore_snapshot *fstore_scan(enum fstore_part part, int dir_fd,
+    const struct fstore_snapshot *old, const struct fstore_names *changed, struct err *e);
+/* Whether a file of that name is one that a scan looks at. */
+bool fstore_is_wanted(enum fstore_part part, const char *name);
 void fstore_snapshot_free(struct fstore_snapshot *s);
 
 /* The record of one skill. 0 with *OUT a new reference or NULL when there is none; or -1. */
@@ -212,9 +226,43 @@ struct fstore_job {
 void fstore_job_start(struct fstore_job *j, struct fstore *st, void (*run)(struct fstore_job *j),
     void (*done)(struct fstore_job *j));
 
+/* --- files_watch.c: on the loop -----------------------------------------------------------------
+ *
+ * A watched directory is looked at again only when the kernel told of a change, and then only at
+ * what changed. Its event is there before the call that changed the file has returned, whoever on
+ * this machine made it, and is read before each answer, so that whatever was done before a question
+ * is seen by its answer.
+ *
+ * Where that does not hold nothing is watched, and a list is taken for current for
+ * FSTORE_RESCAN_MS: file systems that others change too, or a kernel that has no watch left. Nor
+ * does a snapshot count as watched with links in it, whose files may change by another name.
+ *
+ * At most one watch for each kind of records in each space that is held open.
+ */
+
+struct fstore_watch {
+	int wd; /* -1: none */
+	enum fstore_part part;
+	bool all; /* anything may have changed */
+	struct fstore_names changed;
+	UT_hash_handle hh; /* fstore.watches, by wd */
+};
+
+/* The descriptor that tells of changes, or -1. Before the seal. */
+int fstore_watches_open(void);
+/* From now on changes are noted. False: they cannot be. */
+bool fstore_watch_begin(
+    struct fstore *st, struct fstore_watch *w, enum fstore_part part, int dir_fd);
+void fstore_watch_end(struct fstore *st, struct fstore_watch *w);
+/* Notes what was told meanwhile. */
+void fstore_watches_read(struct fstore *st);
+void fstore_names_clear(struct fstore_names *n);
+
 /* Records of one kind in one space. */
 struct fstore_records {
+	struct fstore_watch watch;
 	struct fstore_snapshot *snapshot;
+	bool stale;                     /* the scan that runs was begun because of changes */
 	struct fstore_request *waiting; /* for the next scan */
 	struct fstore_request *scanned; /* for the one that runs */
 	bool scanning;
@@ -254,12 +302,16 @@ struct fstore {
 	char *workspaces;
 	int dir_fd, workspaces_fd;
 	int part_fds[FSTORE_PARTS];
+	int watches_fd;
+	struct fstore_watch *watches;
 	struct fstore_space *spaces;
 	unsigned space_count;
 	uint64_t uses;
 	uint64_t revisions;
 };
 
+/* One holder less; the last one's is freed on a thread. NULL is allowed. */
+void fstore_snapshot_release(struct fstore *st, struct fstore_snapshot *s);
 /* NULL when memory is out. WORKSPACE is ignored for tools and dependencies. */
 struct fstore_space *fstore_space_find(
     struct fstore *st, const struct store_space *space, enum fstore_part part);
@@ -310,7 +362,5 @@ struct store_reader *fstore_artifact_read(struct store *st, const struct store_s
 ssize_t fstore_reader_read(struct store_reader *base, char *out, size_t max);
 void fstore_reader_on_more(struct store_reader *r, void (*more)(void *ctx));
 void fstore_reader_close(struct store_reader *base);
-
-void fstore_cancel(struct store_request *base);
 
 #endif

@@ -27,15 +27,22 @@ static struct store_request *refuse(struct fstore_request *r)
 /* --- reading ------------------------------------------------------------------------------------
  */
 
-static bool is_current(const struct fstore_snapshot *s, int dir_fd)
+/* Whether nothing can have changed since the snapshot, as far as can be known. */
+static bool is_current(struct fstore *st, const struct fstore_records *rs, int dir_fd)
 {
-	struct stat st;
-	if (s == NULL || s->racy || clock_mono_ms() - s->scanned_ms >= FSTORE_RESCAN_MS ||
-	    fstat(dir_fd, &st) < 0 || st.st_nlink == 0) {
+	const struct fstore_snapshot *s = rs->snapshot;
+	struct stat now;
+	if (s == NULL || rs->stale || fstat(dir_fd, &now) < 0 || now.st_nlink == 0) {
 		return false;
 	}
-	struct fstore_signature now = fstore_signature_of(&st);
-	return fstore_signature_equal(&now, &s->dir);
+	struct fstore_signature dir = fstore_signature_of(&now);
+	if (s->watched && s->plain) {
+		fstore_watches_read(st);
+		return rs->watch.wd >= 0 && !rs->watch.all && rs->watch.changed.count == 0 &&
+		       dir.dev == s->dir.dev && dir.ino == s->dir.ino;
+	}
+	return !s->racy && clock_mono_ms() - s->scanned_ms < FSTORE_RESCAN_MS &&
+	       fstore_signature_equal(&dir, &s->dir);
 }
 
 static const char *name_of(
@@ -74,6 +81,8 @@ struct scan_job {
 	struct fstore_space *space;
 	enum fstore_part part;
 	int dir_fd;
+	bool watched;
+	struct fstore_names *changed; /* nothing else did; NULL: anything may have */
 	struct fstore_snapshot *old, *found;
 	struct err e;
 };
@@ -81,14 +90,7 @@ struct scan_job {
 static void run_scan(struct fstore_job *base)
 {
 	struct scan_job *j = container_of(base, struct scan_job, job);
-	j->found = fstore_scan(j->part, j->dir_fd, j->old, &j->e);
-}
-
-static void release(struct fstore_snapshot *s)
-{
-	if (s != NULL && --s->holders == 0) {
-		fstore_snapshot_free(s);
-	}
+	j->found = fstore_scan(j->part, j->dir_fd, j->old, j->changed, &j->e);
 }
 
 static bool start_scan(struct fstore_space *sp, enum fstore_part part);
@@ -98,12 +100,40 @@ static void take_snapshot(struct fstore_records *rs, struct scan_job *j)
 {
 	struct fstore_snapshot *s = j->found;
 	if (s == NULL) {
+		rs->watch.all = true;
 		return;
 	}
 	s->holders = 1;
+	s->watched = j->watched;
 	s->revision = s->same && j->old != NULL ? j->old->revision : ++j->job.store->revisions;
-	release(rs->snapshot);
+	fstore_snapshot_release(j->job.store, rs->snapshot);
 	rs->snapshot = s;
+	rs->stale = false;
+}
+
+/* Answers all of the list R; E when S is NULL. */
+static void answer_all(struct fstore_request *r, enum fstore_part part,
+    const struct fstore_snapshot *s, const struct err *e)
+{
+	while (r != NULL) {
+		struct fstore_request *next = r->next;
+		r->failed = s == NULL;
+		if (s == NULL) {
+			r->e = *e;
+		}
+		answer(r, part, s);
+		r = next;
+	}
+}
+
+static void free_scan(struct scan_job *j)
+{
+	if (j->changed != NULL) {
+		fstore_names_clear(j->changed);
+		free(j->changed);
+	}
+	fd_close(&j->dir_fd);
+	free(j);
 }
 
 static void end_scan(struct fstore_job *base)
@@ -116,36 +146,38 @@ static void end_scan(struct fstore_job *base)
 	if (s != NULL) {
 		s->holders++;
 	}
-	struct fstore_request *r = steal(&rs->scanned);
-	while (r != NULL) {
-		struct fstore_request *next = r->next;
-		r->failed = s == NULL;
-		r->e = j->e;
-		answer(r, j->part, s);
-		r = next;
-	}
-	release(s);
-	release(j->old);
+	answer_all(steal(&rs->scanned), j->part, s, &j->e);
 	rs->scanning = false;
-	if (rs->waiting != NULL && !sp->store->closed) {
+	if (rs->waiting != NULL && s != NULL && s->watched &&
+	    is_current(sp->store, rs, j->dir_fd)) {
+		/* Nothing has changed since it was begun: they need no other. */
+		answer_all(steal(&rs->waiting), j->part, s, NULL);
+	} else if (rs->waiting != NULL && !sp->store->closed) {
 		(void)start_scan(sp, j->part);
 	}
-	fd_close(&j->dir_fd);
+	fstore_snapshot_release(sp->store, s);
+	fstore_snapshot_release(sp->store, j->old);
 	fstore_space_release(sp);
-	free(j);
+	free_scan(j);
 }
 
-/* Fails all that wait. */
-static void fail_waiting(struct fstore_records *rs, const struct err *e)
+/* What is known to have changed goes to the scan, which begins after this. */
+static void take_changes(struct fstore_space *sp, struct scan_job *j)
 {
-	struct fstore_request *r = steal(&rs->waiting);
-	while (r != NULL) {
-		struct fstore_request *next = r->next;
-		r->e = *e;
-		r->failed = true;
-		fstore_request_answer(r, NULL, 0);
-		r = next;
+	struct fstore_records *rs = &sp->records[j->part];
+	struct fstore_watch *w = &rs->watch;
+	bool before = w->wd >= 0;
+	j->watched = fstore_watch_begin(sp->store, w, j->part, j->dir_fd);
+	fstore_watches_read(sp->store);
+	bool some = before && j->watched && !w->all && w->changed.count > 0 && j->old != NULL &&
+		    j->old->watched && j->old->plain && j->part != FSTORE_DEPS;
+	j->changed = some ? malloc(sizeof(*j->changed)) : NULL;
+	if (j->changed != NULL) {
+		*j->changed = w->changed;
+		w->changed.count = 0;
 	}
+	fstore_names_clear(&w->changed);
+	w->all = !j->watched;
 }
 
 /* Scans for those that wait. One at a time: who comes later waits for the next, because what was
@@ -159,7 +191,7 @@ static bool start_scan(struct fstore_space *sp, enum fstore_part part)
 		struct err e;
 		(void)fstore_error(&e, -fd, "the store");
 		free(j);
-		fail_waiting(rs, &e);
+		answer_all(steal(&rs->waiting), part, NULL, &e);
 		return false;
 	}
 	j->space = sp;
@@ -169,11 +201,24 @@ static bool start_scan(struct fstore_space *sp, enum fstore_part part)
 	if (j->old != NULL) {
 		j->old->holders++;
 	}
+	take_changes(sp, j);
+	rs->stale = rs->waiting != NULL;
 	rs->scanning = true;
 	rs->scanned = steal(&rs->waiting);
 	fstore_space_hold(sp);
 	fstore_job_start(&j->job, sp->store, run_scan, end_scan);
 	return true;
+}
+
+/* What was told of is taken for all there is, for a while; then all is looked at, without anybody
+ * waiting for it. */
+static void recheck(struct fstore_space *sp, enum fstore_part part)
+{
+	const struct fstore_records *rs = &sp->records[part];
+	if (rs->snapshot->watched && !rs->scanning &&
+	    clock_mono_ms() - rs->snapshot->scanned_ms >= FSTORE_RECHECK_MS) {
+		(void)start_scan(sp, part);
+	}
 }
 
 /* Answers R (list, or get with its name) from the snapshot when it is current, else after a scan.
@@ -194,7 +239,8 @@ static struct store_request *read_records(
 		(void)fstore_error(&r->e, -fd, "the store");
 		return refuse(r);
 	}
-	if (is_current(rs->snapshot, fd)) {
+	if (is_current(sp->store, rs, fd)) {
+		recheck(sp, part);
 		answer(r, part, rs->snapshot);
 		return NULL;
 	}
@@ -316,7 +362,7 @@ static int change_tool(struct change_job *j)
 {
 	char file[STORE_NAME_MAX + 16];
 	(void)snprintf(file, sizeof(file), "%s.yaml", j->name);
-	struct fstore_snapshot *s = fstore_scan(FSTORE_TOOLS, j->dir_fd, NULL, &j->r->e);
+	struct fstore_snapshot *s = fstore_scan(FSTORE_TOOLS, j->dir_fd, NULL, NULL, &j->r->e);
 	if (s == NULL) {
 		return -EIO;
 	}
@@ -364,7 +410,7 @@ static int join_lines(struct change_job *j, const json_t *records, struct buf *o
 
 static int change_requirement(struct change_job *j)
 {
-	struct fstore_snapshot *s = fstore_scan(FSTORE_DEPS, j->dir_fd, NULL, &j->r->e);
+	struct fstore_snapshot *s = fstore_scan(FSTORE_DEPS, j->dir_fd, NULL, NULL, &j->r->e);
 	if (s == NULL) {
 		return -EIO;
 	}
@@ -410,6 +456,7 @@ static void free_change(struct change_job *j)
 static void end_change(struct fstore_job *base)
 {
 	struct change_job *j = container_of(base, struct change_job, job);
+	fstore_watches_read(base->store); /* before they are too many for the kernel to keep */
 	fstore_request_answer(j->r, NULL, 0);
 	fstore_space_release(j->space);
 	free_change(j);

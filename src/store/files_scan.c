@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "store/requirement.h"
 
 #define SIDE_HASH "source_hash"
+#define FSTORE_REQUIREMENTS "requirements.txt"
 
 static const char *suffix_of(enum fstore_part part)
 {
@@ -162,8 +164,11 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static bool is_wanted(enum fstore_part part, const char *name)
+bool fstore_is_wanted(enum fstore_part part, const char *name)
 {
+	if (part == FSTORE_DEPS) {
+		return strcmp(name, FSTORE_REQUIREMENTS) == 0;
+	}
 	if (!text_has_suffix(name, suffix_of(part)) || *name == '.') {
 		/* Sidecars are wanted, to know which of them are there. */
 		return part == FSTORE_SKILLS && *name == '.' && text_has_suffix(name, ".json");
@@ -171,7 +176,8 @@ static bool is_wanted(enum fstore_part part, const char *name)
 	return part != FSTORE_SKILLS || is_ours(name, strlen(name) - 3);
 }
 
-static int read_names(enum fstore_part part, int dir_fd, struct names *out)
+/* *PLAIN becomes false when one of them may be a link. */
+static int read_names(enum fstore_part part, int dir_fd, struct names *out, bool *plain)
 {
 	cleanup(fd_close) int fd = fd_open_beneath(dir_fd, "", O_RDONLY | O_DIRECTORY, 0);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -181,7 +187,10 @@ static int read_names(enum fstore_part part, int dir_fd, struct names *out)
 	(void)fd_take(&fd);
 	int r = 0;
 	for (const struct dirent *d; r == 0 && (d = readdir(dir)) != NULL;) {
-		r = is_wanted(part, d->d_name) ? names_add(out, d->d_name) : 0;
+		if (fstore_is_wanted(part, d->d_name)) {
+			*plain = *plain && d->d_type != DT_LNK && d->d_type != DT_UNKNOWN;
+			r = names_add(out, d->d_name);
+		}
 	}
 	(void)closedir(dir);
 	if (r == 0 && out->count > 0) {
@@ -213,6 +222,7 @@ struct scan {
 	int dir_fd;
 	int64_t now_us;
 	const struct fstore_snapshot *old;
+	bool partial; /* of what changed only: NAMES are not there */
 	struct names names;
 	struct fstore_snapshot *s;
 };
@@ -241,21 +251,27 @@ enum look { LOOK_GONE, LOOK_KNOWN, LOOK_NEW };
 static enum look look_at(struct scan *c, const char *file, struct fstore_record *f)
 {
 	struct stat st;
+	if (c->partial && fstatat(c->dir_fd, file, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    S_ISLNK(st.st_mode)) {
+		c->s->plain = false;
+	}
 	if (fstatat(c->dir_fd, file, &st, 0) < 0 || !S_ISREG(st.st_mode)) {
 		return LOOK_GONE;
 	}
+	c->s->plain = c->s->plain && st.st_nlink == 1;
 	f->source = fstore_signature_of(&st);
 	f->racy = fstore_is_racy(&f->source, c->now_us);
 	char side[STORE_NAME_MAX + 16];
 	(void)snprintf(side, sizeof(side), ".%.*s.json", (int)strlen(file) - 3, file);
-	bool has_side = c->part == FSTORE_SKILLS && has_name(&c->names, side) &&
+	bool has_side = c->part == FSTORE_SKILLS && (c->partial || has_name(&c->names, side)) &&
 			fstatat(c->dir_fd, side, &st, AT_SYMLINK_NOFOLLOW) == 0;
 	if (has_side) {
 		f->side = fstore_signature_of(&st);
 		f->racy = f->racy || fstore_is_racy(&f->side, c->now_us);
 	}
 	const struct fstore_record *o = find_old(c->old, file);
-	if (o != NULL && !o->racy && fstore_signature_equal(&o->source, &f->source) &&
+	if (o != NULL && !c->partial && !o->racy &&
+	    fstore_signature_equal(&o->source, &f->source) &&
 	    fstore_signature_equal(&o->side, &f->side)) {
 		f->record = json_incref(o->record);
 		f->bytes = o->bytes;
@@ -276,7 +292,13 @@ static int add_file(struct scan *c, char *file)
 	if (look == LOOK_NEW) {
 		read_record(c, &f, f.side.ino != 0);
 		const struct fstore_record *o = find_old(c->old, file);
-		c->s->same = c->s->same && o != NULL && json_equal(o->record, f.record);
+		bool same = o != NULL && (o->record == f.record || json_equal(o->record, f.record));
+		if (same) {
+			/* It stays the same object, for those who compare. */
+			json_decref(f.record);
+			f.record = json_incref(o->record);
+		}
+		c->s->same = c->s->same && same;
 	}
 	c->s->files[c->s->count++] = f;
 	c->s->bytes += f.bytes;
@@ -285,7 +307,7 @@ static int add_file(struct scan *c, char *file)
 
 static int scan_files(struct scan *c)
 {
-	int r = read_names(c->part, c->dir_fd, &c->names);
+	int r = read_names(c->part, c->dir_fd, &c->names, &c->s->plain);
 	if (r < 0) {
 		return r;
 	}
@@ -303,6 +325,77 @@ static int scan_files(struct scan *c)
 	return r;
 }
 
+/* The files that CHANGED are about, sorted, without doubles. */
+static int names_of_changed(
+    enum fstore_part part, const struct fstore_names *changed, struct names *out)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < changed->count; i++) {
+		char file[NAME_MAX + 1];
+		const char *name = changed->items[i];
+		if (part == FSTORE_SKILLS && *name == '.') {
+			/* A sidecar, .NAME.json */
+			(void)snprintf(
+			    file, sizeof(file), "%.*s.py", (int)strlen(name) - 6, name + 1);
+			name = file;
+		}
+		r = fstore_is_wanted(part, name) ? names_add(out, name) : 0;
+	}
+	if (r == 0 && out->count > 0) {
+		qsort(out->items, out->count, sizeof(*out->items), compare_names);
+	}
+	size_t kept = 0;
+	for (size_t i = 0; i < out->count; i++) {
+		if (kept > 0 && strcmp(out->items[kept - 1], out->items[i]) == 0) {
+			free(out->items[i]);
+		} else {
+			out->items[kept++] = out->items[i];
+		}
+	}
+	out->count = kept;
+	return r;
+}
+
+/* The next file as it was before. */
+static int keep_file(struct scan *c, const struct fstore_record *o)
+{
+	struct fstore_record f = *o;
+	f.file = strdup(o->file);
+	if (f.file == NULL) {
+		return -ENOMEM;
+	}
+	f.record = json_incref(o->record);
+	c->s->files[c->s->count++] = f;
+	c->s->bytes += f.bytes;
+	return 0;
+}
+
+/* All of the snapshot before but CHANGED, which are looked at. */
+static int scan_changed(struct scan *c, const struct fstore_names *changed)
+{
+	cleanup(names_fini) struct names files = {0};
+	int r = names_of_changed(c->part, changed, &files);
+	if (r < 0) {
+		return r;
+	}
+	size_t old = 0;
+	size_t at = 0;
+	c->s->plain = c->old->plain;
+	c->s->scanned_ms = c->old->scanned_ms;
+	c->s->files = calloc(c->old->count + files.count + 1, sizeof(*c->s->files));
+	r = c->s->files == NULL ? -ENOMEM : 0;
+	while (r == 0 && (old < c->old->count || at < files.count)) {
+		const struct fstore_record *o = old < c->old->count ? &c->old->files[old] : NULL;
+		int order = o == NULL           ? 1
+			    : at == files.count ? -1
+						: strcmp(o->file, files.items[at]);
+		r = order < 0 ? keep_file(c, o) : add_file(c, steal(&files.items[at]));
+		old += order <= 0 ? 1 : 0;
+		at += order >= 0 ? 1 : 0;
+	}
+	return r;
+}
+
 static int compare_by_name(const void *a, const void *b)
 {
 	const json_t *x = *(json_t *const *)a;
@@ -312,7 +405,7 @@ static int compare_by_name(const void *a, const void *b)
 }
 
 /* The records, sorted, the first of each name. */
-static int collect(struct fstore_snapshot *s)
+static int collect(enum fstore_part part, struct fstore_snapshot *s)
 {
 	json_t **all = calloc(s->count + 1, sizeof(json_t *));
 	size_t n = 0;
@@ -324,9 +417,14 @@ static int collect(struct fstore_snapshot *s)
 			all[n++] = s->files[i].record;
 		}
 	}
-	qsort(all, n, sizeof(json_t *), compare_by_name);
+	/* Skills are named by their files, which are in this order: '.' comes before whatever a
+	 * name may have. */
+	bool sorted = part == FSTORE_SKILLS;
+	if (!sorted) {
+		qsort(all, n, sizeof(json_t *), compare_by_name);
+	}
 	for (size_t i = 0; i < n; i++) {
-		if (i == 0 || compare_by_name(&all[i - 1], &all[i]) != 0) {
+		if (sorted || i == 0 || compare_by_name(&all[i - 1], &all[i]) != 0) {
 			(void)json_array_append(s->records, all[i]);
 		}
 	}
@@ -343,8 +441,11 @@ static int compare_lines(const void *a, const void *b)
 /* Dependencies are the lines of one file; those that are not requirements are left out. */
 static int scan_requirements(struct scan *c)
 {
+	struct stat st;
+	c->s->plain = fstatat(c->dir_fd, FSTORE_REQUIREMENTS, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		      (S_ISREG(st.st_mode) && st.st_nlink == 1);
 	cleanup(buf_fini) struct buf text = BUF_INIT(STORE_RECORD_MAX_BYTES);
-	int r = fstore_read(c->dir_fd, "requirements.txt", FSTORE_LINKS, &text);
+	int r = fstore_read(c->dir_fd, FSTORE_REQUIREMENTS, FSTORE_LINKS, &text);
 	if (r == -ENOENT) {
 		return 0;
 	}
@@ -373,7 +474,7 @@ static int scan_requirements(struct scan *c)
 	return 0;
 }
 
-static int scan(struct scan *c)
+static int scan(struct scan *c, const struct fstore_names *changed)
 {
 	struct stat st;
 	if (fstat(c->dir_fd, &st) < 0) {
@@ -386,28 +487,30 @@ static int scan(struct scan *c)
 	c->s->racy = fstore_is_racy(&c->s->dir, c->now_us);
 	c->s->scanned_ms = clock_mono_ms();
 	c->s->same = c->old != NULL;
+	c->s->plain = true;
 	if (c->part == FSTORE_DEPS) {
 		return scan_requirements(c);
 	}
-	int r = scan_files(c);
+	int r = c->partial ? scan_changed(c, changed) : scan_files(c);
 	c->s->same = c->s->same && c->old->count == c->s->count;
-	return r == 0 ? collect(c->s) : r;
+	return r == 0 ? collect(c->part, c->s) : r;
 }
 
-struct fstore_snapshot *fstore_scan(
-    enum fstore_part part, int dir_fd, const struct fstore_snapshot *old, struct err *e)
+struct fstore_snapshot *fstore_scan(enum fstore_part part, int dir_fd,
+    const struct fstore_snapshot *old, const struct fstore_names *changed, struct err *e)
 {
 	struct scan c = {.part = part,
 	    .dir_fd = dir_fd,
 	    .now_us = clock_wall_us(),
 	    .old = old,
+	    .partial = changed != NULL,
 	    .s = calloc(1, sizeof(struct fstore_snapshot))};
 	if (c.s == NULL) {
 		(void)err_set(e, ERR_INTERNAL, "out of memory");
 		return NULL;
 	}
 	c.s->records = json_array();
-	int r = scan(&c);
+	int r = scan(&c, changed);
 	names_fini(&c.names);
 	if (r < 0) {
 		(void)fstore_error(e, -r, "what the store holds");

@@ -8,6 +8,14 @@
 
 /* --- requests --- */
 
+static void request_free(struct redis_request *r)
+{
+	free(r->name);
+	free(r->path);
+	free(r->keys);
+	free(r);
+}
+
 struct redis_request *redis_request_new(
     struct redis_store *st, void *ctx, const char *name, const char *path)
 {
@@ -21,18 +29,10 @@ struct redis_request *redis_request_new(
 	r->name = name != NULL ? strdup(name) : NULL;
 	r->path = path != NULL ? strdup(path) : NULL;
 	if ((name != NULL && r->name == NULL) || (path != NULL && r->path == NULL)) {
-		redis_request_free(r);
+		request_free(r);
 		return NULL;
 	}
 	return r;
-}
-
-void redis_request_free(struct redis_request *r)
-{
-	free(r->name);
-	free(r->path);
-	free(r->keys);
-	free(r);
 }
 
 static bool is_heard(const struct redis_request *r)
@@ -46,7 +46,7 @@ void redis_request_list(
 	if (is_heard(r)) {
 		r->list(r->ctx, records, revision, e);
 	}
-	redis_request_free(r);
+	request_free(r);
 }
 
 void redis_request_got(struct redis_request *r, json_t *record, const struct err *e)
@@ -54,7 +54,7 @@ void redis_request_got(struct redis_request *r, json_t *record, const struct err
 	if (is_heard(r)) {
 		r->get(r->ctx, record, e);
 	}
-	redis_request_free(r);
+	request_free(r);
 }
 
 void redis_request_done(struct redis_request *r, bool changed, const struct err *e)
@@ -62,7 +62,7 @@ void redis_request_done(struct redis_request *r, bool changed, const struct err 
 	if (is_heard(r)) {
 		r->done(r->ctx, changed, e);
 	}
-	redis_request_free(r);
+	request_free(r);
 }
 
 void redis_request_fail(struct redis_request *r, const struct err *e)
@@ -328,7 +328,7 @@ static struct store_request *list(struct store *st, const struct store_space *sp
 	return list_of(st, space, (int)kind, fn, ctx);
 }
 
-struct store_request *redis_artifact_list(
+static struct store_request *artifact_list(
     struct store *st, const struct store_space *space, store_list_fn fn, void *ctx)
 {
 	return list_of(st, space, REDIS_ARTIFACTS, fn, ctx);
@@ -400,7 +400,7 @@ static const struct store_backend backend = {
     .get = get,
     .put = put,
     .remove = remove_record,
-    .artifact_list = redis_artifact_list,
+    .artifact_list = artifact_list,
     .artifact_get = redis_artifact_get,
     .artifact_delete = redis_artifact_delete,
     .artifact_register = redis_artifact_register,

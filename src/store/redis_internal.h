@@ -4,6 +4,7 @@
  *   redis_backend.c  opening and closing; records, one at a time
  *   redis_keys.c     which key holds what
  *   redis_lists.c    lists, kept in memory while the server says that they still hold
+ *   redis_read.c     how one is read (redis_list.h)
  *   redis_artifacts.c  artifacts, one at a time
  *   redis_stream.c   their bytes, in and out
  *
@@ -63,7 +64,6 @@ struct redis_request {
 /* NULL when memory is out. NAME, PATH may be NULL. */
 struct redis_request *redis_request_new(
     struct redis_store *st, void *ctx, const char *name, const char *path);
-void redis_request_free(struct redis_request *r);
 /* Tells the one who asked, unless nobody listens any more, and frees R. */
 void redis_request_list(
     struct redis_request *r, json_t *records, uint64_t revision, const struct err *e);
@@ -126,8 +126,6 @@ json_t *redis_entry_parse(const char *bytes, size_t len);
 json_t *redis_artifact_record(const char *name, const char *path, const redisReply *entry,
     uint64_t size, const redisReply *head);
 
-struct store_request *redis_artifact_list(
-    struct store *st, const struct store_space *space, store_list_fn fn, void *ctx);
 struct store_request *redis_artifact_get(struct store *st, const struct store_space *space,
     const char *name, store_get_fn fn, void *ctx);
 struct store_request *redis_artifact_delete(struct store *st, const struct store_space *space,
@@ -147,6 +145,5 @@ void redis_reader_on_more(struct store_reader *r, void (*more)(void *ctx));
 void redis_reader_close(struct store_reader *r);
 /* Frees what is open, for redis_store's end. */
 void redis_streams_free(struct redis_store *st);
-void redis_streams_soon(uv_timer_t *timer);
 
 #endif

@@ -209,6 +209,8 @@ static void drop_upload(struct writer *w)
 	}
 }
 
+static void streams_soon(uv_timer_t *timer);
+
 /* DONE is called in the loop's next turn, never from within store_writer_add. */
 static void fail_writer(struct writer *w, const struct err *e)
 {
@@ -217,11 +219,11 @@ static void fail_writer(struct writer *w, const struct err *e)
 		w->s.why = *e;
 		w->due = true;
 		drop_upload(w);
-		(void)uv_timer_start(&w->s.store->soon, redis_streams_soon, 0, 0);
+		(void)uv_timer_start(&w->s.store->soon, streams_soon, 0, 0);
 	}
 }
 
-void redis_streams_soon(uv_timer_t *timer)
+static void streams_soon(uv_timer_t *timer)
 {
 	struct redis_store *st = timer->data;
 	for (struct redis_stream *s = st->streams; s != NULL; s = s->next) {
@@ -229,7 +231,7 @@ void redis_streams_soon(uv_timer_t *timer)
 		if (w != NULL && w->due) {
 			w->due = false;
 			/* Whoever is told may end other streams: begin again. */
-			(void)uv_timer_start(&st->soon, redis_streams_soon, 0, 0);
+			(void)uv_timer_start(&st->soon, streams_soon, 0, 0);
 			store_get_fn told = s->told;
 			void *ctx = s->ctx;
 			struct err why = s->why;

@@ -52,30 +52,32 @@ struct word {
 	UT_hash_handle hh;
 	struct place *places; /* by document, ascending */
 	uint32_t count, alloc;
-	uint32_t living; /* of them in documents that were not removed */
+	uint32_t last; /* the place that was written last */
 	bool stop, stop_in_source;
 	char text[];
 };
 
 struct document {
-	UT_hash_handle hh; /* by name, while it lives */
-	char *name;        /* NULL: removed */
-	char *low_name;    /* in lower case */
-	char *low_description;
-	float length; /* sum of the weights of its words */
+	UT_hash_handle hh; /* by name */
+	uint32_t id;       /* its place in search.documents */
+	char *name;
+	char *low_name;        /* in lower case */
+	char *low_description; /* and so the beginning of it */
 	struct word **words;
 	uint32_t word_count, word_alloc;
 };
 
+/* Documents have small numbers, which are used again; the four arrays go by them. */
 struct search {
 	struct word *words;
 	struct document *by_name;
-	struct document **documents;
-	uint32_t count, alloc; /* removed ones included */
-	uint32_t removed;
+	struct document **documents; /* NULL: the number is free */
+	float *lengths;              /* sum of the weights of a document's words */
+	double *scores;              /* 0 between queries */
+	uint32_t *free;              /* numbers that are free, free_count of them */
+	uint32_t count, alloc, free_count;
 	uint64_t place_count;
-	double length;  /* of all that live */
-	double *scores; /* one a document, 0 between queries */
+	double length; /* of all documents */
 };
 
 struct search *search_new(void)
@@ -97,9 +99,12 @@ static void document_free(struct document *d)
 	}
 }
 
-static void clear(struct search *s)
+void search_free(struct search *s)
 {
 	struct word *w, *next;
+	if (s == NULL) {
+		return;
+	}
 	HASH_CLEAR(hh, s->by_name);
 	HASH_ITER(hh, s->words, w, next)
 	{
@@ -111,21 +116,10 @@ static void clear(struct search *s)
 		document_free(s->documents[i]);
 	}
 	free(s->documents);
+	free(s->lengths);
 	free(s->scores);
-	*s = (struct search){0};
-}
-
-void search_free(struct search *s)
-{
-	if (s != NULL) {
-		clear(s);
-		free(s);
-	}
-}
-
-size_t search_count(const struct search *s)
-{
-	return s->count - s->removed;
+	free(s->free);
+	free(s);
 }
 
 /* --- putting ------------------------------------------------------------------------------------
@@ -162,29 +156,40 @@ static struct word *word_of(struct search *s, const char *text)
 	if (w != NULL) {
 		memcpy(w->text, text, len + 1);
 		w->stop = search_is_stop_word(text, false);
-		/* One letter or a number in a source is no name of anything. */
-		w->stop_in_source = search_is_stop_word(text, true) || len == 1 ||
-				    isdigit((unsigned char)*text);
+		w->stop_in_source = search_is_stop_word(text, true);
 		HASH_ADD(hh, s->words, text, len, w);
 	}
 	return w;
 }
 
-/* 0 or -ENOMEM. */
-static int add_word(struct search *s, struct document *d, const char *text, float weight)
+/* Where document ID is among W's places, or would be. */
+static uint32_t place_of(const struct word *w, uint32_t id)
 {
-	struct word *w = word_of(s, text);
-	if (w == NULL) {
-		return HASH_COUNT(s->words) >= SEARCH_WORDS_MAX ? 0 : -ENOMEM;
+	uint32_t low = 0;
+	uint32_t high = w->count;
+	if (high > 0 && w->places[high - 1].document < id) {
+		return high;
 	}
-	if (weight < 1 ? w->stop_in_source : w->stop) {
-		return 0;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (w->places[middle].document < id) {
+			low = middle + 1;
+		} else {
+			high = middle;
+		}
 	}
-	d->length += weight;
-	if (w->count > 0 && w->places[w->count - 1].document == s->count) {
-		w->places[w->count - 1].weight += weight;
-		return 0;
-	}
+	return low;
+}
+
+static bool is_at(const struct word *w, uint32_t at, uint32_t id)
+{
+	return at < w->count && w->places[at].document == id;
+}
+
+/* W stands in D for the first time, at AT. 0 or -ENOMEM. */
+static int insert_place(
+    struct search *s, struct word *w, uint32_t at, struct document *d, float weight)
+{
 	if (s->place_count >= SEARCH_PLACES_MAX) {
 		return 0;
 	}
@@ -192,20 +197,60 @@ static int add_word(struct search *s, struct document *d, const char *text, floa
 	    !grow(&d->words, d->word_count, &d->word_alloc, sizeof(struct word *))) {
 		return -ENOMEM;
 	}
-	w->places[w->count++] = (struct place){.document = s->count, .weight = weight};
-	w->living++;
+	memmove(&w->places[at + 1], &w->places[at], (w->count - at) * sizeof(*w->places));
+	w->places[at] = (struct place){.document = d->id, .weight = weight};
+	w->last = at;
+	w->count++;
 	s->place_count++;
 	d->words[d->word_count++] = w;
 	return 0;
 }
 
+static void forget_word(struct search *s, struct word *w)
+{
+	HASH_DEL(s->words, w);
+	free(w->places);
+	free(w);
+}
+
+/* 0 or -ENOMEM. */
+static int add_word(struct search *s, struct document *d, const char *text, float weight)
+{
+	/* One letter or a number in a source is no name of anything. */
+	if (weight < 1 && (text[1] == '\0' || isdigit((unsigned char)*text))) {
+		return 0;
+	}
+	struct word *w = word_of(s, text);
+	if (w == NULL) {
+		return HASH_COUNT(s->words) >= SEARCH_WORDS_MAX ? 0 : -ENOMEM;
+	}
+	if (weight < 1 ? w->stop_in_source : w->stop) {
+		return 0;
+	}
+	s->lengths[d->id] += weight;
+	uint32_t at = is_at(w, w->last, d->id) ? w->last : place_of(w, d->id);
+	if (is_at(w, at, d->id)) {
+		w->places[at].weight += weight;
+		w->last = at;
+		return 0;
+	}
+	int r = insert_place(s, w, at, d, weight);
+	if (w->count == 0) {
+		forget_word(s, w);
+	}
+	return r;
+}
+
+static size_t text_length(const char *text, size_t max)
+{
+	return text == NULL ? 0 : strnlen(text, max);
+}
+
 static int add_text(struct search *s, struct document *d, const char *text, float weight)
 {
 	char word[SEARCH_WORD_MAX_BYTES + 1];
-	bool source = weight < 1;
-	size_t len = text == NULL ? 0
-		     : source     ? strnlen(text, SEARCH_SOURCE_MAX_BYTES)
-				  : strlen(text);
+	size_t len = text_length(
+	    text, weight < 1 ? SEARCH_SOURCE_MAX_BYTES : SEARCH_TEXT_MAX_BYTES);
 	struct search_words words = search_words_of(text, len);
 	int r = 0;
 	while (r == 0 && search_words_next(&words, word)) {
@@ -214,65 +259,36 @@ static int add_text(struct search *s, struct document *d, const char *text, floa
 	return r;
 }
 
-static char *lower(const char *text)
+/* The first MAX bytes. */
+static char *lower(const char *text, size_t max)
 {
-	char *copy = strdup(text == NULL ? "" : text);
+	size_t len = text_length(text, max);
+	char *copy = len > 0 ? strndup(text, len) : strdup("");
 	for (char *c = copy; c != NULL && *c != '\0'; c++) {
 		*c = (char)tolower((unsigned char)*c);
 	}
 	return copy;
 }
 
-/* Takes D out; its places stay until there are more dead than living documents. */
-static void bury(struct search *s, struct document *d)
+/* Takes D's places out, and frees it. Its number can be used again. */
+static void drop(struct search *s, struct document *d)
 {
 	for (uint32_t i = 0; i < d->word_count; i++) {
-		d->words[i]->living--;
-	}
-	s->length -= (double)d->length;
-	free(steal(&d->name));
-	s->removed++;
-}
-
-/* Forgets what removed documents left behind. Documents keep their order, so places do. */
-static void compact(struct search *s)
-{
-	uint32_t *moved = calloc(s->count + 1, sizeof(*moved));
-	if (moved == NULL) {
-		return; /* it works with them too */
-	}
-	uint32_t kept = 0;
-	for (uint32_t i = 0; i < s->count; i++) {
-		struct document *d = s->documents[i];
-		moved[i] = d->name == NULL ? UINT32_MAX : kept;
-		if (d->name == NULL) {
-			document_free(d);
-		} else {
-			s->documents[kept++] = d;
+		struct word *w = d->words[i];
+		uint32_t at = place_of(w, d->id);
+		w->count--;
+		s->place_count--;
+		memmove(&w->places[at], &w->places[at + 1], (w->count - at) * sizeof(*w->places));
+		if (w->count == 0) {
+			forget_word(s, w);
 		}
 	}
-	struct word *w, *next;
-	HASH_ITER(hh, s->words, w, next)
-	{
-		uint32_t n = 0;
-		for (uint32_t i = 0; i < w->count; i++) {
-			uint32_t to = moved[w->places[i].document];
-			if (to != UINT32_MAX) {
-				w->places[n] = w->places[i];
-				w->places[n++].document = to;
-			}
-		}
-		s->place_count -= w->count - n;
-		w->count = n;
-		if (n == 0 && !w->stop_in_source) {
-			HASH_DEL(s->words, w);
-			free(w->places);
-			free(w);
-		}
-	}
-	s->count = kept;
-	s->removed = 0;
-	free(moved);
+	/* Differences leave crumbs: they end with the last document. */
+	s->length = HASH_COUNT(s->by_name) == 0 ? 0 : s->length - (double)s->lengths[d->id];
+	s->lengths[d->id] = 0;
+	s->documents[d->id] = NULL;
+	s->free[s->free_count++] = d->id;
+	document_free(d);
 }
 
 bool search_remove(struct search *s, const char *name)
@@ -283,10 +299,35 @@ bool search_remove(struct search *s, const char *name)
 		return false;
 	}
 	HASH_DEL(s->by_name, d);
-	bury(s, d);
-	if (s->removed > 64 && s->removed > s->count / 2) {
-		compact(s);
+	drop(s, d);
+	return true;
+}
+
+/* Room in *ITEMS for COUNT of SIZE bytes. */
+static bool resize(void *items, uint32_t count, size_t size)
+{
+	void *old;
+	memcpy(&old, items, sizeof(old));
+	void *new = reallocarray(old, count, size);
+	if (new != NULL) {
+		memcpy(items, &new, sizeof(new));
 	}
+	return new != NULL;
+}
+
+static bool make_room(struct search *s)
+{
+	if (s->free_count > 0 || s->count < s->alloc) {
+		return true;
+	}
+	uint32_t more = s->alloc < 16 ? 16 : s->alloc * 2;
+	if (!resize(&s->documents, more, sizeof(struct document *)) ||
+	    !resize(&s->lengths, more, sizeof(*s->lengths)) ||
+	    !resize(&s->scores, more, sizeof(*s->scores)) ||
+	    !resize(&s->free, more, sizeof(*s->free))) {
+		return false;
+	}
+	s->alloc = more;
 	return true;
 }
 
@@ -299,32 +340,37 @@ static int index_document(struct search *s, struct document *d, const struct sea
 	return r < 0 ? r : add_text(s, d, given->source, weight_source);
 }
 
+static struct document *document_new(const struct search_document *given)
+{
+	struct document *d = calloc(1, sizeof(*d));
+	if (d == NULL) {
+		return NULL;
+	}
+	d->name = strdup(given->name);
+	d->low_name = lower(given->name, SIZE_MAX);
+	d->low_description = lower(given->description, SEARCH_WHOLE_MAX_BYTES);
+	if (d->name == NULL || d->low_name == NULL || d->low_description == NULL) {
+		document_free(d);
+		return NULL;
+	}
+	return d;
+}
+
 int search_put(struct search *s, const struct search_document *given)
 {
 	(void)search_remove(s, given->name);
-	uint32_t alloc = s->alloc;
-	if (!grow(&s->documents, s->count, &alloc, sizeof(struct document *))) {
-		return -ENOMEM;
-	}
-	double *scores = alloc == s->alloc ? s->scores
-					   : reallocarray(s->scores, alloc, sizeof(*scores));
-	struct document *d = scores == NULL ? NULL : calloc(1, sizeof(*d));
+	struct document *d = make_room(s) ? document_new(given) : NULL;
 	if (d == NULL) {
 		return -ENOMEM;
 	}
-	s->scores = scores;
-	s->alloc = alloc;
-	d->name = strdup(given->name);
-	d->low_name = lower(given->name);
-	d->low_description = lower(given->description);
-	int r = d->name == NULL || d->low_name == NULL || d->low_description == NULL
-		    ? -ENOMEM
-		    : index_document(s, d, given);
-	s->scores[s->count] = 0;
-	s->documents[s->count++] = d;
-	s->length += (double)d->length;
+	d->id = s->free_count > 0 ? s->free[--s->free_count] : s->count++;
+	s->documents[d->id] = d;
+	s->lengths[d->id] = 0;
+	s->scores[d->id] = 0;
+	int r = index_document(s, d, given);
+	s->length += (double)s->lengths[d->id];
 	if (r < 0) {
-		bury(s, d);
+		drop(s, d);
 		return r;
 	}
 	HASH_ADD_KEYPTR(hh, s->by_name, d->name, strlen(d->name), d);
@@ -336,16 +382,15 @@ int search_put(struct search *s, const struct search_document *given)
 
 static void score_word(struct search *s, const struct word *w)
 {
-	double n = (double)search_count(s);
-	double mean = s->length / n;
-	double rare = log(1 + (n - w->living + 0.5) / (w->living + 0.5));
+	double n = (double)HASH_COUNT(s->by_name);
+	double rare = log(1 + (n - w->count + 0.5) / (w->count + 0.5));
+	float most = (float)(rare * (K1 + 1));
+	float least = (float)(K1 * (1 - B));
+	float of_length = (float)(K1 * B * n / s->length);
 	for (uint32_t i = 0; i < w->count; i++) {
-		const struct document *d = s->documents[w->places[i].document];
-		if (d->name != NULL) {
-			double f = (double)w->places[i].weight;
-			double norm = K1 * (1 - B + B * (double)d->length / mean);
-			s->scores[w->places[i].document] += rare * f * (K1 + 1) / (f + norm);
-		}
+		const struct place *p = &w->places[i];
+		float norm = least + of_length * s->lengths[p->document];
+		s->scores[p->document] += (double)(most * p->weight / (p->weight + norm));
 	}
 }
 
@@ -355,7 +400,8 @@ static void score_words(struct search *s, const char *query)
 	char seen[SEARCH_QUERY_WORDS_MAX][SEARCH_WORD_MAX_BYTES + 1];
 	char word[SEARCH_WORD_MAX_BYTES + 1];
 	size_t count = 0;
-	struct search_words words = search_words_of(query, strlen(query));
+	struct search_words words = search_words_of(
+	    query, text_length(query, SEARCH_TEXT_MAX_BYTES));
 	while (count < SEARCH_QUERY_WORDS_MAX && search_words_next(&words, word)) {
 		bool again = false;
 		for (size_t i = 0; i < count; i++) {
@@ -366,22 +412,34 @@ static void score_words(struct search *s, const char *query)
 			memcpy(seen[count++], word, sizeof(word));
 			HASH_FIND(hh, s->words, word, strlen(word), w);
 		}
-		if (w != NULL && w->living > 0) {
+		if (w != NULL && w->count > 0) {
 			score_word(s, w);
 		}
 	}
 }
 
-/* QUERY without blanks around it, in lower case. */
+/* QUERY without blanks around it, in lower case; "" when it is longer than what it may stand in. */
 static char *trimmed(const char *query)
 {
 	query += strspn(query, " \t\r\n");
-	char *low = lower(query);
-	for (size_t n = low == NULL ? 0 : strlen(low);
-	     n > 0 && isspace((unsigned char)low[n - 1]);) {
+	char *low = lower(query, SEARCH_TEXT_MAX_BYTES);
+	size_t n = low == NULL ? 0 : strlen(low);
+	while (n > 0 && isspace((unsigned char)low[n - 1])) {
 		low[--n] = '\0';
 	}
+	if (n > SEARCH_WHOLE_MAX_BYTES) {
+		low[0] = '\0';
+	}
 	return low;
+}
+
+static double bonus_of(const struct document *d, const char *low, size_t len)
+{
+	if (strstr(d->low_name, low) != NULL) {
+		return strcmp(d->low_name, low) == 0 ? BONUS_SAME : BONUS_NAME;
+	}
+	bool described = len >= BONUS_DESCRIPTION_BYTES && strstr(d->low_description, low) != NULL;
+	return described ? BONUS_DESCRIPTION : 0;
 }
 
 static void score_substrings(struct search *s, const char *query)
@@ -389,15 +447,8 @@ static void score_substrings(struct search *s, const char *query)
 	char *low = trimmed(query);
 	size_t len = low == NULL ? 0 : strlen(low);
 	for (uint32_t i = 0; len > 0 && i < s->count; i++) {
-		const struct document *d = s->documents[i];
-		if (d->name == NULL) {
-			continue;
-		}
-		if (strstr(d->low_name, low) != NULL) {
-			s->scores[i] += strcmp(d->low_name, low) == 0 ? BONUS_SAME : BONUS_NAME;
-		} else if (len >= BONUS_DESCRIPTION_BYTES &&
-			   strstr(d->low_description, low) != NULL) {
-			s->scores[i] += BONUS_DESCRIPTION;
+		if (s->documents[i] != NULL) {
+			s->scores[i] += bonus_of(s->documents[i], low, len);
 		}
 	}
 	free(low);
@@ -432,15 +483,15 @@ static int compare_hits(const void *a, const void *b)
 	return is_better(a, b) ? -1 : is_better(b, a);
 }
 
-/* The best N documents of a score of LEAST or more. */
-static size_t pick(const struct search *s, double least, struct search_hit *out, size_t n)
+/* The best N documents that have a score. */
+static size_t pick(const struct search *s, struct search_hit *out, size_t n)
 {
 	size_t count = 0;
 	for (uint32_t i = 0; n > 0 && i < s->count; i++) {
-		struct search_hit hit = {.name = s->documents[i]->name, .score = s->scores[i]};
-		if (hit.name == NULL || hit.score < least) {
+		if (s->documents[i] == NULL || s->scores[i] <= 0) {
 			continue;
 		}
+		struct search_hit hit = {.name = s->documents[i]->name, .score = s->scores[i]};
 		if (count < n) {
 			out[count++] = hit;
 			for (size_t at = count / 2; count == n && at-- > 0;) {
@@ -457,25 +508,14 @@ static size_t pick(const struct search *s, double least, struct search_hit *out,
 	return count;
 }
 
-static size_t find(
-    struct search *s, const char *query, double least, struct search_hit *out, size_t n)
+size_t search_find(struct search *s, const char *query, struct search_hit *out, size_t limit)
 {
-	if (search_count(s) == 0) {
+	if (HASH_COUNT(s->by_name) == 0) {
 		return 0;
 	}
 	score_words(s, query);
 	score_substrings(s, query);
-	size_t count = pick(s, least, out, n);
+	size_t count = pick(s, out, limit);
 	memset(s->scores, 0, s->count * sizeof(*s->scores));
 	return count;
-}
-
-size_t search_find(struct search *s, const char *query, struct search_hit *out, size_t limit)
-{
-	return find(s, query, 1e-12, out, limit);
-}
-
-size_t search_candidates(struct search *s, const char *query, struct search_hit *out, size_t n)
-{
-	return find(s, query, 0, out, n);
 }

@@ -18,7 +18,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define SEARCH_SOURCE_MAX_BYTES (64U << 10) /* of a source; what follows is not looked at */
+/* What follows is not looked at: nobody's document takes longer than a moment to put. */
+#define SEARCH_SOURCE_MAX_BYTES (16U << 10) /* of a source */
+#define SEARCH_TEXT_MAX_BYTES (4U << 10)    /* of each other text, and of a query */
+#define SEARCH_WHOLE_MAX_BYTES 512          /* of a description, where a query stands as it is */
 #define SEARCH_QUERY_WORDS_MAX 32           /* words of a query that count */
 #define SEARCH_WORD_MAX_BYTES 32            /* longer words are cut */
 /* In all; past them, new words and places are left out. */
@@ -50,13 +53,8 @@ void search_free(struct search *s);
 int search_put(struct search *s, const struct search_document *given);
 /* Whether there was one. */
 bool search_remove(struct search *s, const char *name);
-size_t search_count(const struct search *s);
 
 /* Writes the best LIMIT hits to OUT, best first; how many. */
 size_t search_find(struct search *s, const char *query, struct search_hit *out, size_t limit);
-
-/* What somebody who ranks by other means should look at: the hits, and then, up to N in all, other
- * documents in the order of their names, with score 0. How many. */
-size_t search_candidates(struct search *s, const char *query, struct search_hit *out, size_t n);
 
 #endif

@@ -89,9 +89,10 @@ int store_artifacts_path(const struct store *st, const struct store_space *space
 /* --- records ------------------------------------------------------------------------------------
  */
 
-/* RECORDS: an array sorted by name, good for the call (take a reference to keep it; do not change
- * it). REVISION differs from an earlier one exactly when the records may: what was computed from
- * them can be kept. */
+/* RECORDS: an array sorted by name, without doubles, good for the call (take a reference to keep
+ * it; do not change it). REVISION differs from an earlier one exactly when the records may: what
+ * was computed from them can be kept. A record that did not change is, as a rule, the same object
+ * as in the list before: who keeps that needs to look only at the others. */
 typedef void (*store_list_fn)(void *ctx, json_t *records, uint64_t revision, const struct err *e);
 /* RECORD: borrowed for the call; NULL when there is none of that name. */
 typedef void (*store_get_fn)(void *ctx, json_t *record, const struct err *e);

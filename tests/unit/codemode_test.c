@@ -81,6 +81,12 @@ static void op_mount(void *ctx, struct worker *w, const char *name)
 	engine_on_mounted(w, name, NULL);
 }
 
+static void op_usage(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	engine_on_usage(w, 0);
+}
+
 static void op_release(void *ctx, struct worker *w)
 {
 	(void)ctx;
@@ -93,6 +99,7 @@ static const struct engine_ops ops = {
     .interrupt = op_interrupt,
     .execute = op_execute,
     .mount = op_mount,
+    .usage = op_usage,
     .release = op_release,
 };
 
@@ -444,6 +451,123 @@ static void a_client_cannot_keep_the_parser_out(void **state)
 	assert_non_null(engine_session_open(&world->engine->pools[0], NULL, "client", &e));
 	assert_int_equal(create(world, "good", "def run(target): pass"), CODEMODE_OK);
 	assert_null(engine_session_open(&world->engine->pools[0], NULL, "another", &e));
+}
+
+/* --- many who look at once -----------------------------------------------------------------------
+ */
+
+static void write_skill(const struct world *world, const char *dir, const char *name)
+{
+	char path[256];
+	(void)snprintf(path, sizeof(path), "%s/%s/%s.py", world->dir, dir, name);
+	FILE *f = fopen(path, "we");
+	assert_non_null(f);
+	(void)fprintf(f, "def run(%s): pass\n", name);
+	(void)fclose(f);
+}
+
+static void run_until(struct world *world, int answers)
+{
+	for (int i = 0; i < TURNS_MAX && world->answers < answers; i++) {
+		turn(world);
+		uv_sleep(i > 100 ? 1 : 0);
+	}
+	assert_int_equal(world->answers, answers);
+}
+
+/* One waits for a description while the skills go on changing; each sees what there was when he
+ * asked, and who gives up takes nothing from the others. */
+static void those_who_come_later_see_what_is_new(void **state)
+{
+	struct world *world = *state;
+	json_t *query = json_pack("{s:s, s:i}", "query", "run said", "limit", 100);
+	for (int round = 0; round < 5; round++) {
+		char name[32];
+		int before = world->answers;
+		(void)snprintf(name, sizeof(name), "one%d", round);
+		write_skill(world, "skills", name);
+		struct codemode_call *first = begin(
+		    world, &own, "skills.search", json_incref(query), NULL, false);
+		assert_non_null(first);
+		for (int i = 0; i < 50 && world->executing == NULL; i++) {
+			(void)uv_run(&world->loop, UV_RUN_NOWAIT);
+			uv_sleep(1);
+		}
+		assert_non_null(world->executing);
+		/* It is being described now. */
+		(void)snprintf(name, sizeof(name), "two%d", round);
+		write_skill(world, "skills", name);
+		struct codemode_call *second = begin(
+		    world, &own, "skills.search", json_incref(query), NULL, false);
+		assert_non_null(begin(world, &own, "skills.list", NULL, NULL, false));
+		if (round % 2 == 1) {
+			codemode_cancel(round == 1 ? first : second);
+		}
+		run_until(world, before + (round % 2 == 1 ? 2 : 3));
+		assert_int_equal(json_array_size(world->result), 2 * (round + 1));
+	}
+	json_decref(query);
+}
+
+static void more_spaces_than_are_kept(void **state)
+{
+	struct world *world = *state;
+	char name[32];
+	char dir[64];
+	char path[256];
+	for (int pass = 0; pass < 2; pass++) {
+		for (int i = 0; i < 300; i++) {
+			(void)snprintf(name, sizeof(name), "w%d", i);
+			(void)snprintf(dir, sizeof(dir), "workspaces/%s/skills", name);
+			(void)snprintf(path, sizeof(path), "%s/workspaces/%s", world->dir, name);
+			(void)mkdir(path, 0700);
+			(void)snprintf(path, sizeof(path), "%s/%s", world->dir, dir);
+			(void)mkdir(path, 0700);
+			write_skill(world, dir, name);
+			const struct store_space space = {.workspace = name};
+			if (begin(world, &space, "skills.search",
+				json_pack("{s:s}", "query", name), NULL, false) != NULL) {
+				run(world);
+			}
+			assert_int_equal(json_array_size(world->result), 1);
+			assert_string_equal(json_string_value(json_object_get(
+						json_array_get(world->result, 0), "name")),
+			    name);
+		}
+	}
+}
+
+/* All at once, from two prefixes: who has less to look at is not kept for last. */
+static void prefixes_take_turns(void **state)
+{
+	struct world *world = *state;
+	static const struct store_space small = {.prefix = "small"};
+	char dir[256];
+	int before = world->answers;
+	static const char *const prefixes[] = {"large", "small"};
+	for (size_t i = 0; i < 2; i++) {
+		(void)snprintf(dir, sizeof(dir), "%s/%s", world->dir, prefixes[i]);
+		(void)mkdir(dir, 0700);
+		(void)snprintf(dir, sizeof(dir), "%s/%s/skills", world->dir, prefixes[i]);
+		(void)mkdir(dir, 0700);
+	}
+	write_skill(world, "small/skills", "only");
+	for (int i = 0; i < 1000; i++) {
+		char name[32];
+		(void)snprintf(name, sizeof(name), "s%d", i);
+		write_skill(world, "large/skills", name);
+	}
+	const struct store_space large = {.prefix = "large"};
+	for (int i = 0; i < 10; i++) {
+		assert_non_null(begin(world, &large, "skills.search",
+		    json_pack("{s:s}", "query", "run"), NULL, false));
+	}
+	assert_non_null(begin(
+	    world, &small, "skills.search", json_pack("{s:s}", "query", "only"), NULL, false));
+	run_until(world, before + 1);
+	assert_string_equal(
+	    json_string_value(json_object_get(json_array_get(world->result, 0), "name")), "only");
+	run_until(world, before + 11);
 }
 
 /* --- artifacts -----------------------------------------------------------------------------------
@@ -811,6 +935,9 @@ int main(void)
 	    TEST(what_is_no_skill_is_refused),
 	    TEST(a_source_that_kills_the_parser_harms_nobody),
 	    TEST(a_client_cannot_keep_the_parser_out),
+	    TEST(those_who_come_later_see_what_is_new),
+	    TEST(more_spaces_than_are_kept),
+	    TEST(prefixes_take_turns),
 	    TEST(artifacts_are_streamed_and_found),
 	    TEST(spaces_do_not_see_each_other),
 	    TEST(tools_are_called_and_fail_by_name),

@@ -98,6 +98,20 @@ void codemode_cancel(struct codemode_call *c)
 	}
 }
 
+struct codemode_text *codemode_text(struct codemode *m, const json_t *result,
+    codemode_write_fn write, codemode_text_fn fn, void *ctx)
+{
+	cleanup(buf_fini) struct buf text = BUF_INIT(1U << 20);
+	(void)m;
+	fn(ctx, write(&text, result) < 0 ? NULL : &text);
+	return NULL;
+}
+
+void codemode_text_cancel(struct codemode_text *t)
+{
+	assert(t == NULL);
+}
+
 void fake_codemode_release(struct codemode *m)
 {
 	struct codemode_call *c;
