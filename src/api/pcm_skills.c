@@ -1,8 +1,8 @@
 /* /api/skills and /api/workflows: two views of one store. P5 took the second word, and tells of
  * parameters as {name: what it is} where P4 has a list. */
-#include "api/json_text.h"
 #include "api/pcm_ask.h"
 #include "api/pcm_form.h"
+#include "base/json_text.h"
 
 #define LIMIT_DEFAULT 5
 #define LIMIT_MAX 1000
