@@ -31,7 +31,7 @@ static void asking_free(struct asking *a)
 }
 
 static void on_done(
-    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes)
+    void *ctx, enum codemode_error code, const json_t *result, struct loading *bytes)
 {
 	struct asking *a = ctx;
 	struct call *c = a->call;
@@ -123,7 +123,7 @@ void pcm_fail_code(struct call *c, enum codemode_error code, const json_t *failu
 }
 
 void pcm_answer_result(struct call *c, void *state, enum codemode_error code, const json_t *result,
-    const struct buf *bytes)
+    struct loading *bytes)
 {
 	(void)state;
 	(void)bytes;

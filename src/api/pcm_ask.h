@@ -13,7 +13,7 @@
 
 /* As codemode_done_fn, for the call. STATE is the callee's again. */
 typedef void (*pcm_answer_fn)(struct call *c, void *state, enum codemode_error code,
-    const json_t *result, const struct buf *bytes);
+    const json_t *result, struct loading *bytes);
 
 struct pcm_question {
 	const char *method;
@@ -38,6 +38,6 @@ const char *pcm_message(const json_t *failure);
 
 /* ANSWER for a method whose result is the answer as it is. */
 void pcm_answer_result(struct call *c, void *state, enum codemode_error code, const json_t *result,
-    const struct buf *bytes);
+    struct loading *bytes);
 
 #endif

@@ -34,8 +34,8 @@ struct pcm {
 	struct pcm_config config;
 	struct issued *issued;
 	unsigned issued_count;
-	struct holder *holders; /* each with at least one id */
-	size_t sending_bytes;   /* of artifacts; see pcm_artifacts.c */
+	struct holder *holders;        /* each with at least one id */
+	struct artifact_body *sending; /* see pcm_artifact_body.c */
 };
 
 struct pcm *pcm_new(const struct pcm_config *c)
@@ -79,9 +79,9 @@ const struct pcm_config *pcm_config(const struct call *c)
 	return &api->pcm->config;
 }
 
-size_t *pcm_sending_bytes(const struct call *c)
+struct artifact_body **pcm_sending(const struct call *c)
 {
-	return &((const struct api *)c->app)->pcm->sending_bytes;
+	return &((const struct api *)c->app)->pcm->sending;
 }
 
 /* --- ids ----------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ static json_t *workflow_of(const json_t *skill)
 }
 
 static void answer_workflow(struct call *c, void *state, enum codemode_error code,
-    const json_t *result, const struct buf *bytes)
+    const json_t *result, struct loading *bytes)
 {
 	if (code != CODEMODE_OK) {
 		pcm_answer_result(c, state, code, result, bytes);
@@ -55,7 +55,7 @@ static void answer_workflow(struct call *c, void *state, enum codemode_error cod
 }
 
 static void answer_workflows(struct call *c, void *state, enum codemode_error code,
-    const json_t *result, const struct buf *bytes)
+    const json_t *result, struct loading *bytes)
 {
 	if (code != CODEMODE_OK) {
 		pcm_answer_result(c, state, code, result, bytes);

@@ -139,7 +139,7 @@ void codemode_on_tools(void *ctx, const json_t *tools, const json_t *problems)
 }
 
 static void on_warm(
-    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes)
+    void *ctx, enum codemode_error code, const json_t *result, struct loading *bytes)
 {
 	struct codemode *m = ctx;
 	(void)result;

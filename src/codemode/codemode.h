@@ -102,12 +102,18 @@ enum codemode_error {
 	CODEMODE_FAILED,      /* ToolCallError, ToolTimeoutError, RuntimeError */
 };
 
-/* RESULT as in the table, or the failure's object when CODE is not CODEMODE_OK; borrowed. BYTES:
- * what artifacts.load has read, at most CODEMODE_LOAD_MAX_BYTES; otherwise empty. */
-typedef void (*codemode_done_fn)(
-    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes);
+/* The bytes of an artifact, read from the store bit by bit; they outlive the call that opened
+ * them, not the store. As store_reader_*. */
+struct loading;
+ssize_t loading_read(struct loading *l, char *out, size_t max);
+void loading_on_more(struct loading *l, void (*more)(void *ctx), void *ctx);
+/* NULL is allowed. */
+void loading_close(struct loading *l);
 
-#define CODEMODE_LOAD_MAX_BYTES (128U << 20)
+/* RESULT as in the table, or the failure's object when CODE is not CODEMODE_OK; borrowed. BYTES:
+ * what artifacts.load has opened, as many as the result's size, taken over; otherwise NULL. */
+typedef void (*codemode_done_fn)(
+    void *ctx, enum codemode_error code, const json_t *result, struct loading *bytes);
 
 /* Runs METHOD in SPACE. ARGUMENTS (borrowed) may be NULL: {}. BYTES (borrowed until DONE) are those
  * of artifacts.save. DONE is called exactly once, perhaps before this returns, and then NULL is

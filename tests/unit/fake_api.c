@@ -336,8 +336,9 @@ void call_reply_file(struct call *c, int fd, uint64_t size, int64_t modified_wal
 void call_reply_source(struct call *c, int status, const char *content_type, struct call_source *s)
 {
 	struct fake_call *f = fake_of(c);
-	(void)content_type;
 	answered(f, status);
+	(void)snprintf(f->headers[f->header_count][0], 4096, "Content-Type");
+	(void)snprintf(f->headers[f->header_count++][1], 4096, "%s", content_type);
 	f->source = s;
 	s->call = c;
 	f->body = BUF_INIT(64U << 20);
@@ -473,6 +474,7 @@ bool fake_pull(struct fake_call *f, size_t step)
 		f->woken = false;
 		ssize_t n = f->source->read(f->source, bytes, step);
 		if (n < 0) {
+			f->broken = n == CALL_SOURCE_BROKEN;
 			f->source->close(f->source);
 			f->closed = true;
 			return true;
