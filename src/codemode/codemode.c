@@ -1,5 +1,6 @@
 /* The table of methods, and the life of a call. */
 #include "codemode/internal.h"
+#include "codemode/json_work.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -63,8 +64,9 @@ static int make_parts(struct codemode *m)
 	m->skills = skill_views_new(m);
 	m->deps = deps_table_new(m);
 	m->ranker = m->config.rank_by_embeddings ? ranker_new(m) : NULL;
-	bool all = m->counters != NULL && m->describer != NULL && m->tools != NULL &&
-		   m->skills != NULL && m->deps != NULL &&
+	m->json_work = json_work_new(m->loop);
+	bool all = m->json_work != NULL && m->counters != NULL && m->describer != NULL &&
+		   m->tools != NULL && m->skills != NULL && m->deps != NULL &&
 		   (m->ranker != NULL || !m->config.rank_by_embeddings);
 	if (!all) {
 		return -ENOMEM;
@@ -107,6 +109,7 @@ void codemode_free(struct codemode *m)
 	while (m->calls != NULL) {
 		call_give_up(m->calls);
 	}
+	json_work_free(m->json_work);
 	ranker_free(m->ranker);
 	deps_table_free(m->deps);
 	skill_views_free(m->skills);

@@ -163,6 +163,7 @@ struct codemode {
 	struct skill_views *skills;
 	struct ranker *ranker;
 	struct deps_table *deps;
+	struct json_work *json_work;
 };
 
 extern const struct method *const codemode_methods[];
