@@ -400,6 +400,24 @@ static int copy_packages(struct server *s, const struct ipc_keeper_ready *ready)
 	return 0;
 }
 
+/* Of the server itself, and of each tenant that has a token. */
+static void find_deps(struct server *s)
+{
+	const char *prefixes[CONFIG_TOKENS_MAX + 1] = {NULL};
+	size_t count = 1;
+	for (uint32_t i = 0; i < s->config.token_count; i++) {
+		const char *prefix = s->config.tokens[i].prefix;
+		size_t k = 1;
+		while (prefix != NULL && k < count && strcmp(prefixes[k], prefix) != 0) {
+			k++;
+		}
+		if (prefix != NULL && k == count) {
+			prefixes[count++] = prefix;
+		}
+	}
+	codemode_find_deps(s->codemode, prefixes, count);
+}
+
 static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const struct err *e)
 {
 	struct server *s = ctx;
@@ -419,6 +437,7 @@ static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const s
 	}
 	if (s->codemode != NULL) {
 		codemode_warm(s->codemode);
+		find_deps(s);
 	}
 	log_event(LOG_LEVEL_INFO, "keeper_ready", LOG_STR("python", ready->python_version),
 	    LOG_INT("ms", clock_mono_ms() - s->started_ms));

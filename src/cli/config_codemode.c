@@ -277,6 +277,27 @@ static int read_packages(struct config *c, const json_t *map, struct err *e)
 	return 0;
 }
 
+/* How long what is installed stays, and how much of it. */
+static int read_keeping(struct config *c, const json_t *map, struct err *e)
+{
+	uint32_t days = 30;
+	uint64_t bytes = 20ULL << 30;
+	if (config_get_u32(map, (struct config_place){"code_mode.deps.", "keep_days"}, 0, 36500,
+		&days, e) < 0 ||
+	    config_get_bytes(
+		map, (struct config_place){"code_mode.deps.", "keep_size"}, 0, &bytes, e) < 0) {
+		return -1;
+	}
+	if (bytes > INT64_MAX) {
+		return config_bad(
+		    e, (struct config_place){"code_mode.deps.", "keep_size"}, "is too large");
+	}
+	(void)json_object_set_new(c->code_mode.installer, "unused_days", json_integer(days));
+	(void)json_object_set_new(
+	    c->code_mode.installer, "size_max_bytes", json_integer((json_int_t)bytes));
+	return 0;
+}
+
 /* What the runner is told of installing; see tools/runner_link.h. */
 static int read_installer(struct config *c, const json_t *map, struct err *e)
 {
@@ -308,6 +329,9 @@ static int read_installer(struct config *c, const json_t *map, struct err *e)
 		3600, &timeout_ms, e) < 0) {
 		return -1;
 	}
+	if (read_keeping(c, map, e) < 0) {
+		return -1;
+	}
 	(void)json_object_set_new(c->code_mode.installer, "allow_build", json_boolean(build));
 	(void)json_object_set_new(c->code_mode.installer, "offline", json_boolean(offline));
 	(void)json_object_set_new(
@@ -319,7 +343,7 @@ static int read_deps(struct config *c, const json_t *map, struct err *e)
 {
 	static const char *const known[] = {"allow_runtime", "packages", "requirements_file",
 	    "installer", "index_url", "find_links", "timeout_seconds", "allow_build", "offline",
-	    NULL};
+	    "keep_days", "keep_size", NULL};
 	const char *file = NULL;
 	if (!json_is_object(map)) {
 		return config_bad(

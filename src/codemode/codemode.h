@@ -79,6 +79,10 @@ void codemode_on_tools(void *ctx, const json_t *tools, const json_t *problems);
  * What is wrong with one is logged. */
 void codemode_add_deps(struct codemode *m, const json_t *packages);
 
+/* Shows each of COUNT spaces (prefixes, borrowed; NULL the server's own) what an earlier server
+ * installed for its list; nothing is installed. Goes on in the background. */
+void codemode_find_deps(struct codemode *m, const char *const *prefixes, size_t count);
+
 /* Reads the skills of the server's own space ahead of the first who asks, once sessions can be
  * made. */
 void codemode_warm(struct codemode *m);

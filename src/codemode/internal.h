@@ -163,6 +163,7 @@ struct codemode {
 	struct skill_views *skills;
 	struct ranker *ranker;
 	struct deps_table *deps;
+	struct deps_upkeep *upkeep;
 	struct json_work *json_work;
 };
 
@@ -256,5 +257,15 @@ void ranking_cancel(struct ranking *g);
 
 struct deps_table *deps_table_new(struct codemode *m);
 void deps_table_free(struct deps_table *t);
+/* Whether it is known what PREFIX ("" the server's own) has installed. */
+bool deps_table_has(struct deps_table *t, const char *prefix);
+/* PREFIX has PACKAGES (array of texts) in DIRECTORY (text, or null: Python has them itself). */
+void deps_table_remember(
+    struct deps_table *t, const char *prefix, const json_t *packages, json_t *directory);
+
+/* --- deps_upkeep.c --- */
+
+struct deps_upkeep *deps_upkeep_new(struct codemode *m);
+void deps_upkeep_free(struct deps_upkeep *u);
 
 #endif

@@ -16,7 +16,8 @@
 #include "tools/installer_internal.h"
 
 #define UNFINISHED "unfinished-" /* names of directories that are being filled */
-#define PATH_BYTES 4096
+#define LIST "list-"             /* names of links: what a list led to of which a line failed */
+#define PATH_BYTES INSTALLER_PATH_BYTES
 #define PRESENT_TIMEOUT_MS 30000
 #define CLOSE_TIMEOUT_MS 60000
 #define KNOWN_MAX 4096 /* lines whose presence is remembered */
@@ -29,16 +30,6 @@ struct line {
 	char *reason; /* of LINE_FAILED */
 };
 
-struct installer {
-	struct installer_config config;
-	struct installer_host host;
-	char *directory;
-	json_t *present; /* line: bool; what Python here has itself does not change */
-	struct installer_job *jobs;
-	unsigned job_count;
-	unsigned next_number;
-};
-
 /* What a job's command is. */
 enum step { STEP_PRESENT, STEP_TOGETHER, STEP_ONE, STEP_CLOSE, STEP_REMOVE };
 
@@ -47,6 +38,7 @@ struct installer_job {
 	installer_done_fn done;
 	void *done_ctx;
 	enum step step;
+	bool find;     /* nothing is installed */
 	void *command; /* of the host; NULL: none runs */
 	struct line *lines;
 	size_t count;
@@ -168,9 +160,15 @@ static json_t *result_of(const struct installer_job *j)
 	    "failed", failed, "directory", *j->name != '\0' ? json_string(j->name) : json_null());
 }
 
+static void link_list(const struct installer_job *j);
+
 static void job_finish(struct installer_job *j)
 {
 	installer_done_fn done = j->done;
+	const char *failed[INSTALLER_PACKAGES_MAX];
+	if (!j->find && *j->name != '\0' && lines_in(j, LINE_FAILED, failed) > 0) {
+		link_list(j);
+	}
 	void *ctx = j->done_ctx;
 	json_t *result = result_of(j);
 	job_free(j);
@@ -263,7 +261,54 @@ static bool is_there(struct installer_job *j, enum line_state state)
 	size_t n = lines_in(j, state, lines);
 	(void)installer_name(j->install, lines, n, j->name);
 	(void)snprintf(path, sizeof(path), "%s/%s", j->install->directory, j->name);
-	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	/* It is used now; whoever removes what is not used looks at that. */
+	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
+	       utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* The path of the link for J's list as a whole. False when it is too long. */
+static bool list_path(const struct installer_job *j, char path[PATH_BYTES])
+{
+	const char *lines[INSTALLER_PACKAGES_MAX];
+	char name[INSTALLER_NAME_BYTES];
+	for (size_t i = 0; i < j->count; i++) {
+		lines[i] = j->lines[i].text;
+	}
+	return snprintf(path, PATH_BYTES, "%s/" LIST "%s", j->install->directory,
+		   installer_name(j->install, lines, j->count, name)) < PATH_BYTES;
+}
+
+/* A line of J failed: so that the rest is found again for the list as it is. */
+static void link_list(const struct installer_job *j)
+{
+	char path[PATH_BYTES];
+	char fresh[PATH_BYTES];
+	if (list_path(j, path) &&
+	    snprintf(fresh, sizeof(fresh), "%s/" UNFINISHED "%d-%u", j->install->directory,
+		(int)getpid(), j->install->next_number++) < (int)sizeof(fresh) &&
+	    (symlink(j->name, fresh) < 0 || rename(fresh, path) < 0)) {
+		(void)unlink(fresh);
+	}
+}
+
+/* True when an earlier one of the same list left a directory; its name is J's then. */
+static bool list_is_there(struct installer_job *j)
+{
+	char path[PATH_BYTES];
+	char name[INSTALLER_NAME_BYTES + 1];
+	struct stat st;
+	ssize_t n = list_path(j, path) ? readlink(path, name, sizeof(name)) : -1;
+	if (n != INSTALLER_NAME_BYTES - 1) {
+		return false;
+	}
+	name[n] = '\0';
+	(void)snprintf(path, sizeof(path), "%s/%s", j->install->directory, name);
+	if (!text_is_hex(name, INSTALLER_NAME_BYTES - 1) || lstat(path, &st) < 0 ||
+	    !S_ISDIR(st.st_mode) || utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW) < 0) {
+		return false;
+	}
+	memcpy(j->name, name, sizeof(j->name));
+	return true;
 }
 
 static void set_state(struct installer_job *j, enum line_state from, enum line_state to)
@@ -286,6 +331,15 @@ static void begin_installing(struct installer_job *j)
 	}
 	if (is_there(j, LINE_WANTED)) {
 		set_state(j, LINE_WANTED, LINE_INSTALLED);
+		job_finish(j);
+		return;
+	}
+	if (j->find) {
+		if (list_is_there(j)) {
+			set_state(j, LINE_WANTED, LINE_INSTALLED);
+		} else {
+			j->name[0] = '\0';
+		}
 		job_finish(j);
 		return;
 	}
@@ -493,8 +547,8 @@ static struct installer_job *job_new(struct installer *in, const json_t *package
 	return j;
 }
 
-struct installer_job *installer_start(
-    struct installer *in, const json_t *packages, installer_done_fn done, void *ctx)
+static struct installer_job *begin(
+    struct installer *in, const json_t *packages, bool find, installer_done_fn done, void *ctx)
 {
 	struct err e;
 	struct installer_job *j = NULL;
@@ -514,6 +568,7 @@ struct installer_job *installer_start(
 	/* It may be over before this returns, and is then gone from the list. */
 	j->done = done;
 	j->done_ctx = ctx;
+	j->find = find;
 	if (mark_present(j)) {
 		begin_installing(j);
 	} else {
@@ -530,6 +585,18 @@ struct installer_job *installer_start(
 		}
 	}
 	return NULL;
+}
+
+struct installer_job *installer_start(
+    struct installer *in, const json_t *packages, installer_done_fn done, void *ctx)
+{
+	return begin(in, packages, false, done, ctx);
+}
+
+struct installer_job *installer_find(
+    struct installer *in, const json_t *packages, installer_done_fn done, void *ctx)
+{
+	return begin(in, packages, true, done, ctx);
 }
 
 static void forget_removal(void *ctx, int status, bool timed_out, const char *output)
@@ -624,6 +691,7 @@ void installer_free(struct installer *in)
 		}
 		job_free(in->jobs);
 	}
+	installer_clean_cancel(in->cleaning);
 	installer_config_fini(&in->config);
 	text_free(&in->directory);
 	json_decref(in->present);

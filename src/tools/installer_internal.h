@@ -7,6 +7,7 @@
 
 #define INSTALLER_PYTHON "/usr/bin/python3"
 #define INSTALLER_ENVIRONMENT_MAX 64
+#define INSTALLER_PATH_BYTES 4096
 
 /* How to install, and from where. */
 struct installer_config {
@@ -16,13 +17,28 @@ struct installer_config {
 	bool offline;
 	bool allow_build;
 	uint32_t timeout_ms;
-	char *python; /* where INSTALLER_PYTHON leads: names its version */
+	uint32_t unused_days;    /* after so many a directory is removed; 0: never */
+	uint64_t size_max_bytes; /* of all directories; 0: any */
+	char *python;            /* where INSTALLER_PYTHON leads: names its version */
 	char *environment[INSTALLER_ENVIRONMENT_MAX + 1]; /* NAME=value; ends with NULL */
 };
 
 /* 0, or -1 with ERR_INVALID. C is to be freed either way. */
 int installer_config_read(struct installer_config *c, const json_t *config, struct err *e);
 void installer_config_fini(struct installer_config *c);
+
+struct installer_cleaning;
+
+struct installer {
+	struct installer_config config;
+	struct installer_host host;
+	char *directory;
+	json_t *present; /* line: bool; what Python here has itself does not change */
+	struct installer_job *jobs;
+	unsigned job_count;
+	unsigned next_number;
+	struct installer_cleaning *cleaning; /* one at a time */
+};
 
 /* Arguments that borrow their texts. */
 struct installer_argv {

@@ -1,6 +1,7 @@
 """The four names of a session, through a real server: tools, skills, artifacts, deps."""
 
 import json
+import os
 import pathlib
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import tempfile
 import time
 import unittest
+import uuid
 import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -237,6 +239,72 @@ class Packages(Names):
             {"code": "import os\nstr(os.listdir('/mnt/packages')) + str(deps.list())"},
             headers={"Authorization": f"Bearer {'a' * 32}"})
         self.assertEqual(reply.json()["result"]["executionResult"], "[][]")
+
+
+@unittest.skipUnless((harness.BUILD / "carrel-runner").exists(), "this build has no runner")
+class PackagesAfterARestart(unittest.TestCase):
+    """What one server installed the next one shows again, and installs nothing."""
+
+    def test_they_are_there_before_anybody_asks(self):
+        token = "a" * 32
+        headers = {"Authorization": f"Bearer {token}"}
+        with tempfile.TemporaryDirectory(prefix="carrel-again-") as directory:
+            base = pathlib.Path(directory)
+            base.chmod(0o777)
+            wheels = base / "wheels"
+            wheels.mkdir()
+            wheels.chmod(0o755)
+            write_wheel(wheels, "tiny_one", "1.0", "word = 'one'\n")
+            write_wheel(wheels, "tiny_two", "2.0", "word = 'two'\n")
+            config = {"data_dir": str(base / "data"),
+                      "code_mode": {"deps": {"find_links": str(wheels), "offline": True}},
+                      "auth": {"tokens": [{"name": "a", "token": token, "prefix": "tenant-a",
+                                           "role": "execute"}]}}
+
+            def ask(server, code, headers=None):
+                reply = server.request(
+                    "POST", "executions", str(uuid.uuid4()), {"code": code}, headers=headers)
+                return reply.json()["result"]["executionResult"]
+
+            def directories():
+                return sorted((p.name, p.stat().st_ino) for p in (base / "data").rglob("packages/*")
+                              if not p.is_symlink())
+
+            with harness.Server(config) as server:
+                ask(server, "deps.add('tiny_one') and None")
+                ask(server, "deps.add('not_anywhere_to_be_found') and None")
+                ask(server, "deps.add('tiny_two') and None", headers)
+                # As if it had been in use long ago.
+                ask(server, "deps.add('tiny_two') and None")
+                ask(server, "deps.remove('tiny_two') and None")
+                before = directories()
+            self.assertEqual(len(before), 3)
+            for name, _ in before:
+                os.utime(base / "data/packages" / name, (1, 1))
+            with harness.Server(config) as server:
+                end = time.monotonic() + 20
+                while not any(e.get("event") == "packages_removed" for e in server.events):
+                    self.assertLess(time.monotonic(), end, server.log_text())
+                    time.sleep(0.05)
+                self.assertEqual(
+                    sum(e.get("event") == "deps_found" for e in server.events), 2)
+                after = directories()
+                self.assertEqual(len(after), 2)
+                self.assertLess(set(after), set(before))
+                self.assertEqual(ask(server, "import tiny_one\ntiny_one.word"), "one")
+                self.assertEqual(ask(server, "import tiny_two\ntiny_two.word", headers), "two")
+                for missing, whose in (("tiny_two", None), ("tiny_one", headers)):
+                    self.assertEqual(ask(server, f"""
+try:
+    import {missing}
+    said = 'there'
+except ImportError:
+    said = 'not there'
+said""", whose), "not there")
+                self.assertEqual(ask(
+                    server, "r = deps.sync()\nstr([sorted(r.installed), sorted(r.already_present)])",
+                    headers), "[[], ['tiny-two']]")
+                self.assertEqual(directories(), after)
 
 
 class Counted(Names):
