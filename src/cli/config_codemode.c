@@ -240,13 +240,34 @@ static void add_package(struct config *c, const char *text, size_t len)
 	}
 }
 
-static void add_packages(struct config *c, const char *text, char separator)
+/* Where the requirement at TEXT ends. A comma within brackets, or before another comparison, is of
+ * the requirement itself: "a[x,y]>=1,<2, b". */
+static const char *requirement_end(const char *text)
+{
+	bool extras = false;
+	for (; *text != '\0'; text++) {
+		extras = *text == '[' || (extras && *text != ']');
+		const char *next = text + 1 + strspn(text + 1, " \t");
+		if (*text == ',' && !extras && (*next == '\0' || strchr("<>=!~", *next) == NULL)) {
+			break;
+		}
+	}
+	return text;
+}
+
+static void add_packages(
+    struct config *c, const char *text, const char *(*end_of)(const char *text))
 {
 	while (*text != '\0') {
-		const char *end = strchrnul(text, separator);
+		const char *end = end_of(text);
 		add_package(c, text, (size_t)(end - text));
 		text = *end != '\0' ? end + 1 : end;
 	}
+}
+
+static const char *line_end(const char *text)
+{
+	return strchrnul(text, '\n');
 }
 
 static int read_requirements(struct config *c, const char *path, struct err *e)
@@ -256,7 +277,7 @@ static int read_requirements(struct config *c, const char *path, struct err *e)
 	if (r < 0) {
 		return err_set_os(e, -r, "the requirements file %s", path);
 	}
-	add_packages(c, buf_str(&text), '\n');
+	add_packages(c, buf_str(&text), line_end);
 	return 0;
 }
 
@@ -509,7 +530,7 @@ int config_code_mode_environment(struct config *c, struct err *e)
 	}
 	const char *packages = env("CONTAINER_DEPS");
 	if (packages != NULL) {
-		add_packages(c, packages, ',');
+		add_packages(c, packages, requirement_end);
 	}
 	file_environment(c);
 	redis_environment(c);

@@ -415,15 +415,17 @@ class Configuration(unittest.TestCase):
             root.chmod(0o777)
             environment = {"SKILLS_PATH": str(root / "skills"),
                            "ARTIFACTS_PATH": str(root / "work" / "artifacts"),
-                           "CONTAINER_DEPS": "One, two>=2", "ALLOW_RUNTIME_DEPS": "false"}
+                           "CONTAINER_DEPS": "One, two>=2,<3 , !=2.5,four[x,y]~=1.0,,five",
+                           "ALLOW_RUNTIME_DEPS": "false"}
             with harness.Server(environment=environment) as server:
                 server.value("demo", f"skills.create('port_scan', {PORT_SCAN!r})\n"
                                      "artifacts.save('x.txt', 'y')\n1")
-                self.assertEqual(server.value("demo", "' '.join(deps.list())"), "one two>=2")
+                self.assertEqual(server.value("demo", "'|'.join(deps.list())"),
+                                 "five|four[x,y]~=1.0|one|two>=2,<3 , !=2.5")
             self.assertEqual((root / "skills" / "port_scan.py").read_text(), PORT_SCAN)
             self.assertEqual((root / "work" / "artifacts" / "x.txt").read_text(), "y")
             self.assertEqual(
-                (root / "work" / "deps" / "requirements.txt").read_text(), "one\ntwo>=2\n")
+                (root / "work" / "deps" / "requirements.txt").read_text(), "five\nfour[x,y]~=1.0\none\ntwo>=2,<3 , !=2.5\n")
 
     def test_what_is_wrong_is_named(self):
         for config, words in (
