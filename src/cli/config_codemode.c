@@ -551,8 +551,18 @@ int config_code_mode_finish(struct config *c, struct err *e)
 			   m->embeddings_url != NULL || m->store.redis_url != NULL;
 	m->tools_dir = m->tools_dir ?: keep(c, "%s/tools", m->store.dir);
 	m->work_dir = keep(c, "%s", c->data_dir);
-	bool all = m->store.dir != NULL && m->tools_dir != NULL && m->work_dir != NULL;
-	return all ? 0 : err_set(e, ERR_INVALID, "a path of code mode is too long");
+	if (m->store.dir == NULL || m->tools_dir == NULL || m->work_dir == NULL) {
+		return err_set(e, ERR_INVALID, "a path of code mode is too long");
+	}
+	for (uint32_t i = 0; i < c->token_count; i++) {
+		const char *prefix = c->tokens[i].prefix;
+		struct err why;
+		if (prefix != NULL && store_check_tenant(&m->store, prefix, &why) < 0) {
+			return err_set(e, ERR_INVALID, "auth.tokens: the prefix '%.64s': %s",
+			    prefix, why.text);
+		}
+	}
+	return 0;
 }
 
 /* --- forgetting ----------------------------------------------------------------------------------

@@ -432,7 +432,7 @@ static int set_prefix(
 
 static int set_prefixes(struct redis_store *st, const struct store_config *c, struct err *e)
 {
-	const char *prefix = c->prefix != NULL ? c->prefix : "py_code_mode";
+	const char *prefix = c->prefix != NULL ? c->prefix : REDIS_PREFIX;
 	if (set_prefix(&st->tools_prefix, c->tools_prefix, prefix, "tools", e) < 0 ||
 	    set_prefix(&st->skills_prefix, c->skills_prefix, prefix, "skills", e) < 0 ||
 	    set_prefix(&st->artifacts_prefix, c->artifacts_prefix, prefix, "artifacts", e) < 0 ||

@@ -20,6 +20,7 @@
 #include "store/backend.h"
 #include "store/redis_conn.h"
 
+#define REDIS_PREFIX "py_code_mode" /* of all keys, unless another is configured */
 #define REDIS_KEY_MAX_BYTES 4096
 #define REDIS_REQUESTS_MAX 16384
 #define REDIS_STREAMS_MAX 1024         /* readers and writers at once; each holds up to 1 MiB */

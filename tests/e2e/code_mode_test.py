@@ -434,8 +434,13 @@ class Configuration(unittest.TestCase):
                 ({"deps": {"installer": "conda"}}, "must be pip or uv"),
                 ({"tools": {"secrets": {"A": {"env": "NOT_THERE"}}}}, "NOT_THERE"),
                 ({"embeddings": {"secret": "none"}}, "code_mode.embeddings.secret"),
-                ({"strict_sessions": 1}, "must be true or false")):
-            server = harness.Server({"code_mode": config})
+                ({"strict_sessions": 1}, "must be true or false"),
+                # A tenant whose keys would be the server's own.
+                ({"storage": {"redis": {"url": "redis://127.0.0.1:1", "prefix": "acme"}}},
+                 "prefix 'acme': its keys would be those of the server's own space, which begin with "
+                 "'acme:tools'")):
+            server = harness.Server({"code_mode": config, "auth": {"tokens": [
+                {"name": "a", "token": "a" * 32, "prefix": "acme"}]}})
             server.expect_failure = True
             server.start(wait=False)
             self.assertEqual(server.process.wait(30), 2)
