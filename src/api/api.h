@@ -35,6 +35,11 @@ struct pcm *pcm_new(const struct pcm_config *c);
 /* NULL is allowed. */
 void pcm_free(struct pcm *p);
 
+/* For engine_set_workspaces, with a struct api as CTX: an id that the server gave belongs to its
+ * workspace on every wire, whichever opens its session. */
+const char *pcm_workspace_of(
+    void *api, const struct pool *pool, const char *tenant, const char *identifier);
+
 /* Everything is borrowed and must outlive the last call. */
 struct api {
 	struct engine *engine;

@@ -363,6 +363,7 @@ static int make_codemode(struct server *s, struct err *e)
 		codemode_on_tools(s->codemode, json_array_get(s->first_tools, 0),
 		    json_array_get(s->first_tools, 1));
 	}
+	engine_set_workspaces(gateway_engine(s->gateway), pcm_workspace_of, &s->api);
 	codemode_add_deps(s->codemode, m->packages);
 	gateway_set_host_calls(s->gateway, &codemode_host_calls, s->codemode);
 	s->api.codemode = s->codemode;

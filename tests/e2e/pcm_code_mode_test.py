@@ -223,6 +223,15 @@ class Workspaces(CodeModeCase):
         a1.execute("x = 1")
         self.assertIn("NameError", a2.execute("x")["error"])
 
+    def test_a_workspace_holds_on_the_other_wire(self):
+        given = self.given("both-wires")
+        code = "artifacts.save('from azure', 'x') and None\nstr([a.name for a in artifacts.list()])"
+        reply = self.server.request("POST", "executions", given.session_id, {"code": code})
+        self.assertEqual(reply.json()["result"]["executionResult"], "['from azure']")
+        self.assertEqual(self.get("/api/artifacts/from%20azure", given), "x")
+        self.assertEqual(given.value("artifacts.load('from azure')"), "x")
+        self.get("/api/artifacts/from%20azure", status=404)
+
     def test_a_crash_keeps_the_workspace(self):
         a = self.given("ws-crash")
         a.value("artifacts.save('kept', 'yes') and None")

@@ -215,6 +215,7 @@ void fake_world_init(struct fake_world *w)
 	engine_set_now(w->engine, 1000);
 	static const struct pcm_config pcm = {.timeout_ms = 30000, .timeout_max_ms = 300000};
 	w->api.pcm = pcm_new(&pcm);
+	engine_set_workspaces(w->engine, pcm_workspace_of, &w->api);
 	size_t count;
 	const struct route *routes;
 	w->router = router_new();
