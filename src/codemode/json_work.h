@@ -18,7 +18,6 @@
 
 #define JSON_WORK_AT_ONCE 2
 #define JSON_WORK_WAITING_MAX 256
-#define JSON_WORK_WAITING_MAX 256
 #define JSON_WORK_SMALL_BYTES (64U << 10) /* up to this the loop does it */
 
 struct json_work;
