@@ -82,8 +82,8 @@ struct store_request *redis_request_send(
  */
 
 /* The keys of one part of a space. SECOND: the same records as a newer py-code-mode keeps them
- * (workflows), empty where there is none; FIRST of artifacts is their index, SECOND the prefix of
- * their bytes. */
+ * (workflows, or the dependencies beneath another key), empty where there is none; FIRST of
+ * artifacts is their index, SECOND the prefix of their bytes. */
 struct redis_keys {
 	char first[REDIS_KEY_MAX_BYTES];
 	char second[REDIS_KEY_MAX_BYTES];

@@ -49,6 +49,16 @@ static int skill_keys(const char *prefix, struct redis_keys *out, struct err *e)
 	return printed(first > second ? first : second, e);
 }
 
+/* PREFIX:deps:deps; the fifth generation, whose prefix is without the part, has PREFIX:deps. */
+static int deps_keys(const char *prefix, struct redis_keys *out, struct err *e)
+{
+	int n = snprintf(out->first, sizeof(out->first), "%s:deps", prefix);
+	if (text_has_suffix(prefix, ":deps")) {
+		(void)snprintf(out->second, sizeof(out->second), "%s", prefix);
+	}
+	return printed(n, e);
+}
+
 int redis_keys_of(const struct redis_store *st, const struct store_space *space, int kind,
     struct redis_keys *out, struct err *e)
 {
@@ -68,8 +78,7 @@ int redis_keys_of(const struct redis_store *st, const struct store_space *space,
 	case STORE_DEPS:
 		return part_prefix(st, space, "deps", st->deps_prefix, false, prefix, e) < 0
 			   ? -1
-			   : printed(
-				 snprintf(out->first, sizeof(out->first), "%s:deps", prefix), e);
+			   : deps_keys(prefix, out, e);
 	default:
 		if (part_prefix(
 			st, space, "artifacts", st->artifacts_prefix, true, out->second, e) < 0) {

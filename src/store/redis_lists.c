@@ -465,9 +465,36 @@ static const redisReply *page_of(struct list *list, const redisReply *reply)
 	return reply->element[1];
 }
 
+/* Of what both sets name, the newer one's versions hold. */
+static void drop_older(struct list *list, const redisReply *page)
+{
+	char name[REQUIREMENT_MAX + 1];
+	json_t *names = json_object();
+	const char *line;
+	void *next;
+	json_t *value;
+	for (size_t i = 0; i < page->elements; i++) {
+		if (is_name(list->kind, page->element[i])) {
+			(void)json_object_set_new(
+			    names, requirement_name(page->element[i]->str, name), json_true());
+		}
+	}
+	json_object_foreach_safe(list->found, next, line, value)
+	{
+		if (json_object_get(names, requirement_name(line, name)) != NULL) {
+			(void)json_object_del(list->found, line);
+		}
+	}
+	json_decref(names);
+}
+
 static void on_page(void *ctx, const redisReply *reply, const struct err *e)
 {
 	struct list *list = ctx;
+	if (e != NULL && e->code == ERR_INTERNAL && list->second && list->kind == STORE_DEPS) {
+		load_done(list); /* the newer key is another's */
+		return;
+	}
 	if (e != NULL) {
 		load_failed(list, e);
 		return;
@@ -479,6 +506,9 @@ static void on_page(void *ctx, const redisReply *reply, const struct err *e)
 	}
 	list->page = list->kind == REDIS_ARTIFACTS ? json_object() : NULL;
 	size_t step = list->kind == STORE_DEPS ? 1 : 2;
+	if (list->second && list->kind == STORE_DEPS) {
+		drop_older(list, page);
+	}
 	for (size_t i = 0; i + step <= page->elements; i += step) {
 		const redisReply *value = page->element[i + step - 1];
 		list->found_bytes += page->element[i]->len + value->len;
@@ -500,7 +530,7 @@ static void next_page(struct list *list)
 {
 	if (strcmp(list->cursor, "0") != 0) {
 		(void)request_page(list);
-	} else if (!list->second && list->kind == STORE_SKILLS && list->keys.second[0] != '\0') {
+	} else if (!list->second && list->kind != REDIS_ARTIFACTS && list->keys.second[0] != '\0') {
 		list->second = true;
 		(void)request_page(list);
 	} else {
