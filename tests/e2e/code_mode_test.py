@@ -241,6 +241,19 @@ class Packages(Names):
         self.assertEqual(reply.json()["result"]["executionResult"], "[][]")
 
 
+    def test_what_another_session_takes_away_is_gone_from_the_next_cell(self):
+        """Also when the session itself got it in the middle of a cell."""
+        other = self.session + "-other"
+        self.server.value(other, "deps.remove('tiny_two')\ndeps.add('tiny_one==1.0') and None")
+        seen = "import sys\nsys.path[-1]"
+        before = self.value_of(seen)
+        during = self.value_of("deps.add('tiny_two') and None\n" + seen)
+        self.assertNotEqual(before, during)
+        self.server.value(other, "deps.remove('tiny_two') and deps.sync() and None")
+        self.assertEqual(self.value_of(seen), before)
+        self.server.request("DELETE", "session", other)
+
+
 @unittest.skipUnless((harness.BUILD / "carrel-runner").exists(), "this build has no runner")
 class PackagesAfterARestart(unittest.TestCase):
     """What one server installed the next one shows again, and installs nothing."""
