@@ -353,6 +353,7 @@ static int make_codemode(struct server *s, struct err *e)
 	    .runner = s->runner,
 	    .allow_runtime_deps = m->allow_runtime_deps,
 	    .tools_from_store = m->store.redis_url != NULL,
+	    .data_dir = s->config.data_dir,
 	    .rank_by_embeddings = s->runner != NULL && m->embeddings_url != NULL,
 	};
 	s->codemode = codemode_new(&s->loop, &c, e);

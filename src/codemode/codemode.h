@@ -59,6 +59,7 @@ struct codemode_config {
 	 * of a token's prefix always do. */
 	bool tools_from_store;
 	bool rank_by_embeddings; /* the runner has a URL for them */
+	const char *data_dir;    /* what was said of skills' sources is kept there; NULL: nowhere */
 };
 
 struct codemode *codemode_new(uv_loop_t *loop, const struct codemode_config *c, struct err *e);

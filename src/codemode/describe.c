@@ -7,10 +7,10 @@
  * Prefixes take turns, whoever of them waits in how many places: one with a thousand sources that
  * take long keeps another waiting for one batch.
  *
- * What it said is kept by the hash of the source, within a bound. Whoever waits is told in a turn
+ * What it said is kept by the hash of the source, within a bound, and on the disk for the next life
+ * of the server. Whoever waits is told in a turn
  * of the loop of its own, never out of the engine.
  */
-#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "codemode/describe_cache.h"
 #include "codemode/internal.h"
 
 #define SESSION_IDENTIFIER "skill-parser"
@@ -28,16 +29,6 @@
 #define WAITING_MAX 1024
 #define WAITING_OF_ONE_MAX (WAITING_MAX / 2) /* of one prefix */
 #define ASKERS_KEPT_MAX 256
-#define CACHED_MAX 32768
-#define CACHED_BYTES_MAX (64U << 20)
-
-/* What was said of one source. */
-struct said {
-	unsigned char hash[SHA256_DIGEST_LENGTH];
-	json_t *result;
-	size_t bytes;
-	UT_hash_handle hh; /* oldest first */
-};
 
 /* A prefix whose sources are asked about; kept a while when nobody waits, so that it does not come
  * back as one that was never served. */
@@ -53,7 +44,7 @@ struct describing {
 	struct describer *describer;
 	struct asker *asker;
 	json_t *sources;
-	unsigned char (*hashes)[SHA256_DIGEST_LENGTH]; /* of each source */
+	unsigned char (*hashes)[DESCRIBE_HASH_BYTES]; /* of each source */
 	json_t *results;
 	describe_fn fn;
 	void *ctx;
@@ -72,8 +63,7 @@ struct batch {
 struct describer {
 	struct codemode *codemode;
 	uv_timer_t turn;
-	struct said *said;
-	size_t said_bytes;
+	struct describe_cache *cache;
 	struct describing *waiting; /* of one asker, the first is asked about next */
 	unsigned waiting_count;
 	struct asker *askers;
@@ -82,52 +72,6 @@ struct describer {
 	bool stopped;
 	unsigned singly; /* so many sources are asked one by one, after a batch was lost */
 };
-
-/* --- the cache -----------------------------------------------------------------------------------
- */
-
-static void hash_of(const json_t *source, unsigned char hash[SHA256_DIGEST_LENGTH])
-{
-	(void)SHA256(
-	    (const unsigned char *)json_string_value(source), json_string_length(source), hash);
-}
-
-static json_t *cached(struct describer *d, const unsigned char hash[SHA256_DIGEST_LENGTH])
-{
-	struct said *s = NULL;
-	HASH_FIND(hh, d->said, hash, SHA256_DIGEST_LENGTH, s);
-	return s != NULL ? s->result : NULL;
-}
-
-static void forget(struct describer *d, struct said *s)
-{
-	HASH_DEL(d->said, s);
-	d->said_bytes -= s->bytes;
-	json_decref(s->result);
-	free(s);
-}
-
-static void keep(struct describer *d, const json_t *source, json_t *result)
-{
-	struct said *s = calloc(1, sizeof(*s));
-	if (s == NULL) {
-		return;
-	}
-	hash_of(source, s->hash);
-	if (cached(d, s->hash) != NULL) {
-		free(s);
-		return;
-	}
-	s->result = json_incref(result);
-	/* The tree takes several times its text. */
-	s->bytes = sizeof(*s) + 4 * json_dumpb(result, NULL, 0, JSON_COMPACT);
-	d->said_bytes += s->bytes;
-	HASH_ADD(hh, d->said, hash, sizeof(s->hash), s);
-	while (HASH_COUNT(d->said) > CACHED_MAX ||
-	       (d->said_bytes > CACHED_BYTES_MAX && HASH_COUNT(d->said) > 1)) {
-		forget(d, d->said);
-	}
-}
 
 /* --- whose turn it is ----------------------------------------------------------------------------
  */
@@ -219,7 +163,7 @@ static size_t fill(struct describing *w)
 		if (!json_is_null(json_array_get(w->results, i))) {
 			continue;
 		}
-		json_t *known = cached(w->describer, w->hashes[i]);
+		json_t *known = describe_cache_get(w->describer->cache, w->hashes[i]);
 		if (known != NULL) {
 			(void)json_array_set(w->results, i, known);
 		} else {
@@ -249,7 +193,7 @@ static struct describing *describing_new(
 	w->sources = json_incref((json_t *)(uintptr_t)sources);
 	w->results = json_array();
 	for (size_t i = 0; i < json_array_size(sources); i++) {
-		hash_of(json_array_get(sources, i), w->hashes[i]);
+		describe_cache_hash(json_array_get(sources, i), w->hashes[i]);
 		(void)json_array_append_new(w->results, json_null());
 	}
 	return w;
@@ -388,40 +332,6 @@ static int ask(struct describer *d, struct err *e)
 /* --- what was said -------------------------------------------------------------------------------
  */
 
-static bool parameter_is_good(const json_t *p)
-{
-	return json_is_string(json_object_get(p, "name")) &&
-	       json_is_string(json_object_get(p, "type")) &&
-	       json_is_string(json_object_get(p, "description")) &&
-	       json_is_boolean(json_object_get(p, "required")) &&
-	       json_object_get(p, "default") != NULL && json_object_size(p) == 5;
-}
-
-bool describe_parameters_are_good(const json_t *parameters)
-{
-	if (!json_is_array(parameters)) {
-		return false;
-	}
-	for (size_t i = 0; i < json_array_size(parameters); i++) {
-		if (!parameter_is_good(json_array_get(parameters, i))) {
-			return false;
-		}
-	}
-	return true;
-}
-
-/* The session ran hostile text: its word has the shape it must have, or counts for nothing. */
-static bool is_good(const json_t *result)
-{
-	const char *error = json_string_value(json_object_get(result, "error"));
-	if (error != NULL) {
-		return json_is_string(json_object_get(result, "message")) &&
-		       (strcmp(error, "SyntaxError") == 0 || strcmp(error, "ValueError") == 0);
-	}
-	return json_is_string(json_object_get(result, "description")) &&
-	       describe_parameters_are_good(json_object_get(result, "parameters"));
-}
-
 static json_t *results_of(const struct execution *x, size_t count)
 {
 	if (x->verdict != VERDICT_SUCCEEDED || x->value.kind != IPC_KIND_STR) {
@@ -437,7 +347,7 @@ static json_t *results_of(const struct execution *x, size_t count)
 	}
 	bool good = json_is_array(results) && json_array_size(results) == count;
 	for (size_t i = 0; good && i < count; i++) {
-		good = is_good(json_array_get(results, i));
+		good = describe_result_is_good(json_array_get(results, i));
 	}
 	if (!good) {
 		json_decref(results);
@@ -449,7 +359,7 @@ static json_t *results_of(const struct execution *x, size_t count)
 static void keep_unreadable(struct describer *d, const char *why)
 {
 	json_t *result = json_pack("{s:s, s:s}", "error", "SyntaxError", "message", why);
-	keep(d, json_array_get(d->batch.sources, 0), result);
+	describe_cache_keep(d->cache, json_array_get(d->batch.sources, 0), result);
 	json_decref(result);
 }
 
@@ -492,7 +402,8 @@ static int take_batch(struct describer *d, struct err *e)
 	size_t count = json_array_size(b->sources);
 	json_t *results = results_of(x, count);
 	for (size_t i = 0; results != NULL && i < count; i++) {
-		keep(d, json_array_get(b->sources, i), json_array_get(results, i));
+		describe_cache_keep(
+		    d->cache, json_array_get(b->sources, i), json_array_get(results, i));
 	}
 	bool over = results != NULL || take_loss(d, x);
 	json_decref(results);
@@ -576,11 +487,17 @@ static void on_turn(uv_timer_t *timer)
 struct describer *describer_new(struct codemode *m)
 {
 	struct describer *d = calloc(1, sizeof(*d));
-	if (d != NULL) {
-		d->codemode = m;
-		(void)uv_timer_init(m->loop, &d->turn);
-		d->turn.data = d;
+	if (d == NULL) {
+		return NULL;
 	}
+	d->codemode = m;
+	d->cache = describe_cache_new(m->loop, m->config.data_dir);
+	if (d->cache == NULL) {
+		free(d);
+		return NULL;
+	}
+	(void)uv_timer_init(m->loop, &d->turn);
+	d->turn.data = d;
 	return d;
 }
 
@@ -610,9 +527,7 @@ void describer_free(struct describer *d)
 	while (d->waiting != NULL) {
 		describe_cancel(d->waiting);
 	}
-	while (d->said != NULL) {
-		forget(d, d->said);
-	}
+	describe_cache_free(d->cache);
 	while (d->askers != NULL) {
 		forget_asker(d, d->askers);
 	}

@@ -421,6 +421,47 @@ class Replicas(unittest.TestCase):
         self.assertEqual(server.value("demo", code.format("load('a')")), "b")
 
 
+class SkillsAfterARestart(unittest.TestCase):
+    """What was said of a skill's source is not asked for again by the next server."""
+
+    COUNT = 300
+
+    def parsed(self, server):
+        """Executions so far of the server's own session, which parses."""
+        text = server.request("GET", "metrics").body.decode()
+        return sum(float(line.split()[-1]) for line in text.splitlines()
+                   if line.startswith("carrel_executions_total{"))
+
+    def test_the_sources_are_parsed_once(self):
+        with tempfile.TemporaryDirectory(prefix="carrel-said-") as directory:
+            base = pathlib.Path(directory)
+            base.chmod(0o777)
+            skills = base / "skills"
+            skills.mkdir()
+            skills.chmod(0o777)
+            for i in range(self.COUNT):
+                (skills / f"skill_{i}.py").write_text(f'"""Number {i}."""\ndef run(n: int = {i}):\n    pass\n')
+            (skills / "broken.py").write_text("def run(:\n")
+            config = {"data_dir": str(base / "data")}
+            environment = {"SKILLS_PATH": str(skills)}
+            said = "repr(sorted(map(str, skills.list())))"
+            kept = base / "data" / "skills.said.json"
+            runs, lists = [], []
+            for change in (None, None, b"{not json", b'{"format": 1, "said": {"' + b"0" * 64 + b'": 5, "x": {}}}'):
+                if change is not None:
+                    kept.write_bytes(change)
+                with harness.Server(config, environment=environment) as server:
+                    lists.append(server.value("demo", said))
+                    runs.append(self.parsed(server))
+                self.assertEqual(len(json.loads(kept.read_bytes())["said"]), self.COUNT)
+            self.assertEqual(lists[1:], lists[:1] * 3)
+            self.assertEqual(lists[0].count("Number"), self.COUNT)
+            # The second parses what is broken alone; a file that is none costs all of it again.
+            self.assertLess(runs[1], runs[0])
+            self.assertEqual(runs[2:], runs[:1] * 2)
+            self.assertEqual(kept.stat().st_mode & 0o777, 0o600)
+
+
 class Configuration(unittest.TestCase):
     def test_the_containers_variables(self):
         with tempfile.TemporaryDirectory() as base:
