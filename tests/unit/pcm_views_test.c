@@ -233,17 +233,19 @@ static void pull(struct fake_call *f, size_t step)
 	}
 }
 
-/* LARGE of BYTE between BEFORE and AFTER, no C string. To be freed. */
+/* 3 MiB of BYTE between BEFORE and AFTER. To be freed. */
 static char *large_text(const char *before, char byte, const char *after, size_t *len)
 {
 	enum { LARGE = 3 << 20 };
-	*len = strlen(before) + LARGE + strlen(after);
-	char *text = malloc(*len);
-	assert_non_null(text);
-	memset(text, byte, *len);
-	memcpy(text, before, strlen(before));
-	memcpy(text + strlen(before) + LARGE, after, strlen(after));
-	return text;
+	struct buf b = BUF_INIT(LARGE + 100);
+	assert_int_equal(buf_add_str(&b, before), 0);
+	char *middle = buf_reserve(&b, LARGE);
+	assert_non_null(middle);
+	memset(middle, byte, LARGE);
+	buf_grew(&b, LARGE);
+	assert_int_equal(buf_add_str(&b, after), 0);
+	*len = b.len;
+	return b.data;
 }
 
 static void begin_large(struct fake_call *f, const char *accept, const char *type,
