@@ -1,5 +1,4 @@
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "api/aca.h"
@@ -7,18 +6,10 @@
 #include "api/aca_reply.h"
 #include "api/aca_request.h"
 #include "api/aca_stream.h"
+#include "api/reply_wait.h"
 
 /* struct execution.reply_flags: what a later GET of the execution cannot know otherwise. */
 #define REPLY_JUPYTER 1U
-
-/* A call that waits for its execution to end. */
-struct waiting {
-	struct call *call;
-	struct execution *x;
-	struct execution_observer observer;
-	struct aca_format format;
-	bool abandon_when_gone;
-};
 
 static void reply_now(
     struct call *c, const struct execution *x, const struct aca_format *f, int status)
@@ -27,63 +18,20 @@ static void reply_now(
 	aca_json_reply(c, status, aca_reply_execution(x, f));
 }
 
-static void waiting_free(struct waiting *w)
+static void reply_final(struct call *c, struct execution *x, const void *format)
 {
-	execution_unobserve(w->x, &w->observer);
-	execution_unref(w->x);
-	free(w);
-}
-
-static void on_change(void *ctx, struct execution *x)
-{
-	struct waiting *w = ctx;
-	if (!execution_is_final(x)) {
-		return;
-	}
-	struct call *c = w->call;
-	c->gone = NULL;
-	c->ctx = NULL;
-	reply_now(c, x, &w->format, 200);
-	waiting_free(w);
-}
-
-/* Nobody waits for it any more: a stuck execution must not block its session. */
-static void on_gone(struct call *c)
-{
-	struct waiting *w = c->ctx;
-	struct execution *x = execution_ref(w->x);
-	bool abandon = w->abandon_when_gone;
-	waiting_free(w);
-	if (abandon) {
-		engine_abandon(x);
-	}
-	execution_unref(x);
+	reply_now(c, x, format, 200);
 }
 
 /* Answers when X is final, which may be now. Takes over the reference to X. */
-static void reply_when_final(
+static void reply_later(
     struct call *c, struct execution *x, const struct aca_format *f, bool abandon_when_gone)
 {
-	if (execution_is_final(x)) {
-		reply_now(c, x, f, 200);
-		execution_unref(x);
-		return;
-	}
-	struct waiting *w = calloc(1, sizeof(*w));
-	if (w == NULL) {
-		struct aca_problem p;
+	struct aca_problem p;
+	if (!reply_when_final(c, x, reply_final, f, sizeof(*f), abandon_when_gone)) {
 		(void)aca_problem(&p, ACA_INTERNAL, NULL, "out of memory");
-		engine_cancel(x);
-		execution_unref(x);
 		aca_fail(c, &p);
-		return;
 	}
-	*w = (struct waiting){
-	    .call = c, .x = x, .format = *f, .abandon_when_gone = abandon_when_gone};
-	w->observer = (struct execution_observer){.notify = on_change, .ctx = w};
-	execution_observe(x, &w->observer);
-	c->ctx = w;
-	c->gone = on_gone;
 }
 
 /* --- POST ---------------------------------------------------------------------------------------
@@ -175,7 +123,7 @@ static void execute(struct call *c, enum aca_shape shape)
 		reply_accepted(c, &where, x, &format);
 		execution_unref(x);
 	} else {
-		reply_when_final(c, x, &format, true);
+		reply_later(c, x, &format, true);
 	}
 }
 
@@ -251,5 +199,5 @@ void aca_execution_delete(struct call *c)
 	(void)execution_ref(x);
 	engine_cancel(x);
 	struct aca_format format = new_format(c, x);
-	reply_when_final(c, x, &format, false);
+	reply_later(c, x, &format, false);
 }

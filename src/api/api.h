@@ -48,6 +48,11 @@ void appr_beat(struct appr *a);
 /* The server is stopping: streams end, and come back to whoever serves next. */
 void appr_drain(struct appr *a);
 
+/* For engine_set_workspaces, with a struct api as CTX: an id that the server gave belongs to its
+ * workspace on every wire, whichever opens its session. */
+const char *pcm_workspace_of(
+    void *api, const struct pool *pool, const char *tenant, const char *identifier);
+
 /* Everything is borrowed and must outlive the last call. */
 struct api {
 	struct engine *engine;

@@ -93,10 +93,13 @@ void call_reply_json(struct call *c, int status, json_t *j);
 void call_reply_file(struct call *c, int fd, uint64_t size, int64_t modified_wall_us,
     const char *content_type, void (*done)(void *ctx, uint64_t bytes), void *done_ctx);
 
+#define CALL_SOURCE_BROKEN (-2)
+
 /* An answer that comes bit by bit: the writer asks when the socket can take more. */
 struct call_source {
 	/* Writes up to MAX bytes to OUT: how many, 0 when there is nothing now (call_wake later),
-	 * or -1 at the end. */
+	 * -1 at the end, or CALL_SOURCE_BROKEN when the end cannot be had: the connection is closed
+	 * so that the client sees a cut answer. */
 	ssize_t (*read)(struct call_source *s, char *out, size_t max);
 	/* Called once, when all is sent or the client is gone. Frees what S holds. */
 	void (*close)(struct call_source *s);

@@ -2,16 +2,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "api/pcm_ask.h"
 #include "api/pcm_form.h"
 #include "base/base64.h"
 #include "base/compiler.h"
 #include "base/json_text.h"
-
-#define LARGE_BYTES (1U << 20)
-#define SENDING_MAX_BYTES (512UL << 20)
 
 void pcm_artifacts_list(struct call *c)
 {
@@ -45,126 +41,8 @@ static void not_found(struct call *c)
 	pcm_fail(c, 404, "Artifact '%s' not found", c->params[0]);
 }
 
-/* An answer of many bytes, counted until it is sent or nobody wants it. */
-struct sending {
-	struct call_source source;
-	size_t *counter;
-	struct buf body;
-	size_t at;
-};
-
-static ssize_t sending_read(struct call_source *source, char *out, size_t max)
-{
-	struct sending *s = container_of(source, struct sending, source);
-	size_t left = s->body.len - s->at;
-	size_t n = left < max ? left : max;
-	memcpy(out, s->body.data + s->at, n);
-	s->at += n;
-	return n > 0 ? (ssize_t)n : -1;
-}
-
-static void sending_close(struct call_source *source)
-{
-	struct sending *s = container_of(source, struct sending, source);
-	*s->counter -= s->body.len;
-	buf_fini(&s->body);
-	free(s);
-}
-
-/* BODY is taken over. */
-static void send_body(struct call *c, const char *content_type, struct buf *body)
-{
-	size_t *counter = pcm_sending_bytes(c);
-	if (body->len < LARGE_BYTES) {
-		call_reply(c, 200, content_type, body);
-		return;
-	}
-	struct sending *s = *counter + body->len <= SENDING_MAX_BYTES ? calloc(1, sizeof(*s))
-								      : NULL;
-	if (s == NULL) {
-		buf_fini(body);
-		pcm_fail(c, 503, "The server sends as many bytes of artifacts as it may");
-		return;
-	}
-	s->source = (struct call_source){.read = sending_read, .close = sending_close};
-	s->counter = counter;
-	s->body = *body;
-	*counter += s->body.len;
-	call_reply_source(c, 200, content_type, &s->source);
-}
-
-/* An addition to the reference's wire: who accepts bytes first of all gets them as they are kept,
- * JSON with its NaN too, and is told what they are. */
-static bool wants_bytes(struct call *c)
-{
-	static const char type[] = "application/octet-stream";
-	const char *accept = call_header(c, "Accept");
-	return accept != NULL && strncasecmp(accept, type, sizeof(type) - 1) == 0;
-}
-
-static void reply_bytes(struct call *c, const char *type, const struct buf *bytes)
-{
-	const char *media = "application/octet-stream";
-	if (strcmp(type, "json") == 0) {
-		media = "application/octet-stream; type=json";
-	} else if (strcmp(type, "text") == 0) {
-		media = "application/octet-stream; type=text";
-	}
-	struct buf body = BUF_INIT(JSON_TEXT_MAX_BYTES * 2UL);
-	if (buf_add(&body, buf_str(bytes), bytes->len) == 0) {
-		send_body(c, media, &body);
-		return;
-	}
-	buf_fini(&body);
-	pcm_fail(c, 500, "The answer could not be put together");
-}
-
-/* What was kept as JSON is JSON again; what was kept as text, or says wrongly that it is JSON, a
- * string. */
-static void reply_data(struct call *c, const char *type, const struct buf *bytes)
-{
-	if (strcmp(type, "bytes") == 0 || wants_bytes(c)) {
-		reply_bytes(c, type, bytes);
-		return;
-	}
-	struct buf body = BUF_INIT(JSON_TEXT_MAX_BYTES * 2UL);
-	int r = -EINVAL;
-	if (strcmp(type, "json") == 0) {
-		r = json_text_add_checked(&body, buf_str(bytes), bytes->len);
-	}
-	if (r == -EINVAL) {
-		r = json_text_add_string(&body, buf_str(bytes), bytes->len);
-	}
-	if (r < 0) {
-		pcm_fail(c, 500, "The answer could not be put together");
-	} else {
-		send_body(c, "application/json", &body);
-		return;
-	}
-	buf_fini(&body);
-}
-
-static void answer_load(struct call *c, void *state, enum codemode_error code, const json_t *result,
-    const struct buf *bytes)
-{
-	(void)state;
-	if (code == CODEMODE_NOT_FOUND) {
-		not_found(c);
-	} else if (code != CODEMODE_OK) {
-		pcm_fail_code(c, code, result);
-	} else {
-		const char *type = json_string_value(json_object_get(result, "type"));
-		reply_data(c, type != NULL ? type : "text", bytes);
-	}
-}
-
-void pcm_artifacts_get(struct call *c)
-{
-	by_name(c, "artifacts.load", answer_load);
-}
-
 static void answer_delete(struct call *c, void *state, enum codemode_error code,
-    const json_t *result, const struct buf *bytes)
+    const json_t *result, struct loading *bytes)
 {
 	(void)state;
 	(void)bytes;

@@ -54,7 +54,7 @@ static void note_change(struct asking *a, const char *method, const json_t *argu
 }
 
 static void on_done(
-    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes)
+    void *ctx, enum codemode_error code, const json_t *result, struct loading *bytes)
 {
 	struct asking *a = ctx;
 	struct call *c = a->call;
@@ -152,7 +152,7 @@ void pcm_fail_code(struct call *c, enum codemode_error code, const json_t *failu
 
 static void on_text_unwanted(struct call *c)
 {
-	codemode_text_cancel(c->ctx);
+	json_work_cancel(c->ctx);
 }
 
 static void on_text(void *ctx, struct buf *text)
@@ -167,18 +167,18 @@ static void on_text(void *ctx, struct buf *text)
 	}
 }
 
-void pcm_answer_written(struct call *c, const json_t *result, codemode_write_fn write)
+void pcm_answer_written(struct call *c, const json_t *result, json_add_fn add)
 {
 	const struct api *api = c->app;
-	struct codemode_text *t = codemode_text(api->codemode, result, write, on_text, c);
-	if (t != NULL) {
-		c->ctx = t;
+	struct json_job *j = codemode_text(api->codemode, c->principal, result, add, on_text, c);
+	if (j != NULL) {
+		c->ctx = j;
 		c->gone = on_text_unwanted;
 	}
 }
 
 void pcm_answer_result(struct call *c, void *state, enum codemode_error code, const json_t *result,
-    const struct buf *bytes)
+    struct loading *bytes)
 {
 	(void)state;
 	(void)bytes;

@@ -13,7 +13,7 @@
 
 /* As codemode_done_fn, for the call. STATE is the callee's again. */
 typedef void (*pcm_answer_fn)(struct call *c, void *state, enum codemode_error code,
-    const json_t *result, const struct buf *bytes);
+    const json_t *result, struct loading *bytes);
 
 struct pcm_question {
 	const char *method;
@@ -36,11 +36,11 @@ void pcm_fail_code(struct call *c, enum codemode_error code, const json_t *failu
 /* The failure's message, or a word that there is none. Borrowed from FAILURE. */
 const char *pcm_message(const json_t *failure);
 
-/* Answers with what WRITE makes of RESULT, perhaps later. */
-void pcm_answer_written(struct call *c, const json_t *result, codemode_write_fn write);
+/* Answers with what ADD makes of RESULT, perhaps later. */
+void pcm_answer_written(struct call *c, const json_t *result, json_add_fn add);
 
 /* ANSWER for a method whose result is the answer as it is. */
 void pcm_answer_result(struct call *c, void *state, enum codemode_error code, const json_t *result,
-    const struct buf *bytes);
+    struct loading *bytes);
 
 #endif

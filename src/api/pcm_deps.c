@@ -34,7 +34,7 @@ static json_t *member_or_empty(const json_t *result, const char *name)
 }
 
 static void answer_sync(struct call *c, void *state, enum codemode_error code, const json_t *result,
-    const struct buf *bytes)
+    struct loading *bytes)
 {
 	if (code == CODEMODE_DENIED) {
 		pcm_fail(c, 403, "Runtime dependency installation is disabled");
@@ -91,7 +91,7 @@ static json_t *removed_json(struct call *c, bool removed)
 }
 
 static void answer_remove(struct call *c, void *state, enum codemode_error code,
-    const json_t *result, const struct buf *bytes)
+    const json_t *result, struct loading *bytes)
 {
 	if (code == CODEMODE_DENIED) {
 		pcm_fail(c, 403, "Runtime dependency modification is disabled");
@@ -142,7 +142,7 @@ static void add_all(struct batch *b, const json_t *result, const char *name)
 static void batch_step(struct call *c, struct batch *b);
 
 static void answer_batch(struct call *c, void *state, enum codemode_error code,
-    const json_t *result, const struct buf *bytes)
+    const json_t *result, struct loading *bytes)
 {
 	(void)bytes;
 	struct batch *b = state;

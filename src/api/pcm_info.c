@@ -38,7 +38,7 @@ static json_t *names_of(const json_t *list)
 static void info_step(struct call *c, struct info *i);
 
 static void answer_info(struct call *c, void *state, enum codemode_error code, const json_t *result,
-    const struct buf *bytes)
+    struct loading *bytes)
 {
 	(void)bytes;
 	struct info *i = state;

@@ -34,8 +34,8 @@ struct pcm {
 	struct pcm_config config;
 	struct issued *issued;
 	unsigned issued_count;
-	struct holder *holders; /* each with at least one id */
-	size_t sending_bytes;   /* of artifacts; see pcm_artifacts.c */
+	struct holder *holders;        /* each with at least one id */
+	struct artifact_body *sending; /* see pcm_artifact_body.c */
 };
 
 struct pcm *pcm_new(const struct pcm_config *c)
@@ -79,9 +79,9 @@ const struct pcm_config *pcm_config(const struct call *c)
 	return &api->pcm->config;
 }
 
-size_t *pcm_sending_bytes(const struct call *c)
+struct artifact_body **pcm_sending(const struct call *c)
 {
-	return &((const struct api *)c->app)->pcm->sending_bytes;
+	return &((const struct api *)c->app)->pcm->sending;
 }
 
 /* --- ids ----------------------------------------------------------------------------------------
@@ -231,15 +231,31 @@ static bool make_room(struct pcm *p, const struct holder *holder)
 	return p->issued_count < PCM_ISSUED_MAX || take_from_another(p, holder);
 }
 
-/* The one of that id, of the same tenant and pool, that has not run out; or NULL. */
+/* The one of that id, of that tenant (NULL: none) and pool. */
+static struct issued *look_up(
+    const struct pcm *p, const struct pool *pool, const char *tenant, const char *id)
+{
+	struct issued *i = NULL;
+	HASH_FIND(by_id, p->issued, id, strlen(id), i);
+	bool its = i != NULL && i->pool == pool &&
+		   strcmp(i->holder->tenant, tenant != NULL ? tenant : "") == 0;
+	return its ? i : NULL;
+}
+
+const char *pcm_workspace_of(
+    void *api, const struct pool *pool, const char *tenant, const char *identifier)
+{
+	const struct issued *i = look_up(((const struct api *)api)->pcm, pool, tenant, identifier);
+	/* Also of one that has run out: better its own workspace than everybody's. */
+	return i != NULL ? i->workspace : NULL;
+}
+
+/* The same, when it has not run out; or NULL. */
 static struct issued *find_issued(struct call *c, const struct pool *pool, const char *id)
 {
 	struct pcm *p = ((const struct api *)c->app)->pcm;
-	const char *tenant = tenant_of(c);
-	struct issued *i = NULL;
-	HASH_FIND(by_id, p->issued, id, strlen(id), i);
-	if (i == NULL || i->pool != pool ||
-	    strcmp(i->holder->tenant, tenant != NULL ? tenant : "") != 0) {
+	struct issued *i = look_up(p, pool, tenant_of(c), id);
+	if (i == NULL) {
 		return NULL;
 	}
 	if (has_run_out(i)) {
@@ -367,10 +383,6 @@ struct session *pcm_session_open(struct call *c, const struct pcm_where *w)
 	struct session *s = engine_session_open(w->pool, tenant_of(c), w->identifier, &e);
 	if (s == NULL) {
 		pcm_fail_err(c, &e);
-		return NULL;
-	}
-	if (w->issued != NULL) {
-		memcpy(s->workspace, w->issued->workspace, sizeof(s->workspace));
 	}
 	return s;
 }

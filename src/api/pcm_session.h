@@ -25,12 +25,13 @@
 #define PCM_ISSUED_MAX 65536
 
 struct issued;
+struct artifact_body;
 
 /* What the operator has set. Borrowed. */
 const struct pcm_config *pcm_config(const struct call *c);
 
-/* How many bytes of artifacts are on their way to clients, counted by who sends them. */
-size_t *pcm_sending_bytes(const struct call *c);
+/* The artifacts on their way to clients; the list is pcm_artifact_body.c's. */
+struct artifact_body **pcm_sending(const struct call *c);
 
 struct pcm_where {
 	struct pool *pool;

@@ -46,7 +46,7 @@ static json_t *workflow_of(const json_t *skill)
 }
 
 static void answer_workflow(struct call *c, void *state, enum codemode_error code,
-    const json_t *result, const struct buf *bytes)
+    const json_t *result, struct loading *bytes)
 {
 	if (code != CODEMODE_OK) {
 		pcm_answer_result(c, state, code, result, bytes);
@@ -67,7 +67,7 @@ static int write_workflows(struct buf *out, const json_t *skills)
 }
 
 static void answer_workflows(struct call *c, void *state, enum codemode_error code,
-    const json_t *result, const struct buf *bytes)
+    const json_t *result, struct loading *bytes)
 {
 	if (code != CODEMODE_OK) {
 		pcm_answer_result(c, state, code, result, bytes);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_stream.h"
 #include "base/text.h"
 
 /* Back to LEN bytes, after a failure. */
@@ -43,9 +44,9 @@ static bool needs_escape(unsigned char c)
 	return c < ' ' || c == '"' || c == '\\';
 }
 
-static int add_quoted(struct buf *out, const char *bytes, size_t len)
+static int add_escaped(struct buf *out, const char *bytes, size_t len)
 {
-	int r = buf_add_char(out, '"');
+	int r = 0;
 	size_t from = 0;
 	for (size_t i = 0; r == 0 && i < len; i++) {
 		if (needs_escape((unsigned char)bytes[i])) {
@@ -54,21 +55,32 @@ static int add_quoted(struct buf *out, const char *bytes, size_t len)
 			from = i + 1;
 		}
 	}
-	r = r < 0 ? r : buf_add(out, bytes + from, len - from);
-	return r < 0 ? r : buf_add_char(out, '"');
+	return r < 0 ? r : buf_add(out, bytes + from, len - from);
+}
+
+int json_text_add_inside(struct buf *out, const char *bytes, size_t len)
+{
+	size_t before = out->len;
+	int r;
+	if (text_is_utf8(bytes, len)) {
+		r = add_escaped(out, bytes, len);
+	} else {
+		cleanup(buf_fini) struct buf mended = BUF_INIT(len * 3);
+		r = text_add_utf8_lossy(&mended, bytes, len);
+		r = r < 0 ? r : add_escaped(out, buf_str(&mended), mended.len);
+	}
+	if (r < 0) {
+		cut(out, before);
+	}
+	return r;
 }
 
 int json_text_add_string(struct buf *out, const char *bytes, size_t len)
 {
 	size_t before = out->len;
-	int r;
-	if (text_is_utf8(bytes, len)) {
-		r = add_quoted(out, bytes, len);
-	} else {
-		cleanup(buf_fini) struct buf mended = BUF_INIT(len * 3);
-		r = text_add_utf8_lossy(&mended, bytes, len);
-		r = r < 0 ? r : add_quoted(out, buf_str(&mended), mended.len);
-	}
+	int r = buf_add_char(out, '"');
+	r = r < 0 ? r : json_text_add_inside(out, bytes, len);
+	r = r < 0 ? r : buf_add_char(out, '"');
 	if (r < 0) {
 		cut(out, before);
 	}
@@ -159,243 +171,13 @@ int json_text_add_tree(struct buf *out, const json_t *j)
 /* --- a text that claims to be JSON --------------------------------------------------------------
  */
 
-struct copy {
-	const char *at;
-	const char *end;
-	const char *from; /* what lies between this and AT is not copied yet */
-	struct buf *out;
-	uint64_t objects[JSON_TEXT_DEPTH_MAX / 64]; /* of each level: an object, not a list */
-	unsigned depth;
-};
-
-static bool here(const struct copy *c, char wanted)
-{
-	return c->at < c->end && *c->at == wanted;
-}
-
-static void skip_blanks(struct copy *c)
-{
-	while (c->at < c->end && strchr(" \t\r\n", *c->at) != NULL && *c->at != '\0') {
-		c->at++;
-	}
-}
-
-/* Puts TEXT in the place of the last LEN bytes before AT. */
-static int replace(struct copy *c, size_t len, const char *text)
-{
-	int r = buf_add(c->out, c->from, (size_t)(c->at - c->from) - len);
-	c->from = c->at;
-	return r < 0 ? r : buf_add_str(c->out, text);
-}
-
-/* Four hex digits at AT, or -1. */
-static int hex4(const struct copy *c, const char *at)
-{
-	int value = 0;
-	for (int i = 0; i < 4; i++) {
-		char d = at + i < c->end ? at[i] : '\0';
-		int digit = d >= '0' && d <= '9'   ? d - '0'
-			    : d >= 'a' && d <= 'f' ? d - 'a' + 10
-			    : d >= 'A' && d <= 'F' ? d - 'A' + 10
-						   : -1;
-		if (digit < 0) {
-			return -1;
-		}
-		value = value * 16 + digit;
-	}
-	return value;
-}
-
-/* Behind "\u". */
-static int copy_unicode(struct copy *c)
-{
-	int high = hex4(c, c->at);
-	if (high < 0) {
-		return -EINVAL;
-	}
-	c->at += 4;
-	if (high < 0xd800 || high > 0xdfff) {
-		return 0;
-	}
-	if (high < 0xdc00 && c->end - c->at >= 6 && c->at[0] == '\\' && c->at[1] == 'u') {
-		int low = hex4(c, c->at + 2);
-		if (low >= 0xdc00 && low <= 0xdfff) {
-			c->at += 6;
-			return 0;
-		}
-	}
-	return replace(c, 6, "\\ufffd");
-}
-
-static int copy_string(struct copy *c)
-{
-	c->at++;
-	while (c->at < c->end) {
-		unsigned char ch = (unsigned char)*c->at++;
-		if (ch == '"') {
-			return 0;
-		}
-		if (ch < ' ') {
-			return -EINVAL;
-		}
-		if (ch != '\\') {
-			continue;
-		}
-		char escape = c->at < c->end ? *c->at++ : '\0';
-		int r = escape == 'u'                                            ? copy_unicode(c)
-			: escape != '\0' && strchr("\"\\/bfnrt", escape) != NULL ? 0
-										 : -EINVAL;
-		if (r < 0) {
-			return r;
-		}
-	}
-	return -EINVAL;
-}
-
-static size_t skip_digits(struct copy *c)
-{
-	size_t n = 0;
-	for (; c->at < c->end && *c->at >= '0' && *c->at <= '9'; n++) {
-		c->at++;
-	}
-	return n;
-}
-
-static int copy_number(struct copy *c)
-{
-	if (here(c, '-')) {
-		c->at++;
-	}
-	bool zero = here(c, '0');
-	size_t whole = skip_digits(c);
-	if (whole == 0 || (zero && whole > 1)) {
-		return -EINVAL;
-	}
-	if (here(c, '.')) {
-		c->at++;
-		if (skip_digits(c) == 0) {
-			return -EINVAL;
-		}
-	}
-	if (here(c, 'e') || here(c, 'E')) {
-		c->at++;
-		if (here(c, '+') || here(c, '-')) {
-			c->at++;
-		}
-		if (skip_digits(c) == 0) {
-			return -EINVAL;
-		}
-	}
-	return 0;
-}
-
-static int copy_word(struct copy *c)
-{
-	static const struct {
-		const char *word;
-		bool null;
-	} words[] = {{"true", false}, {"false", false}, {"null", false}, {"NaN", true},
-	    {"Infinity", true}, {"-Infinity", true}};
-	for (size_t i = 0; i < array_len(words); i++) {
-		size_t len = strlen(words[i].word);
-		if ((size_t)(c->end - c->at) >= len && memcmp(c->at, words[i].word, len) == 0) {
-			c->at += len;
-			return words[i].null ? replace(c, len, "null") : 0;
-		}
-	}
-	return copy_number(c);
-}
-
-static bool in_object(const struct copy *c)
-{
-	unsigned level = c->depth - 1;
-	return (c->objects[level / 64] & 1ULL << level % 64) != 0;
-}
-
-static int enter(struct copy *c)
-{
-	if (c->depth == JSON_TEXT_DEPTH_MAX) {
-		return -EINVAL;
-	}
-	unsigned level = c->depth++;
-	uint64_t bit = 1ULL << level % 64;
-	uint64_t *word = &c->objects[level / 64];
-	*word = *c->at == '{' ? *word | bit : *word & ~bit;
-	c->at++;
-	return 0;
-}
-
-/* A member's name and the colon, when this level is an object. */
-static int copy_name(struct copy *c)
-{
-	if (c->depth == 0 || !in_object(c)) {
-		return 0;
-	}
-	skip_blanks(c);
-	int r = here(c, '"') ? copy_string(c) : -EINVAL;
-	skip_blanks(c);
-	if (r == 0 && !here(c, ':')) {
-		r = -EINVAL;
-	}
-	c->at += r == 0;
-	return r;
-}
-
-/* Behind a value: closes what closes. 1: a value is due, 0: all is read. */
-static int after_value(struct copy *c)
-{
-	for (;;) {
-		skip_blanks(c);
-		if (c->depth == 0) {
-			return c->at == c->end ? 0 : -EINVAL;
-		}
-		if (here(c, ',')) {
-			c->at++;
-			int r = copy_name(c);
-			return r < 0 ? r : 1;
-		}
-		if (!here(c, in_object(c) ? '}' : ']')) {
-			return -EINVAL;
-		}
-		c->at++;
-		c->depth--;
-	}
-}
-
-/* One value, or the beginning of a list or an object. As after_value. */
-static int copy_value(struct copy *c)
-{
-	skip_blanks(c);
-	if (!here(c, '{') && !here(c, '[')) {
-		int r = here(c, '"') ? copy_string(c) : copy_word(c);
-		return r < 0 ? r : after_value(c);
-	}
-	int r = enter(c);
-	if (r < 0) {
-		return r;
-	}
-	skip_blanks(c);
-	if (here(c, in_object(c) ? '}' : ']')) {
-		return after_value(c);
-	}
-	r = copy_name(c);
-	return r < 0 ? r : 1;
-}
-
 int json_text_add_checked(struct buf *out, const char *bytes, size_t len)
 {
-	if (len == 0 || !text_is_utf8(bytes, len)) {
-		return -EINVAL;
-	}
+	struct json_stream s;
 	size_t before = out->len;
-	struct copy c = {.at = bytes, .end = bytes + len, .from = bytes, .out = out};
-	int r;
-	do {
-		r = copy_value(&c);
-	} while (r == 1);
-	if (r == 0) {
-		r = buf_add(out, c.from, (size_t)(c.end - c.from));
-	}
+	json_stream_init(&s);
+	int r = json_stream_add(&s, bytes, len, out);
+	r = r < 0 ? r : json_stream_end(&s, out);
 	if (r < 0) {
 		cut(out, before);
 	}

@@ -14,20 +14,23 @@
 #include <jansson.h>
 
 #include "base/buf.h"
+#include "base/json_stream.h"
 
-#define JSON_TEXT_DEPTH_MAX 1024 /* of lists and objects within each other */
+#define JSON_TEXT_DEPTH_MAX JSON_STREAM_DEPTH_MAX /* of lists and objects within each other */
 /* Above any reply that the engine's own bounds on an execution allow. */
 #define JSON_TEXT_MAX_BYTES (512U << 20)
 
 /* A string with its quotes. Ill-formed sequences become U+FFFD. */
 int json_text_add_string(struct buf *out, const char *bytes, size_t len);
 
+/* The same without the quotes. */
+int json_text_add_inside(struct buf *out, const char *bytes, size_t len);
+
 /* A finite number as Python prints a float: 5.0, 0.1. */
 int json_text_add_real(struct buf *out, double value);
 
-/* A JSON text. What Python writes and other readers refuse is mended: NaN and the infinities become
- * null, a surrogate without its other half becomes U+FFFD. -EINVAL when it is not one JSON text in
- * UTF-8, or deeper than JSON_TEXT_DEPTH_MAX. */
+/* A JSON text, mended as json_stream.h says. -EINVAL when it is not one JSON text in UTF-8, or
+ * deeper than JSON_TEXT_DEPTH_MAX. */
 int json_text_add_checked(struct buf *out, const char *bytes, size_t len);
 
 /* A tree, compact, each real with as few digits as read back as the same number. -EMSGSIZE, too,

@@ -374,6 +374,7 @@ static int make_codemode(struct server *s, struct err *e)
 	    .runner = s->runner,
 	    .allow_runtime_deps = m->allow_runtime_deps,
 	    .tools_from_store = m->store.redis_url != NULL,
+	    .data_dir = s->config.data_dir,
 	    .rank_by_embeddings = s->runner != NULL && m->embeddings_url != NULL,
 	    .approvals = s->approvals,
 	};
@@ -385,6 +386,7 @@ static int make_codemode(struct server *s, struct err *e)
 		codemode_on_tools(s->codemode, json_array_get(s->first_tools, 0),
 		    json_array_get(s->first_tools, 1));
 	}
+	engine_set_workspaces(gateway_engine(s->gateway), pcm_workspace_of, &s->api);
 	codemode_add_deps(s->codemode, m->packages);
 	gateway_set_host_calls(s->gateway, &codemode_host_calls, s->codemode);
 	s->api.codemode = s->codemode;
@@ -487,6 +489,24 @@ static int copy_packages(struct server *s, const struct ipc_keeper_ready *ready)
 	return 0;
 }
 
+/* Of the server itself, and of each tenant that has a token. */
+static void find_deps(struct server *s)
+{
+	const char *prefixes[CONFIG_TOKENS_MAX + 1] = {NULL};
+	size_t count = 1;
+	for (uint32_t i = 0; i < s->config.token_count; i++) {
+		const char *prefix = s->config.tokens[i].prefix;
+		size_t k = 1;
+		while (prefix != NULL && k < count && strcmp(prefixes[k], prefix) != 0) {
+			k++;
+		}
+		if (prefix != NULL && k == count) {
+			prefixes[count++] = prefix;
+		}
+	}
+	codemode_find_deps(s->codemode, prefixes, count);
+}
+
 static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const struct err *e)
 {
 	struct server *s = ctx;
@@ -506,6 +526,7 @@ static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const s
 	}
 	if (s->codemode != NULL) {
 		codemode_warm(s->codemode);
+		find_deps(s);
 	}
 	if (s->approvals != NULL) {
 		approvals_start(s->approvals);

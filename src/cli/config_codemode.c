@@ -240,13 +240,34 @@ static void add_package(struct config *c, const char *text, size_t len)
 	}
 }
 
-static void add_packages(struct config *c, const char *text, char separator)
+/* Where the requirement at TEXT ends. A comma within brackets, or before another comparison, is of
+ * the requirement itself: "a[x,y]>=1,<2, b". */
+static const char *requirement_end(const char *text)
+{
+	bool extras = false;
+	for (; *text != '\0'; text++) {
+		extras = *text == '[' || (extras && *text != ']');
+		const char *next = text + 1 + strspn(text + 1, " \t");
+		if (*text == ',' && !extras && (*next == '\0' || strchr("<>=!~", *next) == NULL)) {
+			break;
+		}
+	}
+	return text;
+}
+
+static void add_packages(
+    struct config *c, const char *text, const char *(*end_of)(const char *text))
 {
 	while (*text != '\0') {
-		const char *end = strchrnul(text, separator);
+		const char *end = end_of(text);
 		add_package(c, text, (size_t)(end - text));
 		text = *end != '\0' ? end + 1 : end;
 	}
+}
+
+static const char *line_end(const char *text)
+{
+	return strchrnul(text, '\n');
 }
 
 static int read_requirements(struct config *c, const char *path, struct err *e)
@@ -256,7 +277,7 @@ static int read_requirements(struct config *c, const char *path, struct err *e)
 	if (r < 0) {
 		return err_set_os(e, -r, "the requirements file %s", path);
 	}
-	add_packages(c, buf_str(&text), '\n');
+	add_packages(c, buf_str(&text), line_end);
 	return 0;
 }
 
@@ -274,6 +295,27 @@ static int read_packages(struct config *c, const json_t *map, struct err *e)
 		}
 		add_package(c, one, strlen(one));
 	}
+	return 0;
+}
+
+/* How long what is installed stays, and how much of it. */
+static int read_keeping(struct config *c, const json_t *map, struct err *e)
+{
+	uint32_t days = 30;
+	uint64_t bytes = 20ULL << 30;
+	if (config_get_u32(map, (struct config_place){"code_mode.deps.", "keep_days"}, 0, 36500,
+		&days, e) < 0 ||
+	    config_get_bytes(
+		map, (struct config_place){"code_mode.deps.", "keep_size"}, 0, &bytes, e) < 0) {
+		return -1;
+	}
+	if (bytes > INT64_MAX) {
+		return config_bad(
+		    e, (struct config_place){"code_mode.deps.", "keep_size"}, "is too large");
+	}
+	(void)json_object_set_new(c->code_mode.installer, "unused_days", json_integer(days));
+	(void)json_object_set_new(
+	    c->code_mode.installer, "size_max_bytes", json_integer((json_int_t)bytes));
 	return 0;
 }
 
@@ -308,6 +350,9 @@ static int read_installer(struct config *c, const json_t *map, struct err *e)
 		3600, &timeout_ms, e) < 0) {
 		return -1;
 	}
+	if (read_keeping(c, map, e) < 0) {
+		return -1;
+	}
 	(void)json_object_set_new(c->code_mode.installer, "allow_build", json_boolean(build));
 	(void)json_object_set_new(c->code_mode.installer, "offline", json_boolean(offline));
 	(void)json_object_set_new(
@@ -319,7 +364,7 @@ static int read_deps(struct config *c, const json_t *map, struct err *e)
 {
 	static const char *const known[] = {"allow_runtime", "packages", "requirements_file",
 	    "installer", "index_url", "find_links", "timeout_seconds", "allow_build", "offline",
-	    NULL};
+	    "keep_days", "keep_size", NULL};
 	const char *file = NULL;
 	if (!json_is_object(map)) {
 		return config_bad(
@@ -485,7 +530,7 @@ int config_code_mode_environment(struct config *c, struct err *e)
 	}
 	const char *packages = env("CONTAINER_DEPS");
 	if (packages != NULL) {
-		add_packages(c, packages, ',');
+		add_packages(c, packages, requirement_end);
 	}
 	file_environment(c);
 	redis_environment(c);
@@ -506,8 +551,18 @@ int config_code_mode_finish(struct config *c, struct err *e)
 			   m->embeddings_url != NULL || m->store.redis_url != NULL;
 	m->tools_dir = m->tools_dir ?: keep(c, "%s/tools", m->store.dir);
 	m->work_dir = keep(c, "%s", c->data_dir);
-	bool all = m->store.dir != NULL && m->tools_dir != NULL && m->work_dir != NULL;
-	return all ? 0 : err_set(e, ERR_INVALID, "a path of code mode is too long");
+	if (m->store.dir == NULL || m->tools_dir == NULL || m->work_dir == NULL) {
+		return err_set(e, ERR_INVALID, "a path of code mode is too long");
+	}
+	for (uint32_t i = 0; i < c->token_count; i++) {
+		const char *prefix = c->tokens[i].prefix;
+		struct err why;
+		if (prefix != NULL && store_check_tenant(&m->store, prefix, &why) < 0) {
+			return err_set(e, ERR_INVALID, "auth.tokens: the prefix '%.64s': %s",
+			    prefix, why.text);
+		}
+	}
+	return 0;
 }
 
 /* --- forgetting ----------------------------------------------------------------------------------

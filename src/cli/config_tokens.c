@@ -6,6 +6,7 @@
 
 #include "base/fd.h"
 #include "cli/config_tree.h"
+#include "store/store.h"
 
 #define TOKEN_FILE_MAX_BYTES 4096
 
@@ -73,11 +74,8 @@ static int token_expiry(const char *text, struct config_place at, int64_t *out, 
 	return 0;
 }
 
-/* A tenant's files lie in a directory of its name beside these of the server's own. */
 static int token_prefix(const char *text, struct config_place at, struct err *e)
 {
-	static const char *const taken[] = {"tools", "skills", "workflows", "artifacts", "deps",
-	    "vectors", "workspaces", "packages"};
 	if (text == NULL) {
 		return 0;
 	}
@@ -86,12 +84,8 @@ static int token_prefix(const char *text, struct config_place at, struct err *e)
 		    "must be 1 to 64 letters, digits, '_', '-' and '.', and begin with a letter or "
 		    "a digit");
 	}
-	for (size_t i = 0; i < array_len(taken); i++) {
-		if (strcmp(text, taken[i]) == 0) {
-			return config_bad(e, at, "is a name that the store uses itself");
-		}
-	}
-	return 0;
+	struct err why;
+	return store_check_prefix(text, &why) < 0 ? config_bad(e, at, why.text) : 0;
 }
 
 static int token_read(struct config *c, const json_t *map, const char *prefix, struct err *e)

@@ -1,10 +1,10 @@
-/* Calls of the HTTP API: arguments and bytes are there as a whole, and so is the answer. */
+/* Calls of the HTTP API: arguments and bytes are there as a whole; an artifact's are read by the
+ * one who asked. And results as text. */
 #include <stdlib.h>
 
 #include "codemode/internal.h"
 
-#define LOADED_MAX_BYTES (512UL << 20) /* for all routes together */
-#define PIECE_BYTES (256U << 10)       /* given to a writer, or asked of a reader, at once */
+#define PIECE_BYTES (256U << 10) /* given to a writer at once */
 
 struct codemode_call {
 	codemode_done_fn done;
@@ -14,30 +14,24 @@ struct codemode_call {
 	size_t put;
 	unsigned busy; /* inside call_begin or call_put */
 
-	/* What came of it. While LOADING is there, its bytes are read. */
+	/* What came of it. */
 	bool answered;
 	enum codemode_error code;
 	json_t *result;
 	struct loading *loading;
-	uint64_t left;
-	struct buf read;
-	struct codemode *codemode;
-	size_t loaded_bytes; /* its part of codemode.loaded_bytes */
 };
 
 static void call_free(struct codemode_call *c)
 {
-	c->codemode->loaded_bytes -= c->loaded_bytes;
 	loading_close(c->loading);
 	json_decref(c->result);
-	buf_fini(&c->read);
 	free(c);
 }
 
 static void deliver(struct codemode_call *c)
 {
-	if (c->answered && c->loading == NULL && c->busy == 0) {
-		c->done(c->ctx, c->code, c->result, &c->read);
+	if (c->answered && c->busy == 0) {
+		c->done(c->ctx, c->code, c->result, steal(&c->loading));
 		call_free(c);
 	}
 }
@@ -47,55 +41,19 @@ static void fail(struct codemode_call *c, const char *text)
 	json_decref(c->result);
 	c->result = call_error("StorageError", text);
 	c->code = CODEMODE_UNAVAILABLE;
-	buf_fini(&c->read);
-}
-
-/* Reads what is there; at the end, or when it cannot be read, the reader is closed. */
-static void read_on(void *ctx)
-{
-	struct codemode_call *c = ctx;
-	ssize_t n = 1;
-	while (c->left > 0 && n > 0) {
-		size_t most = c->left < PIECE_BYTES ? (size_t)c->left : PIECE_BYTES;
-		char *room = buf_reserve(&c->read, most);
-		n = room != NULL ? loading_read(c->loading, room, most) : -1;
-		if (n > 0) {
-			buf_grew(&c->read, (size_t)n);
-			c->left -= (uint64_t)n;
-		}
-	}
-	if (n == 0) {
-		return;
-	}
-	loading_close(steal(&c->loading));
-	if (n < 0) {
-		fail(c, "The artifact could not be read to its end");
-	}
-	deliver(c);
 }
 
 static void on_done(struct method_call *call, enum codemode_error code, const json_t *result,
     struct loading *bytes, uint64_t size)
 {
 	struct codemode_call *c = call->ctx;
+	(void)size; /* the result has it */
 	c->running = NULL;
 	c->answered = true;
 	c->code = code;
 	c->result = json_incref((json_t *)(uintptr_t)result);
 	c->loading = bytes;
-	c->left = size;
-	if (bytes != NULL && c->codemode->loaded_bytes + size > LOADED_MAX_BYTES) {
-		loading_close(steal(&c->loading));
-		fail(c, "The server reads as many artifacts as it may");
-		deliver(c);
-	} else if (bytes != NULL) {
-		c->loaded_bytes = size;
-		c->codemode->loaded_bytes += size;
-		loading_on_more(bytes, read_on, c);
-		read_on(c);
-	} else {
-		deliver(c);
-	}
+	deliver(c);
 }
 
 static void put_on(struct codemode_call *c)
@@ -140,17 +98,14 @@ struct codemode_call *codemode_call(struct codemode *m, const struct store_space
     const char *method, const json_t *arguments, const struct buf *bytes, bool system,
     codemode_done_fn done, void *ctx)
 {
-	static const struct buf none = {0};
 	struct codemode_call *c = calloc(1, sizeof(*c));
 	if (c == NULL) {
-		done(ctx, CODEMODE_FAILED, NULL, &none);
+		done(ctx, CODEMODE_FAILED, NULL, NULL);
 		return NULL;
 	}
-	c->codemode = m;
 	c->done = done;
 	c->ctx = ctx;
 	c->bytes = bytes;
-	c->read = BUF_INIT(CODEMODE_LOAD_MAX_BYTES);
 	c->busy++;
 	json_t *all = with_size(arguments, bytes);
 	c->running = call_begin(m, space, method, all, system, NULL, &answer, c);
@@ -162,7 +117,7 @@ struct codemode_call *codemode_call(struct codemode *m, const struct store_space
 		fail(c, "out of memory");
 	}
 	c->busy--;
-	bool over = c->answered && c->loading == NULL;
+	bool over = c->answered;
 	deliver(c);
 	return over ? NULL : c;
 }
@@ -176,4 +131,10 @@ void codemode_cancel(struct codemode_call *c)
 		call_give_up(c->running);
 	}
 	call_free(c);
+}
+
+struct json_job *codemode_text(struct codemode *m, const void *who, const json_t *result,
+    json_add_fn add, json_write_fn fn, void *ctx)
+{
+	return json_work_text(m->json_work, who, result, add, fn, ctx);
 }

@@ -64,9 +64,11 @@ static int make_parts(struct codemode *m)
 	m->skills = skill_views_new(m);
 	m->deps = deps_table_new(m);
 	m->ranker = m->config.rank_by_embeddings ? ranker_new(m) : NULL;
-	bool all = m->counters != NULL && m->describer != NULL && m->tools != NULL &&
-		   m->skills != NULL && m->deps != NULL &&
-		   (m->ranker != NULL || !m->config.rank_by_embeddings);
+	m->upkeep = deps_upkeep_new(m);
+	m->json_work = json_work_new(m->loop);
+	bool all = m->upkeep != NULL && m->json_work != NULL && m->counters != NULL &&
+		   m->describer != NULL && m->tools != NULL && m->skills != NULL &&
+		   m->deps != NULL && (m->ranker != NULL || !m->config.rank_by_embeddings);
 	if (!all) {
 		return -ENOMEM;
 	}
@@ -108,6 +110,8 @@ void codemode_free(struct codemode *m)
 	while (m->calls != NULL) {
 		call_give_up(m->calls);
 	}
+	deps_upkeep_free(m->upkeep);
+	json_work_free(m->json_work);
 	ranker_free(m->ranker);
 	deps_table_free(m->deps);
 	skill_views_free(m->skills);
@@ -140,7 +144,7 @@ void codemode_on_tools(void *ctx, const json_t *tools, const json_t *problems)
 }
 
 static void on_warm(
-    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes)
+    void *ctx, enum codemode_error code, const json_t *result, struct loading *bytes)
 {
 	struct codemode *m = ctx;
 	(void)result;

@@ -46,6 +46,7 @@
 #include <uv.h>
 
 #include "approvals/approvals.h"
+#include "codemode/json_work.h"
 #include "engine/engine.h"
 #include "engine/host_call.h"
 #include "store/store.h"
@@ -64,6 +65,7 @@ struct codemode_config {
 	bool tools_from_store;
 	bool rank_by_embeddings;     /* the runner has a URL for them */
 	struct approvals *approvals; /* who is asked before some tools run; NULL: they never run */
+	const char *data_dir; /* what was said of skills' sources is kept there; NULL: nowhere */
 };
 
 struct codemode *codemode_new(uv_loop_t *loop, const struct codemode_config *c, struct err *e);
@@ -83,6 +85,10 @@ void codemode_on_tools(void *ctx, const json_t *tools, const json_t *problems);
 /* Puts requirement lines (array of texts, borrowed) into the server's own list, as at the start.
  * What is wrong with one is logged. */
 void codemode_add_deps(struct codemode *m, const json_t *packages);
+
+/* Shows each of COUNT spaces (prefixes, borrowed; NULL the server's own) what an earlier server
+ * installed for its list; nothing is installed. Goes on in the background. */
+void codemode_find_deps(struct codemode *m, const char *const *prefixes, size_t count);
 
 /* Reads the skills of the server's own space ahead of the first who asks, once sessions can be
  * made. */
@@ -107,12 +113,18 @@ enum codemode_error {
 	CODEMODE_FAILED,      /* ToolCallError, ToolTimeoutError, RuntimeError */
 };
 
-/* RESULT as in the table, or the failure's object when CODE is not CODEMODE_OK; borrowed. BYTES:
- * what artifacts.load has read, at most CODEMODE_LOAD_MAX_BYTES; otherwise empty. */
-typedef void (*codemode_done_fn)(
-    void *ctx, enum codemode_error code, const json_t *result, const struct buf *bytes);
+/* The bytes of an artifact, read from the store bit by bit; they outlive the call that opened
+ * them, not the store. As store_reader_*. */
+struct loading;
+ssize_t loading_read(struct loading *l, char *out, size_t max);
+void loading_on_more(struct loading *l, void (*more)(void *ctx), void *ctx);
+/* NULL is allowed. */
+void loading_close(struct loading *l);
 
-#define CODEMODE_LOAD_MAX_BYTES (128U << 20)
+/* RESULT as in the table, or the failure's object when CODE is not CODEMODE_OK; borrowed. BYTES:
+ * what artifacts.load has opened, as many as the result's size, taken over; otherwise NULL. */
+typedef void (*codemode_done_fn)(
+    void *ctx, enum codemode_error code, const json_t *result, struct loading *bytes);
 
 /* Runs METHOD in SPACE. ARGUMENTS (borrowed) may be NULL: {}. BYTES (borrowed until DONE) are those
  * of artifacts.save. DONE is called exactly once, perhaps before this returns, and then NULL is
@@ -123,22 +135,8 @@ struct codemode_call *codemode_call(struct codemode *m, const struct store_space
 /* DONE will not be called. NULL is allowed. */
 void codemode_cancel(struct codemode_call *c);
 
-/* --- results as text ----------------------------------------------------------------------------
- * Ten thousand skills take tens of milliseconds to write: a long array is written on a thread, and
- * the loop goes on.
- */
-
-struct codemode_text;
-
-/* Adds to OUT what is to be sent of RESULT; 0 or -errno. On any thread: it changes nothing else. */
-typedef int (*codemode_write_fn)(struct buf *out, const json_t *result);
-/* TEXT: borrowed, its bytes may be taken out of it; NULL when it could not be written. */
-typedef void (*codemode_text_fn)(void *ctx, struct buf *text);
-
-/* RESULT is borrowed, and never changed any more. NULL when FN was called already. */
-struct codemode_text *codemode_text(struct codemode *m, const json_t *result,
-    codemode_write_fn write, codemode_text_fn fn, void *ctx);
-/* FN will not be called. NULL is allowed. */
-void codemode_text_cancel(struct codemode_text *t);
+/* RESULT as text, as json_work_text: by WHO, which is only compared. Never changed any more. */
+struct json_job *codemode_text(struct codemode *m, const void *who, const json_t *result,
+    json_add_fn add, json_write_fn fn, void *ctx);
 
 #endif

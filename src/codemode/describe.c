@@ -7,8 +7,8 @@
  * Prefixes take turns, whoever of them waits in how many places: one with a thousand sources that
  * take long keeps another waiting for one batch.
  *
- * What it said is checked and kept (said.h). Whoever waits is told in a turn of the loop of its
- * own, never out of the engine.
+ * What it said is checked (said.h) and kept (describe_cache.h). Whoever waits is told in a turn of
+ * the loop of its own, never out of the engine.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "codemode/describe_cache.h"
 #include "codemode/internal.h"
 #include "codemode/said.h"
 
@@ -44,7 +45,7 @@ struct describing {
 	struct describer *describer;
 	struct asker *asker;
 	json_t *sources;
-	unsigned char (*hashes)[SAID_HASH_BYTES]; /* of each source */
+	unsigned char (*hashes)[DESCRIBE_HASH_BYTES]; /* of each source */
 	json_t *results;
 	describe_fn fn;
 	void *ctx;
@@ -63,7 +64,7 @@ struct batch {
 struct describer {
 	struct codemode *codemode;
 	uv_timer_t turn;
-	struct said_cache said;
+	struct describe_cache *cache;
 	struct describing *waiting; /* of one asker, the first is asked about next */
 	unsigned waiting_count;
 	struct asker *askers;
@@ -163,7 +164,7 @@ static size_t fill(struct describing *w)
 		if (!json_is_null(json_array_get(w->results, i))) {
 			continue;
 		}
-		json_t *known = said_find(&w->describer->said, w->hashes[i]);
+		json_t *known = describe_cache_get(w->describer->cache, w->hashes[i]);
 		if (known != NULL) {
 			(void)json_array_set(w->results, i, known);
 		} else {
@@ -193,7 +194,7 @@ static struct describing *describing_new(
 	w->sources = json_incref((json_t *)(uintptr_t)sources);
 	w->results = json_array();
 	for (size_t i = 0; i < json_array_size(sources); i++) {
-		said_hash(json_array_get(sources, i), w->hashes[i]);
+		describe_cache_hash(json_array_get(sources, i), w->hashes[i]);
 		(void)json_array_append_new(w->results, json_null());
 	}
 	return w;
@@ -343,7 +344,7 @@ static json_t *results_of(const struct execution *x, size_t count)
 static void keep_unreadable(struct describer *d, const char *why)
 {
 	json_t *result = json_pack("{s:s, s:s}", "error", "SyntaxError", "message", why);
-	said_keep(&d->said, json_array_get(d->batch.sources, 0), result);
+	describe_cache_keep(d->cache, json_array_get(d->batch.sources, 0), result);
 	json_decref(result);
 }
 
@@ -386,7 +387,8 @@ static int take_batch(struct describer *d, struct err *e)
 	size_t count = json_array_size(b->sources);
 	json_t *results = results_of(x, count);
 	for (size_t i = 0; results != NULL && i < count; i++) {
-		said_keep(&d->said, json_array_get(b->sources, i), json_array_get(results, i));
+		describe_cache_keep(
+		    d->cache, json_array_get(b->sources, i), json_array_get(results, i));
 	}
 	bool over = results != NULL || take_loss(d, x);
 	json_decref(results);
@@ -470,11 +472,17 @@ static void on_turn(uv_timer_t *timer)
 struct describer *describer_new(struct codemode *m)
 {
 	struct describer *d = calloc(1, sizeof(*d));
-	if (d != NULL) {
-		d->codemode = m;
-		(void)uv_timer_init(m->loop, &d->turn);
-		d->turn.data = d;
+	if (d == NULL) {
+		return NULL;
 	}
+	d->codemode = m;
+	d->cache = describe_cache_new(m->loop, m->config.data_dir);
+	if (d->cache == NULL) {
+		free(d);
+		return NULL;
+	}
+	(void)uv_timer_init(m->loop, &d->turn);
+	d->turn.data = d;
 	return d;
 }
 
@@ -504,7 +512,7 @@ void describer_free(struct describer *d)
 	while (d->waiting != NULL) {
 		describe_cancel(d->waiting);
 	}
-	said_clear(&d->said);
+	describe_cache_free(d->cache);
 	while (d->askers != NULL) {
 		forget_asker(d, d->askers);
 	}

@@ -10,20 +10,21 @@
 #define LARGE_BYTES (256U << 10)
 #define HELD_MAX_BYTES (512UL << 20)
 #define HELD_OF_ONE_MAX_BYTES (64UL << 20) /* of one session */
+#define ARGUMENTS_MAX_BYTES (1U << 20)     /* of most methods */
 
 /* What a host call is while it is pending: host_call.ctx. */
 struct hosted {
 	struct host_call *call;
 	struct method_call *running; /* NULL: it has ended */
 	struct codemode *codemode;
-	size_t held_bytes; /* its part of codemode.held_bytes */
-	bool paused;       /* host_call_resume is owed */
-	unsigned busy;     /* inside begin or put: the reply waits for its end */
+	size_t held_bytes;     /* its part of codemode.held_bytes */
+	bool paused;           /* host_call_resume is owed */
+	unsigned busy;         /* inside begin or put: the reply waits for its end */
+	struct json_job *work; /* that reads the arguments, or writes the answer */
 	/* The answer. */
 	bool answered;
 	bool ok;
 	char *json;
-	struct codemode_text *writing; /* JSON, on a thread */
 	struct host_source *source;
 };
 
@@ -68,16 +69,22 @@ static struct host_source *source_new(struct host_call *call, struct loading *by
 
 static const char no_memory[] = "{\"error\":\"RuntimeError\",\"message\":\"out of memory\"}";
 
-static void hosted_free(struct hosted *h)
+static void drop_hold(struct hosted *h)
 {
 	h->codemode->held_bytes -= h->held_bytes;
+	h->held_bytes = 0;
+}
+
+static void hosted_free(struct hosted *h)
+{
+	drop_hold(h);
 	free(h);
 }
 
 /* Replies when there is an answer and nobody above uses H. */
 static void try_reply(struct hosted *h)
 {
-	if (!h->answered || h->busy > 0 || h->writing != NULL) {
+	if (!h->answered || h->busy > 0) {
 		return;
 	}
 	struct host_call *call = h->call;
@@ -90,12 +97,12 @@ static void try_reply(struct hosted *h)
 	host_call_reply(call, ok, text, strlen(text), source);
 }
 
-/* Takes the bytes over. */
-static void set_text(struct hosted *h, struct buf *text)
+/* Takes the bytes of TEXT over; NULL when out of memory. */
+static void take_text(struct hosted *h, struct buf *text)
 {
+	h->answered = true;
 	if (text == NULL || text->len <= HOST_CALL_MAX_BYTES) {
 		h->json = text != NULL ? steal(&text->data) : NULL;
-		h->ok = h->ok && h->json != NULL;
 		return;
 	}
 	json_t *error = call_error("RuntimeError", "The result is larger than a reply may be");
@@ -109,7 +116,7 @@ static int add_bytes(const char *bytes, size_t len, void *out)
 	return buf_add(out, bytes, len) < 0 ? -1 : 0;
 }
 
-static int write_json(struct buf *out, const json_t *result)
+static int add_json(struct buf *out, const json_t *result)
 {
 	return json_dump_callback(result, add_bytes, out, JSON_COMPACT | JSON_ENCODE_ANY);
 }
@@ -117,17 +124,18 @@ static int write_json(struct buf *out, const json_t *result)
 static void on_written(void *ctx, struct buf *text)
 {
 	struct hosted *h = ctx;
-	h->writing = NULL;
-	set_text(h, text);
+	h->work = NULL;
+	take_text(h, text);
 	try_reply(h);
 }
 
-/* Replies, when RESULT is text. */
-static void set_json(struct hosted *h, bool ok, const json_t *result)
+/* What is large is written by a thread, and the call answered then. */
+static void write_json(struct hosted *h, bool ok, const json_t *result)
 {
 	h->ok = ok;
 	h->busy++;
-	h->writing = codemode_text(h->codemode, result, write_json, on_written, h);
+	h->work = json_work_text(
+	    h->codemode->json_work, h->call->worker->session, result, add_json, on_written, h);
 	h->busy--;
 }
 
@@ -144,8 +152,8 @@ static void on_done(struct method_call *c, enum codemode_error code, const json_
 {
 	struct hosted *h = c->ctx;
 	h->running = NULL;
-	h->answered = true;
-	set_json(h, code == CODEMODE_OK, result);
+	drop_hold(h);
+	write_json(h, code == CODEMODE_OK, result);
 	if (bytes != NULL && size > 0) {
 		h->source = source_new(h->call, bytes, size);
 		h->ok = h->ok && h->source != NULL;
@@ -177,8 +185,7 @@ static uint64_t bytes_to_come(const char *method, const json_t *arguments)
 static void refuse(struct hosted *h, const char *error, const char *text)
 {
 	json_t *failure = call_error(error, text);
-	h->answered = true;
-	set_json(h, false, failure);
+	write_json(h, false, failure);
 	json_decref(failure);
 	try_reply(h);
 }
@@ -195,14 +202,16 @@ static size_t held_of(const struct codemode *m, const struct session *s)
 	return held;
 }
 
-/* Counts WEIGHT as held by H. False when there is no room. */
-static bool hold(struct codemode *m, struct hosted *h, const struct session *s, size_t weight)
+/* Counts WEIGHT as held by H, in place of what was. False when there is no room. */
+static bool hold(struct hosted *h, size_t weight)
 {
+	struct codemode *m = h->codemode;
+	drop_hold(h);
 	if (weight <= LARGE_BYTES) {
 		return true;
 	}
 	if (m->held_bytes + weight > HELD_MAX_BYTES ||
-	    held_of(m, s) + weight > HELD_OF_ONE_MAX_BYTES) {
+	    held_of(m, h->call->worker->session) + weight > HELD_OF_ONE_MAX_BYTES) {
 		return false;
 	}
 	m->held_bytes += weight;
@@ -210,37 +219,91 @@ static bool hold(struct codemode *m, struct hosted *h, const struct session *s, 
 	return true;
 }
 
-static void begin(struct codemode *m, struct hosted *h, struct session *s)
+static void refuse_no_room(struct hosted *h)
+{
+	refuse(h, "TooManyCalls", "The calls that wait hold as many bytes as they may");
+}
+
+/* Takes over ARGUMENTS; NULL: WHY they are none. */
+static void begin(struct hosted *h, json_t *arguments, size_t weight, const char *why)
 {
 	struct host_call *call = h->call;
-	json_error_t at;
-	size_t weight = json_weight(call->arguments, call->arguments_len);
-	if (weight > JSON_WEIGHT_CALL_MAX) {
-		refuse(h, "ValueError", "The arguments hold more values than a call may");
-		return;
-	}
-	if (!hold(m, h, s, weight)) {
-		refuse(h, "TooManyCalls", "The calls that wait hold as many bytes as they may");
-		return;
-	}
-	json_t *arguments = json_loadb(
-	    call->arguments, call->arguments_len, JSON_REJECT_DUPLICATES, &at);
+	struct session *s = call->worker->session;
 	if (arguments == NULL) {
 		cleanup(buf_fini) struct buf text = BUF_INIT(512);
-		(void)buf_addf(&text, "The arguments cannot be carried: %s", at.text);
+		(void)buf_addf(&text, "The arguments cannot be carried: %s", why);
 		refuse(h, "ValueError", buf_str(&text));
+		return;
+	}
+	if (!hold(h, weight)) {
+		json_decref(arguments);
+		refuse_no_room(h);
 		return;
 	}
 	call->put_left = bytes_to_come(call->method, arguments);
 	struct store_space space = {.prefix = s->tenant, .workspace = s->workspace};
 	h->busy++;
-	h->running = call_begin(m, &space, call->method, arguments, false, s, &answer, h);
+	h->running = call_begin(h->codemode, &space, call->method, arguments, false, s, &answer, h);
 	h->busy--;
 	json_decref(arguments);
-	if (h->running == NULL && !h->answered) {
+	if (h->running == NULL && !h->answered && h->work == NULL) {
 		refuse(h, "RuntimeError", "out of memory");
 	} else {
 		try_reply(h);
+	}
+}
+
+static void on_read(void *ctx, json_t *arguments, size_t weight, const char *why)
+{
+	struct hosted *h = ctx;
+	h->work = NULL;
+	h->busy++;
+	begin(h, arguments, weight, why);
+	h->busy--;
+	/* What comes behind it may be read now; an answer says so too. */
+	if (!h->answered) {
+		resume(h);
+	}
+	try_reply(h);
+}
+
+static void read_here(struct hosted *h)
+{
+	const struct host_call *call = h->call;
+	json_error_t at;
+	/* Whatever it says, it is not heavier than a call may be. */
+	json_t *arguments = json_loadb(
+	    call->arguments, call->arguments_len, JSON_REJECT_DUPLICATES, &at);
+	begin(h, arguments, json_weight(call->arguments, call->arguments_len), at.text);
+}
+
+/* A skill's source may be 1 MiB, and more as JSON writes it. Everything else is less; and a tool is
+ * given no more, because the runner, too, reads it on its loop. */
+static size_t arguments_max_bytes(const char *method)
+{
+	return strcmp(method, "skills.create") == 0 ? HOST_CALL_MAX_BYTES : ARGUMENTS_MAX_BYTES;
+}
+
+/* What is large is read by a thread; the session is not read from until that is done, so it has
+ * one of these at a time. */
+static void read_arguments(struct hosted *h)
+{
+	struct host_call *call = h->call;
+	if (call->arguments_len > arguments_max_bytes(call->method)) {
+		refuse(h, "ValueError", "The arguments are larger than 1 MiB");
+	} else if (call->arguments_len <= JSON_WORK_SMALL_BYTES) {
+		read_here(h);
+	} else if (!hold(h, call->arguments_len)) {
+		refuse_no_room(h);
+	} else {
+		h->work = json_work_read(h->codemode->json_work, call->worker->session,
+		    call->arguments, call->arguments_len, JSON_WEIGHT_CALL_MAX, on_read, h);
+		if (h->work == NULL) {
+			refuse(h, "RuntimeError", "out of memory");
+			return;
+		}
+		h->paused = true;
+		call->waits = true;
 	}
 }
 
@@ -258,7 +321,7 @@ static void host_begin(void *ctx, struct host_call *call)
 	if (s == NULL || engine_session_is_own(s)) {
 		refuse(h, "RuntimeError", "This session may ask for nothing");
 	} else {
-		begin(ctx, h, s);
+		read_arguments(h);
 	}
 }
 
@@ -285,13 +348,13 @@ static void host_cancel(void *ctx, struct host_call *call)
 	if (h == NULL) {
 		return;
 	}
+	json_work_cancel(h->work);
 	if (h->running != NULL) {
 		call_give_up(h->running);
 	}
 	if (h->source != NULL) {
 		h->source->close(h->source);
 	}
-	codemode_text_cancel(h->writing);
 	free(h->json);
 	hosted_free(h);
 	call->ctx = NULL;

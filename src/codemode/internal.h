@@ -22,7 +22,6 @@
 /* --- arguments.c --- */
 
 struct method_call;
-struct loading;
 
 enum argument_type { ARGUMENT_TEXT, ARGUMENT_COUNT, ARGUMENT_OBJECT };
 
@@ -139,11 +138,14 @@ void call_settle(struct method_call *c);
 /* Bytes for a call that has asked for them (artifacts.save). False: wait for answer->room. */
 bool call_put(struct method_call *c, const char *bytes, size_t len);
 
-/* The bytes of an artifact, which outlive the call that opened it. As store_reader_*. */
-ssize_t loading_read(struct loading *l, char *out, size_t max);
-void loading_on_more(struct loading *l, void (*more)(void *ctx), void *ctx);
-/* NULL is allowed. */
-void loading_close(struct loading *l);
+/* What the store's reader calls back; the call that opened it ends before its bytes are read. */
+struct loading {
+	struct store_reader *reader;
+	struct method_call *call; /* until it is open */
+	json_t *record;
+	void (*more)(void *ctx);
+	void *more_ctx;
+};
 
 /* {"error": ERROR, "message": TEXT}; a new reference. */
 json_t *call_error(const char *error, const char *text);
@@ -155,8 +157,7 @@ struct codemode {
 	struct codemode_config config;
 	struct method_call *calls;
 	uint32_t call_count;
-	size_t loaded_bytes; /* of artifacts, for routes; see call.c */
-	size_t held_bytes;   /* by calls of sessions whose arguments are large; see host.c */
+	size_t held_bytes; /* by calls of sessions whose arguments are large; see host.c */
 	struct codemode_counter *counters; /* of each method and outcome */
 	uint64_t next_warning_ms;
 	struct codemode_call *warming;
@@ -165,6 +166,8 @@ struct codemode {
 	struct skill_views *skills;
 	struct ranker *ranker;
 	struct deps_table *deps;
+	struct deps_upkeep *upkeep;
+	struct json_work *json_work;
 };
 
 extern const struct method *const codemode_methods[];
@@ -257,5 +260,15 @@ void ranking_cancel(struct ranking *g);
 
 struct deps_table *deps_table_new(struct codemode *m);
 void deps_table_free(struct deps_table *t);
+/* Whether it is known what PREFIX ("" the server's own) has installed. */
+bool deps_table_has(struct deps_table *t, const char *prefix);
+/* PREFIX has PACKAGES (array of texts) in DIRECTORY (text, or null: Python has them itself). */
+void deps_table_remember(
+    struct deps_table *t, const char *prefix, const json_t *packages, json_t *directory);
+
+/* --- deps_upkeep.c --- */
+
+struct deps_upkeep *deps_upkeep_new(struct codemode *m);
+void deps_upkeep_free(struct deps_upkeep *u);
 
 #endif

@@ -125,45 +125,6 @@ static void artifacts_save(struct method_call *c)
 /* --- load ----------------------------------------------------------------------------------------
  */
 
-/* What the store's reader calls back; the call that opened it ends before its bytes are read. */
-struct loading {
-	struct store_reader *reader;
-	struct method_call *call; /* until it is open */
-	json_t *record;
-	void (*more)(void *ctx);
-	void *more_ctx;
-};
-
-ssize_t loading_read(struct loading *l, char *out, size_t max)
-{
-	return store_reader_read(l->reader, out, max);
-}
-
-static void on_more(void *ctx)
-{
-	struct loading *l = ctx;
-	l->more(l->more_ctx);
-}
-
-void loading_on_more(struct loading *l, void (*more)(void *ctx), void *ctx)
-{
-	l->more = more;
-	l->more_ctx = ctx;
-	store_reader_on_more(l->reader, on_more);
-}
-
-void loading_close(struct loading *l)
-{
-	if (l == NULL) {
-		return;
-	}
-	if (l->reader != NULL) {
-		store_reader_close(l->reader);
-	}
-	json_decref(l->record);
-	free(l);
-}
-
 /* The artifact is open, and there is a reader. */
 static void finish_load(struct method_call *c)
 {

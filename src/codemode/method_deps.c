@@ -59,7 +59,12 @@ static struct installed *find(struct deps_table *t, const char *prefix)
 	return i;
 }
 
-static void remember(
+bool deps_table_has(struct deps_table *t, const char *prefix)
+{
+	return find(t, prefix) != NULL;
+}
+
+void deps_table_remember(
     struct deps_table *t, const char *prefix, const json_t *packages, json_t *directory)
 {
 	struct installed *i = find(t, prefix);
@@ -214,7 +219,7 @@ static void on_installed(void *ctx, const json_t *said, const struct err *e)
 	const json_t *failed = json_object_get(said, "failed");
 	c->result = result_of(c, said);
 	json_t *good = without_failed(c->kept, failed);
-	remember(c->codemode->deps, c->prefix, good, json_object_get(said, "directory"));
+	deps_table_remember(c->codemode->deps, c->prefix, good, json_object_get(said, "directory"));
 	log_event(LOG_LEVEL_INFO, "deps_installed", LOG_STR("prefix", c->prefix),
 	    LOG_INT("packages", json_array_size(good)), LOG_INT("failed", json_array_size(failed)),
 	    LOG_STR("directory", json_string_value(json_object_get(said, "directory"))));

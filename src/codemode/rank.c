@@ -2,7 +2,8 @@
  * What a search found by words, put in the order of meaning: 0.7 of the description's likeness to
  * the query and 0.3 of the source's, by the embeddings that the runner gets from its URL. (Source
  * of the weights and of the query's prefix: py-code-mode.) When there are none, whatever the
- * reason, the order stays that of the words.
+ * reason, the order stays that of the words; nobody waits for them longer than WAIT_MS. What comes
+ * later is kept for the next search; and for a while after a failure nothing is asked.
  *
  * Vectors are kept by the hash of their text, within a bound.
  */
@@ -10,7 +11,9 @@
 #include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "codemode/internal.h"
 
@@ -19,6 +22,9 @@
 #define TEXT_BYTES_MAX 8000 /* of a source; what models take is of this order */
 #define DESCRIPTION_WEIGHT 0.7
 #define SOURCE_WEIGHT 0.3
+#define WAIT_MS 3000
+#define PAUSE_MS 2000 /* after a failure */
+#define LATE_MAX 8    /* answers that nobody waits for any more, and that may still come */
 
 static const char query_prefix[] = "Represent this sentence for searching relevant passages: ";
 
@@ -33,6 +39,10 @@ struct ranker {
 	struct codemode *codemode;
 	struct vector *vectors;
 	size_t bytes;
+	struct ranking *asking; /* the one that has waited longest first */
+	unsigned late_count;
+	uint64_t paused_until_ms;
+	uv_timer_t timer;
 };
 
 struct ranking {
@@ -42,6 +52,9 @@ struct ranking {
 	rank_fn fn;
 	void *ctx;
 	struct runner_call *running;
+	uint64_t until_ms;
+	bool late;                   /* its FN was called */
+	struct ranking *prev, *next; /* ranker.asking */
 };
 
 struct scored {
@@ -114,8 +127,8 @@ static void keep(struct ranker *r, const json_t *text, const json_t *numbers)
 static double likeness(const struct vector *a, const struct vector *b)
 {
 	double sum = 0;
-	if (a == NULL || b == NULL || a->dimensions != b->dimensions) {
-		return 0;
+	if (a == NULL || b == NULL) {
+		return 0; /* of an empty text */
 	}
 	for (size_t i = 0; i < a->dimensions; i++) {
 		sum += (double)a->values[i] * (double)b->values[i];
@@ -143,14 +156,38 @@ static void ranking_free(struct ranking *g)
 	free(g);
 }
 
+/* Whether each text has a vector as long as the query's. Others, of another model, say, are
+ * forgotten, so that they are asked for again. */
+static bool all_fit(struct ranker *r, const json_t *texts)
+{
+	const struct vector *query = find(r, json_array_get(texts, 0));
+	size_t others = 0;
+	bool all = query != NULL;
+	for (size_t i = 1; query != NULL && i < json_array_size(texts); i++) {
+		const json_t *text = json_array_get(texts, i);
+		struct vector *v = find(r, text);
+		if (v != NULL && v->dimensions != query->dimensions) {
+			forget(r, v);
+			others++;
+			v = NULL;
+		}
+		all &= v != NULL || json_string_length(text) == 0;
+	}
+	if (others > 0) {
+		log_event(LOG_LEVEL_WARNING, "embeddings_failed",
+		    LOG_STR("reason", "they are not of one length"), LOG_INT("others", others));
+	}
+	return all;
+}
+
 static void tell(struct ranking *g)
 {
 	struct ranker *r = g->ranker;
 	size_t count = (json_array_size(g->texts) - 1) / 2;
 	struct scored *scored = calloc(count + 1, sizeof(*scored));
 	size_t *order = calloc(count + 1, sizeof(*order));
+	bool can = scored != NULL && order != NULL && all_fit(r, g->texts);
 	const struct vector *query = find(r, json_array_get(g->texts, 0));
-	bool can = scored != NULL && order != NULL && query != NULL;
 	for (size_t i = 0; can && i < count; i++) {
 		scored[i].place = i;
 		scored[i].score =
@@ -170,19 +207,86 @@ static void tell(struct ranking *g)
 	ranking_free(g);
 }
 
+static void failed(struct ranker *r, const char *reason)
+{
+	r->paused_until_ms = clock_mono_ms() + PAUSE_MS;
+	log_event(LOG_LEVEL_WARNING, "embeddings_failed", LOG_STR("reason", reason));
+}
+
+/* Out of those that wait for the runner. */
+static void leave(struct ranking *g)
+{
+	struct ranker *r = g->ranker;
+	DL_DELETE(r->asking, g);
+	r->late_count -= g->late ? 1 : 0;
+}
+
 static void on_embedded(void *ctx, const json_t *result, const struct err *e)
 {
 	struct ranking *g = ctx;
 	g->running = NULL;
 	bool good = e == NULL && json_array_size(result) == json_array_size(g->asked);
 	if (!good) {
-		log_event(LOG_LEVEL_WARNING, "embeddings_failed",
-		    LOG_STR("reason", e != NULL ? e->text : "not one for each text"));
+		failed(g->ranker, e != NULL ? e->text : "not one for each text");
 	}
 	for (size_t i = 0; good && i < json_array_size(g->asked); i++) {
 		keep(g->ranker, json_array_get(g->asked, i), json_array_get(result, i));
 	}
-	tell(g);
+	leave(g);
+	if (g->late) {
+		ranking_free(g);
+	} else {
+		tell(g);
+	}
+}
+
+static void watch(struct ranker *r);
+
+/* The words' order, and what comes later is kept, unless too much is out already. */
+static void give_up_waiting(struct ranking *g)
+{
+	struct ranker *r = g->ranker;
+	rank_fn fn = g->fn;
+	void *ctx = g->ctx;
+	failed(r, "they took too long");
+	if (r->late_count == LATE_MAX) {
+		leave(g);
+		runner_cancel(g->running);
+		ranking_free(g);
+	} else {
+		g->late = true;
+		r->late_count++;
+	}
+	fn(ctx, NULL, 0);
+}
+
+static struct ranking *longest_waiting(const struct ranker *r)
+{
+	struct ranking *g = r->asking;
+	while (g != NULL && g->late) {
+		g = g->next;
+	}
+	return g;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct ranker *r = timer->data;
+	struct ranking *g = longest_waiting(r);
+	if (g != NULL && clock_mono_ms() >= g->until_ms) {
+		give_up_waiting(g);
+	}
+	watch(r);
+}
+
+static void watch(struct ranker *r)
+{
+	const struct ranking *g = longest_waiting(r);
+	uint64_t now_ms = clock_mono_ms();
+	if (g != NULL) {
+		(void)uv_timer_start(
+		    &r->timer, on_timer, g->until_ms > now_ms ? g->until_ms - now_ms : 0, 0);
+	}
 }
 
 /* At most TEXT_BYTES_MAX of TEXT, whole characters. */
@@ -215,6 +319,15 @@ static json_t *all_texts(const char *query, const json_t *texts)
 	return all;
 }
 
+static bool has_text(const json_t *list, const json_t *text)
+{
+	size_t i = 0;
+	while (i < json_array_size(list) && !json_equal(json_array_get(list, i), text)) {
+		i++;
+	}
+	return i < json_array_size(list);
+}
+
 struct ranking *rank(
     struct ranker *r, const char *query, const json_t *texts, rank_fn fn, void *ctx)
 {
@@ -230,26 +343,32 @@ struct ranking *rank(
 	g->asked = json_array();
 	for (size_t i = 0; i < json_array_size(g->texts); i++) {
 		json_t *text = json_array_get(g->texts, i);
-		if (find(r, text) == NULL && json_string_length(text) > 0) {
+		if (find(r, text) == NULL && json_string_length(text) > 0 &&
+		    !has_text(g->asked, text)) {
 			(void)json_array_append(g->asked, text);
 		}
 	}
-	if (json_array_size(g->asked) == 0) {
+	uint64_t now_ms = clock_mono_ms();
+	if (json_array_size(g->asked) == 0 || now_ms < r->paused_until_ms) {
 		tell(g);
 		return NULL;
 	}
+	g->until_ms = now_ms + WAIT_MS;
+	DL_APPEND(r->asking, g);
 	struct runner_call *running = runner_embed(
 	    r->codemode->config.runner, g->asked, on_embedded, g);
-	if (running != NULL) {
-		g->running = running;
-		return g;
+	if (running == NULL) {
+		return NULL;
 	}
-	return NULL;
+	g->running = running;
+	watch(r);
+	return g;
 }
 
 void ranking_cancel(struct ranking *g)
 {
 	if (g != NULL) {
+		leave(g);
 		runner_cancel(g->running);
 		ranking_free(g);
 	}
@@ -263,8 +382,15 @@ struct ranker *ranker_new(struct codemode *m)
 	struct ranker *r = calloc(1, sizeof(*r));
 	if (r != NULL) {
 		r->codemode = m;
+		r->timer.data = r;
+		(void)uv_timer_init(m->loop, &r->timer);
 	}
 	return r;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	free(handle->data);
 }
 
 void ranker_free(struct ranker *r)
@@ -275,5 +401,8 @@ void ranker_free(struct ranker *r)
 	while (r->vectors != NULL) {
 		forget(r, r->vectors);
 	}
-	free(r);
+	while (r->asking != NULL) {
+		ranking_cancel(r->asking);
+	}
+	uv_close((uv_handle_t *)&r->timer, on_closed);
 }

@@ -22,6 +22,12 @@ struct engine *engine_new(
 	return en;
 }
 
+void engine_set_workspaces(struct engine *en, engine_workspace_fn fn, void *ctx)
+{
+	en->workspace_of = fn;
+	en->workspace_ctx = ctx;
+}
+
 void engine_free(struct engine *en)
 {
 	if (en == NULL) {

@@ -102,8 +102,9 @@ struct session {
 	char key[ENGINE_TENANT_MAX + 1 + ENGINE_IDENTIFIER_MAX + 1]; /* of pool.sessions */
 	char identifier[ENGINE_IDENTIFIER_MAX + 1];
 	char tenant[ENGINE_TENANT_MAX + 1]; /* "" none: the server's own */
-	/* Which skills and artifacts it sees; "" none. Set by the one who makes the session, before
-	 * its first execution; kept when the session is lost and made anew. */
+	/* Which skills and artifacts it sees; "" none. From its beginning what
+	 * engine_set_workspaces says, whoever opens it; kept when the session is lost and made
+	 * anew. */
 	char workspace[ENGINE_WORKSPACE_MAX + 1];
 	char guid[TEXT_GUID_BYTES];
 	enum session_state state;
@@ -166,6 +167,10 @@ struct engine_ops {
 	void (*usage)(void *ctx, struct worker *w);
 };
 
+/* The workspace that a new session of that name belongs to; NULL: none. Borrowed for the call. */
+typedef const char *(*engine_workspace_fn)(
+    void *ctx, const struct pool *pool, const char *tenant, const char *identifier);
+
 struct engine_config {
 	struct pool_config pools[IPC_POOLS_MAX];
 	uint32_t pool_count;       /* the first is the default pool */
@@ -183,6 +188,8 @@ struct engine {
 	struct package_set *packages; /* hash by tenant; of engine/packages.h */
 	uint64_t next_worker_id;
 	uint64_t next_seq;
+	engine_workspace_fn workspace_of; /* NULL: no session has one */
+	void *workspace_ctx;
 	size_t held_bytes;
 	bool draining;
 	uint64_t now_ms; /* of the call that is being handled */
@@ -191,6 +198,8 @@ struct engine {
 /* OPS and OPS_CTX are borrowed for the engine's life. */
 struct engine *engine_new(
     const struct engine_config *c, const struct engine_ops *ops, void *ops_ctx);
+/* Who knows the workspaces of sessions to come; CTX is borrowed for the engine's life. */
+void engine_set_workspaces(struct engine *en, engine_workspace_fn fn, void *ctx);
 /* Ends without telling anybody; after engine_drain. NULL is allowed. */
 void engine_free(struct engine *en);
 

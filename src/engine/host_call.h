@@ -38,6 +38,9 @@ struct host_call {
 	const char *arguments; /* JSON text; good until begin returns */
 	size_t arguments_len;
 	uint64_t put_left; /* bytes that HOST_PUT still has to bring; begin sets it from "size" */
+	/* Begin sets it: nothing more of the session is read before host_call_resume, or the
+	 * answer; until then the handler may set PUT_LEFT. */
+	bool waits;
 
 	/* The handler's. */
 	void *ctx;

@@ -82,6 +82,23 @@ int engine_packages_set(
 	return 0;
 }
 
+void engine_packages_each(
+    const struct engine *en, void (*each)(void *ctx, const char *name), void *ctx)
+{
+	for (const struct package_set *set = en->packages; set != NULL; set = set->hh.next) {
+		for (unsigned i = 0; i < set->count; i++) {
+			each(ctx, set->names[i]);
+		}
+	}
+	for (const struct worker *w = en->workers; w != NULL; w = w->by_id.next) {
+		const struct package_mount *m;
+		LL_FOREACH(w->mounts, m)
+		{
+			each(ctx, m->name);
+		}
+	}
+}
+
 void packages_forget(struct engine *en)
 {
 	struct package_set *set;

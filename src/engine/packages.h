@@ -35,6 +35,11 @@ struct packages_waiter {
 int engine_packages_set(
     struct engine *en, const char *tenant, const char *const *names, unsigned count, struct err *e);
 
+/* Calls EACH for every directory that a tenant has, or a worker has had mounted; a name may come
+ * more than once. */
+void engine_packages_each(
+    const struct engine *en, void (*each)(void *ctx, const char *name), void *ctx);
+
 /* Calls PW->ready when W, which is attached, has what its session's tenant has now; perhaps before
  * this returns. */
 void engine_packages_wait(struct worker *w, struct packages_waiter *pw);

@@ -136,6 +136,17 @@ struct session *engine_session_reserve(
 	return s;
 }
 
+static void set_workspace(struct session *s)
+{
+	const struct engine *en = s->pool->engine;
+	const char *name = en->workspace_of == NULL ? NULL
+						    : en->workspace_of(en->workspace_ctx, s->pool,
+							  s->tenant, s->identifier);
+	if (name != NULL) {
+		(void)memccpy(s->workspace, name, '\0', sizeof(s->workspace) - 1);
+	}
+}
+
 struct session *engine_session_open(
     struct pool *p, const char *tenant, const char *identifier, struct err *e)
 {
@@ -174,6 +185,7 @@ struct session *engine_session_open(
 		(void)err_set(e, ERR_BUSY, "out of memory");
 		return NULL;
 	}
+	set_workspace(s);
 	pool_forget_loss(p, s);
 	pool_place(p, s);
 	return s;

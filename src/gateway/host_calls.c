@@ -332,6 +332,17 @@ static void refuse(struct link *l, const struct ipc_host_call *x, uint64_t id, c
 	link_watch(l);
 }
 
+/* Nothing more is read from the session until P is resumed or answered. */
+static void stop_reading(struct pending *p)
+{
+	struct link *l = p->link;
+	set_full(p, true);
+	if (l->worker->session->queue->stopping != VERDICT_NONE) {
+		host_calls_interrupt(l);
+	}
+	link_watch(l);
+}
+
 static void begin(struct link *l, const struct ipc_host_call *x, uint64_t id)
 {
 	struct gateway *g = l->gateway;
@@ -355,6 +366,9 @@ static void begin(struct link *l, const struct ipc_host_call *x, uint64_t id)
 	if (p != NULL) {
 		p->call.arguments = NULL;
 		p->call.arguments_len = 0;
+	}
+	if (p != NULL && p->call.waits && p->step == STEP_ASKED) {
+		stop_reading(p);
 	}
 }
 
@@ -395,11 +409,7 @@ static void on_put(struct link *l, const struct ipc_message *m)
 	p = find(l, m->ref);
 	if (!more && p != NULL && link_is_executing(l) && p->step == STEP_ASKED &&
 	    p->call.put_left > 0) {
-		set_full(p, true);
-		if (l->worker->session->queue->stopping != VERDICT_NONE) {
-			host_calls_interrupt(l);
-		}
-		link_watch(l);
+		stop_reading(p);
 	}
 }
 

@@ -166,7 +166,8 @@ static ssize_t on_read(void *cls, uint64_t position, char *out, size_t max)
 	}
 	ssize_t n = ask(x, out, max);
 	if (n < 0) {
-		return MHD_CONTENT_READER_END_OF_STREAM;
+		return n == CALL_SOURCE_BROKEN ? MHD_CONTENT_READER_END_WITH_ERROR
+					       : MHD_CONTENT_READER_END_OF_STREAM;
 	}
 	if (n == 0 && !x->woken) {
 		exchange_suspend(x);

@@ -289,6 +289,17 @@ static PyObject *host_module_fileno(PyObject *module, PyObject *args)
 	return PyLong_FromLong(host_fileno());
 }
 
+static PyObject *host_module_show_packages(PyObject *module, PyObject *names)
+{
+	(void)module;
+	Py_ssize_t len;
+	const char *text = PyUnicode_AsUTF8AndSize(names, &len);
+	if (text == NULL || !python_show_packages((struct ipc_bytes){text, (size_t)len})) {
+		return NULL;
+	}
+	Py_RETURN_NONE;
+}
+
 static PyMethodDef host_methods[] = {
     {"display", host_display, METH_O, "Sends one display: a tuple of (MIME type, bytes)."},
     {"getenv", host_getenv, METH_O, "A variable of the process's environment as it is now."},
@@ -299,6 +310,7 @@ static PyMethodDef host_methods[] = {
     {"poll", host_module_poll, METH_NOARGS, "Reads the answers that are there."},
     {"cancel", host_module_cancel, METH_O, "Nobody waits for this host call any more."},
     {"end", host_module_end, METH_NOARGS, "Ends all host calls, with their execution."},
+    {"show_packages", host_module_show_packages, METH_O, "Directories of packages, in lines."},
     {"fileno", host_module_fileno, METH_NOARGS, "Readable when an answer may be there."},
     {NULL, NULL, 0, NULL},
 };

@@ -24,7 +24,7 @@
 
 static PyObject *prelude; /* the module _carrel */
 static PyObject *run_cell, *run_shell, *reap_orphans;
-static struct buf packages_told = BUF_INIT(PACKAGES_MAX_BYTES); /* as the last execution had it */
+static struct buf packages_told = BUF_INIT(PACKAGES_MAX_BYTES); /* by python_show_packages, last */
 
 /* --- start --------------------------------------------------------------------------------------
  */
@@ -536,9 +536,7 @@ static PyObject *lines_list(struct ipc_bytes text)
 	return list;
 }
 
-/* Tells the prelude when the packages of the session are others than before. False when it was
- * interrupted, and then the next execution tells again. */
-static bool take_packages(struct ipc_bytes names)
+bool python_show_packages(struct ipc_bytes names)
 {
 	bool same = names.len == packages_told.len &&
 		    memcmp(names.data, buf_str(&packages_told), names.len) == 0;
@@ -562,7 +560,7 @@ void python_execute(const struct ipc_execute *x, struct python_result *out)
 {
 	memset(out, 0, sizeof(*out));
 	PyObject *answer;
-	if (!take_packages(x->packages)) {
+	if (!python_show_packages(x->packages)) {
 		set_broken(out);
 		return;
 	}

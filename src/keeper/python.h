@@ -23,6 +23,12 @@ int python_preload(const char *const *names, uint32_t count, struct buf *warning
  * fork. */
 void python_set_packages_dir(const char *path);
 
+/* Makes the packages in the directories of these NAMES, each ended by a line feed, importable, and
+ * those of others no longer; nothing when they were the last. The one way for that: an execution
+ * does it with what the gateway says at its beginning, a host call with what its answer says. False
+ * with Python's error set when it was interrupted, and then the next execution does it again. */
+bool python_show_packages(struct ipc_bytes names);
+
 /* The interpreter's version and the installed distributions. The strings in READY live in the
  * interpreter for good. */
 void python_describe(struct ipc_keeper_ready *ready);

@@ -83,8 +83,7 @@ struct store *redis_backend_new(uv_loop_t *loop, const struct store_config *c, s
  * 0, or -1 with ERR_INVALID and a text for the user.
  */
 
-/* Prefix: 1 to 128 of [A-Za-z0-9_.:-], not beginning with '.', no "..", none of the names of a
- * store's own directories. Workspace: 1 to 128 of [A-Za-z0-9_-]. NULL is good for both. */
+/* Prefix: store_check_prefix. Workspace: 1 to 128 of [A-Za-z0-9_-]. NULL is good for both. */
 int store_check_space(const struct store_space *space, struct err *e);
 /* A skill's name is an ASCII identifier without '_' at its start that is not one of the functions
  * of `skills`; a tool's is at most STORE_NAME_MAX bytes of UTF-8 without '/', controls, or '.' at

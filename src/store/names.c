@@ -32,11 +32,23 @@ static bool is_one_of(const char *name, const char *const *names, size_t count)
 	return false;
 }
 
-static int check_prefix(const char *prefix, struct err *e)
+/* What a store's directories and keys are called. A tenant of that name would be inside a directory
+ * of the server's own; one with it between its ':' would name the keys of another: T:artifacts
+ * begins the keys of T's artifacts. */
+static bool is_reserved(const char *part, size_t len)
 {
-	/* What lies in a store's directory already; a tenant of that name would be inside it. */
-	static const char *const taken[] = {
-	    "tools", "skills", "workflows", "artifacts", "deps", "workspaces", "vectors"};
+	static const char *const taken[] = {"tools", "skills", "workflows", "artifacts", "deps",
+	    "vectors", "workspaces", "ws", "packages"};
+	for (size_t i = 0; i < array_len(taken); i++) {
+		if (len == strlen(taken[i]) && memcmp(part, taken[i], len) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+int store_check_prefix(const char *prefix, struct err *e)
+{
 	size_t len = strlen(prefix);
 	if (len == 0 || len > SPACE_NAME_MAX || !is_made_of(prefix, "_-.:") || *prefix == '.' ||
 	    strstr(prefix, "..") != NULL) {
@@ -45,16 +57,22 @@ static int check_prefix(const char *prefix, struct err *e)
 		    "'-', ':' and '.', without '.' at its start and without '..'",
 		    SPACE_NAME_MAX);
 	}
-	if (is_one_of(prefix, taken, array_len(taken))) {
-		return err_set(
-		    e, ERR_INVALID, "the store prefix '%s' is a directory of the store's", prefix);
+	for (const char *at = prefix;; at++) {
+		len = strcspn(at, ":");
+		if (is_reserved(at, len)) {
+			return err_set(e, ERR_INVALID,
+			    "'%.*s' is a name that the store uses itself", (int)len, at);
+		}
+		at += len;
+		if (*at == '\0') {
+			return 0;
+		}
 	}
-	return 0;
 }
 
 int store_check_space(const struct store_space *space, struct err *e)
 {
-	if (space->prefix != NULL && check_prefix(space->prefix, e) < 0) {
+	if (space->prefix != NULL && store_check_prefix(space->prefix, e) < 0) {
 		return -1;
 	}
 	const char *w = space->workspace;

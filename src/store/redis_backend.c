@@ -99,7 +99,7 @@ static struct redis_store *of(struct store *st)
 
 /* --- records --- */
 
-/* Each script: what it takes, and what it returns. KEYS[2] is there for skills alone. */
+/* Each script: what it takes, and what it returns. KEYS[2] is there for skills and dependencies. */
 
 /* ARGV: name, record, most records. 1, or 0 when there is no room. The newer hash gets it too where
  * somebody uses that one. */
@@ -123,24 +123,31 @@ static const char get_script[] = "local v=redis.call('HGET',KEYS[2],ARGV[1]) "
 	"local function base(s) " \
 	"return (string.lower(string.match(s,'^[^%[<>=!~]*')):gsub('_','-'):gsub('%s+$','')) end "
 
+/* And the sets that there are. The newer one is somebody else's key as well, perhaps of no set. */
+#define DEPS_SETS                                                             \
+	BASE_NAME "local sets={KEYS[1]} "                                     \
+		  "if KEYS[2] and redis.call('TYPE',KEYS[2]).ok=='set' then " \
+		  "sets[2]=KEYS[2] end "                                      \
+		  "local function each(fn) for i=#sets,1,-1 do "              \
+		  "for _,m in ipairs(redis.call('SMEMBERS',sets[i])) do "     \
+		  "if base(m)==ARGV[1] then local v=fn(sets[i],m) "           \
+		  "if v then return v end end end end end "
+
 /* ARGV: name, line, most. As put_script. */
-static const char deps_put_script[] = BASE_NAME
-    "local all=redis.call('SMEMBERS',KEYS[1]) "
-    "local old={} "
-    "for _,m in ipairs(all) do if base(m)==ARGV[1] then old[#old+1]=m end end "
-    "if #all-#old>=tonumber(ARGV[3]) then return 0 end "
-    "for _,m in ipairs(old) do redis.call('SREM',KEYS[1],m) end "
-    "redis.call('SADD',KEYS[1],ARGV[2]) "
+static const char deps_put_script[] = DEPS_SETS
+    "local old=0 "
+    "each(function(s,m) if s==KEYS[1] then old=old+1 end end) "
+    "if redis.call('SCARD',KEYS[1])-old>=tonumber(ARGV[3]) then return 0 end "
+    "each(function(s,m) redis.call('SREM',s,m) end) "
+    "for _,s in ipairs(sets) do redis.call('SADD',s,ARGV[2]) end "
     "return 1";
-static const char deps_delete_script[] = BASE_NAME
+/* How many there were. */
+static const char deps_delete_script[] = DEPS_SETS
     "local n=0 "
-    "for _,m in ipairs(redis.call('SMEMBERS',KEYS[1])) do "
-    "if base(m)==ARGV[1] then n=n+redis.call('SREM',KEYS[1],m) end end "
+    "each(function(s,m) n=n+redis.call('SREM',s,m) end) "
     "return n";
-static const char deps_get_script[] = BASE_NAME
-    "for _,m in ipairs(redis.call('SMEMBERS',KEYS[1])) do "
-    "if base(m)==ARGV[1] then return m end end "
-    "return false";
+/* From the newer set first. */
+static const char deps_get_script[] = DEPS_SETS "return each(function(s,m) return m end) or false";
 
 /* EVAL SCRIPT over the keys of a record with up to two more arguments after its name. */
 static struct store_request *eval(struct redis_request *r, const char *script,
@@ -432,7 +439,7 @@ static int set_prefix(
 
 static int set_prefixes(struct redis_store *st, const struct store_config *c, struct err *e)
 {
-	const char *prefix = c->prefix != NULL ? c->prefix : "py_code_mode";
+	const char *prefix = c->prefix != NULL ? c->prefix : REDIS_PREFIX;
 	if (set_prefix(&st->tools_prefix, c->tools_prefix, prefix, "tools", e) < 0 ||
 	    set_prefix(&st->skills_prefix, c->skills_prefix, prefix, "skills", e) < 0 ||
 	    set_prefix(&st->artifacts_prefix, c->artifacts_prefix, prefix, "artifacts", e) < 0 ||

@@ -21,6 +21,7 @@
 #include "store/backend.h"
 #include "store/redis_conn.h"
 
+#define REDIS_PREFIX "py_code_mode" /* of all keys, unless another is configured */
 #define REDIS_KEY_MAX_BYTES 4096
 #define REDIS_REQUESTS_MAX 16384
 #define REDIS_STREAMS_MAX 1024         /* readers and writers at once; each holds up to 1 MiB */
@@ -81,8 +82,8 @@ struct store_request *redis_request_send(
  */
 
 /* The keys of one part of a space. SECOND: the same records as a newer py-code-mode keeps them
- * (workflows), empty where there is none; FIRST of artifacts is their index, SECOND the prefix of
- * their bytes. */
+ * (workflows, or the dependencies beneath another key), empty where there is none; FIRST of
+ * artifacts is their index, SECOND the prefix of their bytes. */
 struct redis_keys {
 	char first[REDIS_KEY_MAX_BYTES];
 	char second[REDIS_KEY_MAX_BYTES];

@@ -6,28 +6,6 @@
 #include "base/text.h"
 #include "store/redis_internal.h"
 
-/* A prefix with one of these as a part could name the keys of another: T:artifacts as a prefix
- * begins the keys of T's own artifacts. */
-static int check_prefix(const char *prefix, struct err *e)
-{
-	static const char *const taken[] = {
-	    "tools", "skills", "workflows", "artifacts", "deps", "ws", "vectors"};
-	for (const char *at = prefix;; at++) {
-		size_t len = strcspn(at, ":");
-		for (size_t i = 0; i < array_len(taken); i++) {
-			if (len == strlen(taken[i]) && memcmp(at, taken[i], len) == 0) {
-				return err_set(e, ERR_INVALID,
-				    "a token's store prefix may not have '%s' between its ':'",
-				    taken[i]);
-			}
-		}
-		at += len;
-		if (*at == '\0') {
-			return 0;
-		}
-	}
-}
-
 static int printed(int n, struct err *e)
 {
 	return n >= 0 && n < REDIS_KEY_MAX_BYTES
@@ -40,9 +18,6 @@ static int part_prefix(const struct redis_store *st, const struct store_space *s
     const char *part, const char *own, bool in_workspace, char out[REDIS_KEY_MAX_BYTES],
     struct err *e)
 {
-	if (space->prefix != NULL && check_prefix(space->prefix, e) < 0) {
-		return -1;
-	}
 	const char *base = space->prefix != NULL ? space->prefix : st->workspaces_prefix;
 	int n;
 	if (in_workspace && space->workspace != NULL) {
@@ -74,6 +49,16 @@ static int skill_keys(const char *prefix, struct redis_keys *out, struct err *e)
 	return printed(first > second ? first : second, e);
 }
 
+/* PREFIX:deps:deps; the fifth generation, whose prefix is without the part, has PREFIX:deps. */
+static int deps_keys(const char *prefix, struct redis_keys *out, struct err *e)
+{
+	int n = snprintf(out->first, sizeof(out->first), "%s:deps", prefix);
+	if (text_has_suffix(prefix, ":deps")) {
+		(void)snprintf(out->second, sizeof(out->second), "%s", prefix);
+	}
+	return printed(n, e);
+}
+
 int redis_keys_of(const struct redis_store *st, const struct store_space *space, int kind,
     struct redis_keys *out, struct err *e)
 {
@@ -93,8 +78,7 @@ int redis_keys_of(const struct redis_store *st, const struct store_space *space,
 	case STORE_DEPS:
 		return part_prefix(st, space, "deps", st->deps_prefix, false, prefix, e) < 0
 			   ? -1
-			   : printed(
-				 snprintf(out->first, sizeof(out->first), "%s:deps", prefix), e);
+			   : deps_keys(prefix, out, e);
 	default:
 		if (part_prefix(
 			st, space, "artifacts", st->artifacts_prefix, true, out->second, e) < 0) {
@@ -103,6 +87,52 @@ int redis_keys_of(const struct redis_store *st, const struct store_space *space,
 		return printed(
 		    snprintf(out->first, sizeof(out->first), "%s:__index__", out->second), e);
 	}
+}
+
+/* --- tenants beside the server's own ------------------------------------------------------------
+ */
+
+/* Whether a key may begin with both. */
+static bool overlap(const char *a, const char *b)
+{
+	size_t a_len = strlen(a);
+	size_t b_len = strlen(b);
+	size_t less = a_len < b_len ? a_len : b_len;
+	const char *longer = a_len < b_len ? b : a;
+	return strncmp(a, b, less) == 0 && (longer[less] == '\0' || longer[less] == ':');
+}
+
+int store_check_tenant(const struct store_config *c, const char *prefix, struct err *e)
+{
+	const char *base = c->prefix != NULL ? c->prefix : REDIS_PREFIX;
+	const struct {
+		const char *part, *own;
+	} parts[] = {{"tools", c->tools_prefix}, {"skills", c->skills_prefix},
+	    {"workflows", c->skills_prefix}, {"artifacts", c->artifacts_prefix},
+	    {"deps", c->deps_prefix}, {"ws", NULL}};
+	const char *workspaces = c->workspaces_prefix != NULL ? c->workspaces_prefix : base;
+	for (size_t i = 0; c->redis_url != NULL && i < array_len(parts); i++) {
+		char own[REDIS_KEY_MAX_BYTES];
+		bool ws = strcmp(parts[i].part, "ws") == 0;
+		int n = parts[i].own != NULL ? snprintf(own, sizeof(own), "%s", parts[i].own)
+					     : snprintf(own, sizeof(own), "%s:%s",
+						   ws ? workspaces : base, parts[i].part);
+		if (printed(n, e) < 0) {
+			return -1;
+		}
+		for (size_t k = 0; k < array_len(parts); k++) {
+			char theirs[REDIS_KEY_MAX_BYTES];
+			n = snprintf(theirs, sizeof(theirs), "%s:%s", prefix, parts[k].part);
+			if (printed(n, e) < 0 || overlap(own, theirs)) {
+				return err_set(e, ERR_INVALID,
+				    "its keys would be those of the server's own space, which "
+				    "begin "
+				    "with '%.200s'",
+				    own);
+			}
+		}
+	}
+	return 0;
 }
 
 #define UPLOAD "__upload__:"

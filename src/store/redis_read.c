@@ -437,9 +437,37 @@ static void request_sizes(struct redis_list *list)
 	}
 }
 
+/* Of what both sets name, the newer one's versions hold. */
+static void drop_older(struct redis_list *list, const redisReply *page)
+{
+	char name[REQUIREMENT_MAX + 1];
+	json_t *names = json_object();
+	json_t *older = list->found[0].records;
+	const char *line;
+	void *next;
+	json_t *value;
+	for (size_t i = 0; i < page->elements; i++) {
+		if (is_name(list->kind, page->element[i])) {
+			(void)json_object_set_new(
+			    names, requirement_name(page->element[i]->str, name), json_true());
+		}
+	}
+	json_object_foreach_safe(older, next, line, value)
+	{
+		if (json_object_get(names, requirement_name(line, name)) != NULL) {
+			(void)json_object_del(older, line);
+		}
+	}
+	json_decref(names);
+}
+
 static void on_page(void *ctx, const redisReply *reply, const struct err *e)
 {
 	struct redis_list *list = ctx;
+	if (e != NULL && e->code == ERR_INTERNAL && list->second && list->kind == STORE_DEPS) {
+		order(list); /* the newer key is another's */
+		return;
+	}
 	if (e != NULL) {
 		redis_list_failed(list, e);
 		return;
@@ -451,6 +479,9 @@ static void on_page(void *ctx, const redisReply *reply, const struct err *e)
 	}
 	list->page = list->kind == REDIS_ARTIFACTS ? json_object() : NULL;
 	size_t step = list->kind == STORE_DEPS ? 1 : 2;
+	if (list->second && list->kind == STORE_DEPS) {
+		drop_older(list, page);
+	}
 	for (size_t i = 0; i + step <= page->elements; i += step) {
 		const redisReply *value = page->element[i + step - 1];
 		list->found_bytes += page->element[i]->len + value->len;
@@ -471,7 +502,7 @@ static void next_page(struct redis_list *list)
 {
 	if (strcmp(list->cursor, "0") != 0) {
 		(void)request_page(list);
-	} else if (!list->second && list->kind == STORE_SKILLS && list->keys.second[0] != '\0') {
+	} else if (!list->second && list->kind != REDIS_ARTIFACTS && list->keys.second[0] != '\0') {
 		list->second = true;
 		(void)request_page(list);
 	} else {

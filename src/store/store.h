@@ -74,6 +74,14 @@ struct store_config {
 	const char *workspaces_prefix; /* PREFIX; keys PREFIX:ws:WORKSPACE:… */
 };
 
+/* Whether PREFIX may be a space's: 1 to 128 of [A-Za-z0-9_.:-], not beginning with '.', no "..",
+ * and none of its parts between ':' a name that the store uses itself, as a directory or in its
+ * keys. 0, or -1 with ERR_INVALID. */
+int store_check_prefix(const char *prefix, struct err *e);
+/* Whether the keys of the space of PREFIX would be keys of the server's own space in the Redis of
+ * C; true to files, where nothing can. 0, or -1 with ERR_INVALID and the key prefix. */
+int store_check_tenant(const struct store_config *c, const char *prefix, struct err *e);
+
 /* NULL with E when the configuration is wrong or a directory cannot be made. A Redis that is down
  * is no failure: it is tried again and again. Opens its directories now, before the seal. */
 struct store *store_new(uv_loop_t *loop, const struct store_config *c, struct err *e);

@@ -137,12 +137,16 @@ static void stop(void *ctx, void *command)
 struct install_task {
 	struct runner_task task;
 	struct installer_job *job;
+	struct installer_cleaning *cleaning; /* or this */
 };
 
 static void on_cancel(struct runner_task *t)
 {
 	struct install_task *it = container_of(t, struct install_task, task);
-	installer_cancel(it->job);
+	if (it->job != NULL) {
+		installer_cancel(it->job);
+	}
+	installer_clean_cancel(it->cleaning);
 	free(it);
 }
 
@@ -171,10 +175,21 @@ void install_begin(struct runner *r, uint64_t ref, const json_t *request)
 		free(it);
 		return;
 	}
-	struct installer_job *j = installer_start(
-	    r->installer, json_object_get(request, "packages"), on_done, it);
+	/* What returns NULL is over, and IT is gone. */
+	const json_t *packages = json_object_get(request, "packages");
+	const json_t *in_use = json_object_get(request, "in_use");
+	bool find = json_is_true(json_object_get(request, "find"));
+	if (in_use != NULL) {
+		struct installer_cleaning *k = installer_clean(r->installer, in_use, on_done, it);
+		if (k != NULL) {
+			it->cleaning = k;
+		}
+		return;
+	}
+	struct installer_job *j = find ? installer_find(r->installer, packages, on_done, it)
+				       : installer_start(r->installer, packages, on_done, it);
 	if (j != NULL) {
-		it->job = j; /* otherwise it is over, and IT is gone */
+		it->job = j;
 	}
 }
 

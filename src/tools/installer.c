@@ -132,8 +132,8 @@ static struct installer_job *job_new(struct installer *in, const json_t *package
 	return j;
 }
 
-struct installer_job *installer_start(
-    struct installer *in, const json_t *packages, installer_done_fn done, void *ctx)
+static struct installer_job *begin(
+    struct installer *in, const json_t *packages, bool find, installer_done_fn done, void *ctx)
 {
 	struct err e;
 	struct installer_job *j = NULL;
@@ -153,6 +153,7 @@ struct installer_job *installer_start(
 	/* It may be over before this returns, and is then gone from the list. */
 	j->done = done;
 	j->done_ctx = ctx;
+	j->find = find;
 	installer_job_begin(j);
 	struct installer_job *still;
 	DL_FOREACH(in->jobs, still)
@@ -162,6 +163,18 @@ struct installer_job *installer_start(
 		}
 	}
 	return NULL;
+}
+
+struct installer_job *installer_start(
+    struct installer *in, const json_t *packages, installer_done_fn done, void *ctx)
+{
+	return begin(in, packages, false, done, ctx);
+}
+
+struct installer_job *installer_find(
+    struct installer *in, const json_t *packages, installer_done_fn done, void *ctx)
+{
+	return begin(in, packages, true, done, ctx);
 }
 
 static void forget_removal(void *ctx, int status, bool timed_out, const char *output)
@@ -256,6 +269,7 @@ void installer_free(struct installer *in)
 		}
 		installer_job_free(in->jobs);
 	}
+	installer_clean_cancel(in->cleaning);
 	installer_config_fini(&in->config);
 	text_free(&in->directory);
 	json_decref(in->present);

@@ -2,9 +2,10 @@
  * installer: puts packages of an index into directories that sessions get read-only.
  *
  * A directory is named by what was asked for: SHA-256 over the sorted requirement lines, Python's
- * version, the installer and where it installs from. It appears under its name whole, and is never
- * changed after that; one that is there is not made again, so that an unpinned requirement stays at
- * the version that was newest when it was first asked for.
+ * version, the installer and where it installs from. It appears under its name whole and written to
+ * the disk, and is never changed after that, so what is there after a restart is good; its time of
+ * change is when it was used last. One that is there is not made again, so that an unpinned
+ * requirement stays at the version that was newest when it was first asked for.
  *
  * Of a request, what Python's own packages here satisfy already is left out. The rest is installed
  * in one go, so that the installer can find versions that go together; when that fails, one by one,
@@ -67,9 +68,10 @@ struct installer;
 struct installer_job;
 
 /* The key `deps` of the runner's configuration: {installer: "pip" or "uv" or the path of an uv,
- * index_url, find_links, offline: bool, allow_build: bool, timeout_seconds, environment: {}}, all
- * optional; NULL: {}. DIRECTORY is where directories are made; what an earlier process left
- * unfinished there is removed when it can be. NULL with ERR_INVALID and the key. */
+ * index_url, find_links, offline: bool, allow_build: bool, timeout_seconds, environment: {},
+ * unused_days, size_max_bytes}, all optional; NULL: {}. DIRECTORY is where directories are made;
+ * what an earlier process left unfinished there is removed when it can be. NULL with ERR_INVALID
+ * and the key. */
 struct installer *installer_new(
     const json_t *config, const char *directory, const struct installer_host *host, struct err *e);
 /* Stops what runs, without telling. NULL is allowed. */
@@ -84,8 +86,23 @@ typedef void (*installer_done_fn)(void *ctx, const json_t *result, const struct 
  * perhaps before this returns, and then NULL is returned. */
 struct installer_job *installer_start(
     struct installer *in, const json_t *packages, installer_done_fn done, void *ctx);
+/* The same without installing: what is there of an earlier time, also when a line of PACKAGES
+ * failed then. "directory" is null when there is none. */
+struct installer_job *installer_find(
+    struct installer *in, const json_t *packages, installer_done_fn done, void *ctx);
 /* DONE will not be called; what runs for it is killed. */
 void installer_cancel(struct installer_job *j);
+
+struct installer_cleaning;
+
+/* Removes directories not used for the configured time, and those not used the longest while all
+ * are more bytes than configured; never one of IN_USE (array of names, borrowed; they count as used
+ * now) or one used within two hours. RESULT: {"removed": number, "bytes": what is left}. ERR_BUSY
+ * while another is at it. DONE as of installer_start. */
+struct installer_cleaning *installer_clean(
+    struct installer *in, const json_t *in_use, installer_done_fn done, void *ctx);
+/* DONE will not be called. NULL is allowed. */
+void installer_clean_cancel(struct installer_cleaning *k);
 
 /* The name of the directory for COUNT lines, in any order. Returns OUT. */
 char *installer_name(const struct installer *in, const char *const *lines, size_t count,

@@ -11,6 +11,9 @@
 #define TIMEOUT_SECONDS 120
 #define TIMEOUT_SECONDS_MAX 3600
 #define REASON_LINES 12
+#define UNUSED_DAYS 30
+#define UNUSED_DAYS_MAX 36500
+#define SIZE_MAX_BYTES (20ULL << 30)
 
 /* --- configuration ------------------------------------------------------------------------------
  */
@@ -53,6 +56,29 @@ static int read_timeout(const json_t *config, uint32_t *out_ms, struct err *e)
 	}
 	*out_ms = (uint32_t)(seconds * 1000);
 	return 0;
+}
+
+/* A whole number from 0 to MAX. */
+static int read_count(const json_t *config, const char *key, uint64_t otherwise, uint64_t max,
+    uint64_t *out, struct err *e)
+{
+	const json_t *j = json_object_get(config, key);
+	*out = j == NULL ? otherwise : (uint64_t)json_integer_value(j);
+	return j == NULL || (json_is_integer(j) && json_integer_value(j) >= 0 && *out <= max)
+		   ? 0
+		   : bad(e, key, "must be a number that is not negative");
+}
+
+/* How long directories stay, and how many bytes of them. */
+static int read_bounds(struct installer_config *c, const json_t *config, struct err *e)
+{
+	uint64_t days = 0;
+	if (read_count(config, "unused_days", UNUSED_DAYS, UNUSED_DAYS_MAX, &days, e) < 0) {
+		return -1;
+	}
+	c->unused_days = (uint32_t)days;
+	return read_count(
+	    config, "size_max_bytes", SIZE_MAX_BYTES, INT64_MAX, &c->size_max_bytes, e);
 }
 
 /* uv by its name is looked for where Debian and people put it; pip is Python's module. */
@@ -131,7 +157,8 @@ int installer_config_read(struct installer_config *c, const json_t *config, stru
 	    read_text(config, "find_links", &c->find_links, e) < 0 ||
 	    read_bool(config, "offline", &c->offline, e) < 0 ||
 	    read_bool(config, "allow_build", &c->allow_build, e) < 0 ||
-	    read_timeout(config, &c->timeout_ms, e) < 0 || read_environment(c, config, e) < 0) {
+	    read_timeout(config, &c->timeout_ms, e) < 0 || read_bounds(c, config, e) < 0 ||
+	    read_environment(c, config, e) < 0) {
 		return -1;
 	}
 	c->python = realpath(INSTALLER_PYTHON, NULL);
@@ -249,7 +276,9 @@ void installer_argv_close(struct installer_argv *a, const char *directory)
 				     "    for name in files:\n"
 				     "        if not os.path.islink(os.path.join(top, name)):\n"
 				     "            close(os.path.join(top, name))\n"
-				     "    close(top)\n";
+				     "    close(top)\n"
+				     /* What has its name is whole, also after a loss of power. */
+				     "os.sync()\n";
 	static const char *const change[] = {INSTALLER_PYTHON, "-I", "-c", script};
 	*a = (struct installer_argv){0};
 	add_all(a, change, array_len(change));

@@ -7,6 +7,7 @@
 
 #define INSTALLER_PYTHON "/usr/bin/python3"
 #define INSTALLER_ENVIRONMENT_MAX 64
+#define INSTALLER_PATH_BYTES 4096
 
 /* How to install, and from where. */
 struct installer_config {
@@ -16,13 +17,28 @@ struct installer_config {
 	bool offline;
 	bool allow_build;
 	uint32_t timeout_ms;
-	char *python; /* where INSTALLER_PYTHON leads: names its version */
+	uint32_t unused_days;    /* after so many a directory is removed; 0: never */
+	uint64_t size_max_bytes; /* of all directories; 0: any */
+	char *python;            /* where INSTALLER_PYTHON leads: names its version */
 	char *environment[INSTALLER_ENVIRONMENT_MAX + 1]; /* NAME=value; ends with NULL */
 };
 
 /* 0, or -1 with ERR_INVALID. C is to be freed either way. */
 int installer_config_read(struct installer_config *c, const json_t *config, struct err *e);
 void installer_config_fini(struct installer_config *c);
+
+struct installer_cleaning;
+
+struct installer {
+	struct installer_config config;
+	struct installer_host host;
+	char *directory;
+	json_t *present; /* line: bool; what Python here has itself does not change */
+	struct installer_job *jobs;
+	unsigned job_count;
+	unsigned next_number;
+	struct installer_cleaning *cleaning; /* one at a time */
+};
 
 /* Arguments that borrow their texts. */
 struct installer_argv {
@@ -45,7 +61,7 @@ void installer_reason(const struct installer_config *c, int status, bool timed_o
     const char *output, struct buf *out);
 
 #define INSTALLER_UNFINISHED "unfinished-" /* names of directories that are being filled */
-#define INSTALLER_PATH_BYTES 4096
+#define INSTALLER_LIST "list-" /* names of links: what a list led to of which a line failed */
 #define INSTALLER_CLOSE_TIMEOUT_MS 60000
 
 enum installer_line_state { LINE_WANTED, LINE_PRESENT, LINE_INSTALLED, LINE_FAILED };
@@ -56,16 +72,6 @@ struct installer_line {
 	char *reason; /* of LINE_FAILED */
 };
 
-struct installer {
-	struct installer_config config;
-	struct installer_host host;
-	char *directory;
-	json_t *present; /* line: bool; what Python here has itself does not change */
-	struct installer_job *jobs;
-	unsigned job_count;
-	unsigned next_number;
-};
-
 /* What a job's command is. */
 enum installer_step { STEP_PRESENT, STEP_TOGETHER, STEP_ONE, STEP_CLOSE, STEP_REMOVE };
 
@@ -74,6 +80,7 @@ struct installer_job {
 	installer_done_fn done;
 	void *done_ctx;
 	enum installer_step step;
+	bool find;     /* nothing is installed */
 	void *command; /* of the host; NULL: none runs */
 	struct installer_line *lines;
 	size_t count;

@@ -1,5 +1,6 @@
 /* The steps of one job: what its command is, and what that command's end means. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "tools/installer_internal.h"
 
 #define PRESENT_TIMEOUT_MS 30000
@@ -29,6 +31,53 @@ static size_t lines_in(
 
 /* --- the end of a job ---------------------------------------------------------------------------
  */
+
+/* The path of the link for J's list as a whole. False when it is too long. */
+static bool list_path(const struct installer_job *j, char path[INSTALLER_PATH_BYTES])
+{
+	const char *lines[INSTALLER_PACKAGES_MAX];
+	char name[INSTALLER_NAME_BYTES];
+	for (size_t i = 0; i < j->count; i++) {
+		lines[i] = j->lines[i].text;
+	}
+	return snprintf(path, INSTALLER_PATH_BYTES, "%s/" INSTALLER_LIST "%s",
+		   j->install->directory,
+		   installer_name(j->install, lines, j->count, name)) < INSTALLER_PATH_BYTES;
+}
+
+/* A line of J failed: so that the rest is found again for the list as it is. */
+static void link_list(const struct installer_job *j)
+{
+	char path[INSTALLER_PATH_BYTES];
+	char fresh[INSTALLER_PATH_BYTES];
+	if (list_path(j, path) &&
+	    snprintf(fresh, sizeof(fresh), "%s/" INSTALLER_UNFINISHED "%d-%u",
+		j->install->directory, (int)getpid(),
+		j->install->next_number++) < (int)sizeof(fresh) &&
+	    (symlink(j->name, fresh) < 0 || rename(fresh, path) < 0)) {
+		(void)unlink(fresh);
+	}
+}
+
+/* True when an earlier one of the same list left a directory; its name is J's then. */
+static bool list_is_there(struct installer_job *j)
+{
+	char path[INSTALLER_PATH_BYTES];
+	char name[INSTALLER_NAME_BYTES + 1];
+	struct stat st;
+	ssize_t n = list_path(j, path) ? readlink(path, name, sizeof(name)) : -1;
+	if (n != INSTALLER_NAME_BYTES - 1) {
+		return false;
+	}
+	name[n] = '\0';
+	(void)snprintf(path, sizeof(path), "%s/%s", j->install->directory, name);
+	if (!text_is_hex(name, INSTALLER_NAME_BYTES - 1) || lstat(path, &st) < 0 ||
+	    !S_ISDIR(st.st_mode) || utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW) < 0) {
+		return false;
+	}
+	memcpy(j->name, name, sizeof(j->name));
+	return true;
+}
 
 static json_t *result_of(const struct installer_job *j)
 {
@@ -54,6 +103,10 @@ static json_t *result_of(const struct installer_job *j)
 static void job_finish(struct installer_job *j)
 {
 	installer_done_fn done = j->done;
+	const char *failed[INSTALLER_PACKAGES_MAX];
+	if (!j->find && *j->name != '\0' && lines_in(j, LINE_FAILED, failed) > 0) {
+		link_list(j);
+	}
 	void *ctx = j->done_ctx;
 	json_t *result = result_of(j);
 	installer_job_free(j);
@@ -146,7 +199,9 @@ static bool is_there(struct installer_job *j, enum installer_line_state state)
 	size_t n = lines_in(j, state, lines);
 	(void)installer_name(j->install, lines, n, j->name);
 	(void)snprintf(path, sizeof(path), "%s/%s", j->install->directory, j->name);
-	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	/* It is used now; whoever removes what is not used looks at that. */
+	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
+	       utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static void set_state(
@@ -170,6 +225,15 @@ static void begin_installing(struct installer_job *j)
 	}
 	if (is_there(j, LINE_WANTED)) {
 		set_state(j, LINE_WANTED, LINE_INSTALLED);
+		job_finish(j);
+		return;
+	}
+	if (j->find) {
+		if (list_is_there(j)) {
+			set_state(j, LINE_WANTED, LINE_INSTALLED);
+		} else {
+			j->name[0] = '\0';
+		}
 		job_finish(j);
 		return;
 	}

@@ -7,7 +7,7 @@
  *   TOOLS_DEFINE    {prefix: text or null, definitions: [a tool's file as JSON]}
  *   TOOL_CALL       {prefix, tool, callable: text or null, arguments: {…}, approved: text or null}
  *   TOOL_CALL_DATA  the same; with it goes the session's /mnt/data
- *   DEPS_INSTALL    {packages: [text]}
+ *   DEPS_INSTALL    {packages: [text], find: bool}, or {in_use: [name]}: the others may go
  *   EMBED           [text]
  *   CALLBACK        {url, id, body: text}
  *   TOOLS_CHANGED   {tools: […], problems: [{file, line, message}]}, as on_tools has them

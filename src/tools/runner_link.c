@@ -220,6 +220,19 @@ struct runner_call *runner_install(
 	return begin(r, IPC_DEPS_INSTALL, json_pack("{s:O}", "packages", packages), -1, done, ctx);
 }
 
+struct runner_call *runner_find_packages(
+    struct runner_link *r, const json_t *packages, runner_done_fn done, void *ctx)
+{
+	return begin(r, IPC_DEPS_INSTALL,
+	    json_pack("{s:O, s:b}", "packages", packages, "find", true), -1, done, ctx);
+}
+
+struct runner_call *runner_clean_packages(
+    struct runner_link *r, const json_t *in_use, runner_done_fn done, void *ctx)
+{
+	return begin(r, IPC_DEPS_INSTALL, json_pack("{s:O}", "in_use", in_use), -1, done, ctx);
+}
+
 struct runner_call *runner_embed(
     struct runner_link *r, const json_t *texts, runner_done_fn done, void *ctx)
 {

@@ -34,7 +34,7 @@ struct runner_config {
 	const char *tools_file; /* tools.yaml with a list; NULL: none */
 	const char *work_dir;   /* where tools get their working directories and packages are put */
 	const json_t *secrets;  /* {name: text}; NULL: none */
-	const json_t *deps; /* {installer: "pip"|"uv", index_url, find_links, timeout_seconds} */
+	const json_t *deps;     /* as installer_new has it */
 	const char *embeddings_url; /* OpenAI-shaped; NULL: none */
 	const char *embeddings_model;
 	const char *embeddings_secret; /* name of the secret that is its key */
@@ -84,6 +84,14 @@ struct runner_call *runner_tool(struct runner_link *r, const char *prefix, const
  * beneath work_dir/packages; one that is there already is not made again. */
 struct runner_call *runner_install(
     struct runner_link *r, const json_t *packages, runner_done_fn done, void *ctx);
+/* Looks for the directory that runner_install made of PACKAGES earlier, perhaps in another life of
+ * the server; installs nothing. RESULT as its. */
+struct runner_call *runner_find_packages(
+    struct runner_link *r, const json_t *packages, runner_done_fn done, void *ctx);
+/* Removes directories of packages that were not used for long, or are too many bytes; none of
+ * IN_USE (array of names). RESULT: {"removed": number, "bytes": what is left}. */
+struct runner_call *runner_clean_packages(
+    struct runner_link *r, const json_t *in_use, runner_done_fn done, void *ctx);
 struct runner_call *runner_embed(
     struct runner_link *r, const json_t *texts, runner_done_fn done, void *ctx);
 /* POSTs BODY, JSON text, to URL with the headers Carrel-Delivery: ID and Carrel-Signature:

@@ -1,6 +1,7 @@
 """The four names of a session, through a real server: tools, skills, artifacts, deps."""
 
 import json
+import os
 import pathlib
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import tempfile
 import time
 import unittest
+import uuid
 import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -239,6 +241,85 @@ class Packages(Names):
         self.assertEqual(reply.json()["result"]["executionResult"], "[][]")
 
 
+    def test_what_another_session_takes_away_is_gone_from_the_next_cell(self):
+        """Also when the session itself got it in the middle of a cell."""
+        other = self.session + "-other"
+        self.server.value(other, "deps.remove('tiny_two')\ndeps.add('tiny_one==1.0') and None")
+        seen = "import sys\nsys.path[-1]"
+        before = self.value_of(seen)
+        during = self.value_of("deps.add('tiny_two') and None\n" + seen)
+        self.assertNotEqual(before, during)
+        self.server.value(other, "deps.remove('tiny_two') and deps.sync() and None")
+        self.assertEqual(self.value_of(seen), before)
+        self.server.request("DELETE", "session", other)
+
+
+@unittest.skipUnless((harness.BUILD / "carrel-runner").exists(), "this build has no runner")
+class PackagesAfterARestart(unittest.TestCase):
+    """What one server installed the next one shows again, and installs nothing."""
+
+    def test_they_are_there_before_anybody_asks(self):
+        token = "a" * 32
+        headers = {"Authorization": f"Bearer {token}"}
+        with tempfile.TemporaryDirectory(prefix="carrel-again-") as directory:
+            base = pathlib.Path(directory)
+            base.chmod(0o777)
+            wheels = base / "wheels"
+            wheels.mkdir()
+            wheels.chmod(0o755)
+            write_wheel(wheels, "tiny_one", "1.0", "word = 'one'\n")
+            write_wheel(wheels, "tiny_two", "2.0", "word = 'two'\n")
+            config = {"data_dir": str(base / "data"),
+                      "code_mode": {"deps": {"find_links": str(wheels), "offline": True}},
+                      "auth": {"tokens": [{"name": "a", "token": token, "prefix": "tenant-a",
+                                           "role": "execute"}]}}
+
+            def ask(server, code, headers=None):
+                reply = server.request(
+                    "POST", "executions", str(uuid.uuid4()), {"code": code}, headers=headers)
+                return reply.json()["result"]["executionResult"]
+
+            def directories():
+                return sorted((p.name, p.stat().st_ino) for p in (base / "data").rglob("packages/*")
+                              if not p.is_symlink())
+
+            with harness.Server(config) as server:
+                ask(server, "deps.add('tiny_one') and None")
+                ask(server, "deps.add('not_anywhere_to_be_found') and None")
+                ask(server, "deps.add('tiny_two') and None", headers)
+                # As if it had been in use long ago.
+                ask(server, "deps.add('tiny_two') and None")
+                ask(server, "deps.remove('tiny_two') and None")
+                before = directories()
+            self.assertEqual(len(before), 3)
+            for name, _ in before:
+                os.utime(base / "data/packages" / name, (1, 1))
+            with harness.Server(config) as server:
+                end = time.monotonic() + 20
+                while not any(e.get("event") == "packages_removed" for e in server.events):
+                    self.assertLess(time.monotonic(), end, server.log_text())
+                    time.sleep(0.05)
+                self.assertEqual(
+                    sum(e.get("event") == "deps_found" for e in server.events), 2)
+                after = directories()
+                self.assertEqual(len(after), 2)
+                self.assertLess(set(after), set(before))
+                self.assertEqual(ask(server, "import tiny_one\ntiny_one.word"), "one")
+                self.assertEqual(ask(server, "import tiny_two\ntiny_two.word", headers), "two")
+                for missing, whose in (("tiny_two", None), ("tiny_one", headers)):
+                    self.assertEqual(ask(server, f"""
+try:
+    import {missing}
+    said = 'there'
+except ImportError:
+    said = 'not there'
+said""", whose), "not there")
+                self.assertEqual(ask(
+                    server, "r = deps.sync()\nstr([sorted(r.installed), sorted(r.already_present)])",
+                    headers), "[[], ['tiny-two']]")
+                self.assertEqual(directories(), after)
+
+
 class Counted(Names):
     def test_calls_are_counted_by_method_and_outcome(self):
         self.value_of("artifacts.exists('nothing')")
@@ -340,6 +421,47 @@ class Replicas(unittest.TestCase):
         self.assertEqual(server.value("demo", code.format("load('a')")), "b")
 
 
+class SkillsAfterARestart(unittest.TestCase):
+    """What was said of a skill's source is not asked for again by the next server."""
+
+    COUNT = 300
+
+    def parsed(self, server):
+        """Executions so far of the server's own session, which parses."""
+        text = server.request("GET", "metrics").body.decode()
+        return sum(float(line.split()[-1]) for line in text.splitlines()
+                   if line.startswith("carrel_executions_total{"))
+
+    def test_the_sources_are_parsed_once(self):
+        with tempfile.TemporaryDirectory(prefix="carrel-said-") as directory:
+            base = pathlib.Path(directory)
+            base.chmod(0o777)
+            skills = base / "skills"
+            skills.mkdir()
+            skills.chmod(0o777)
+            for i in range(self.COUNT):
+                (skills / f"skill_{i}.py").write_text(f'"""Number {i}."""\ndef run(n: int = {i}):\n    pass\n')
+            (skills / "broken.py").write_text("def run(:\n")
+            config = {"data_dir": str(base / "data")}
+            environment = {"SKILLS_PATH": str(skills)}
+            said = "repr(sorted(map(str, skills.list())))"
+            kept = base / "data" / "skills.said.json"
+            runs, lists = [], []
+            for change in (None, None, b"{not json", b'{"format": 1, "said": {"' + b"0" * 64 + b'": 5, "x": {}}}'):
+                if change is not None:
+                    kept.write_bytes(change)
+                with harness.Server(config, environment=environment) as server:
+                    lists.append(server.value("demo", said))
+                    runs.append(self.parsed(server))
+                self.assertEqual(len(json.loads(kept.read_bytes())["said"]), self.COUNT)
+            self.assertEqual(lists[1:], lists[:1] * 3)
+            self.assertEqual(lists[0].count("Number"), self.COUNT)
+            # The second parses what is broken alone; a file that is none costs all of it again.
+            self.assertLess(runs[1], runs[0])
+            self.assertEqual(runs[2:], runs[:1] * 2)
+            self.assertEqual(kept.stat().st_mode & 0o777, 0o600)
+
+
 class Configuration(unittest.TestCase):
     def test_the_containers_variables(self):
         with tempfile.TemporaryDirectory() as base:
@@ -347,15 +469,17 @@ class Configuration(unittest.TestCase):
             root.chmod(0o777)
             environment = {"SKILLS_PATH": str(root / "skills"),
                            "ARTIFACTS_PATH": str(root / "work" / "artifacts"),
-                           "CONTAINER_DEPS": "One, two>=2", "ALLOW_RUNTIME_DEPS": "false"}
+                           "CONTAINER_DEPS": "One, two>=2,<3 , !=2.5,four[x,y]~=1.0,,five",
+                           "ALLOW_RUNTIME_DEPS": "false"}
             with harness.Server(environment=environment) as server:
                 server.value("demo", f"skills.create('port_scan', {PORT_SCAN!r})\n"
                                      "artifacts.save('x.txt', 'y')\n1")
-                self.assertEqual(server.value("demo", "' '.join(deps.list())"), "one two>=2")
+                self.assertEqual(server.value("demo", "'|'.join(deps.list())"),
+                                 "five|four[x,y]~=1.0|one|two>=2,<3 , !=2.5")
             self.assertEqual((root / "skills" / "port_scan.py").read_text(), PORT_SCAN)
             self.assertEqual((root / "work" / "artifacts" / "x.txt").read_text(), "y")
             self.assertEqual(
-                (root / "work" / "deps" / "requirements.txt").read_text(), "one\ntwo>=2\n")
+                (root / "work" / "deps" / "requirements.txt").read_text(), "five\nfour[x,y]~=1.0\none\ntwo>=2,<3 , !=2.5\n")
 
     def test_what_is_wrong_is_named(self):
         for config, words in (
@@ -364,8 +488,13 @@ class Configuration(unittest.TestCase):
                 ({"deps": {"installer": "conda"}}, "must be pip or uv"),
                 ({"tools": {"secrets": {"A": {"env": "NOT_THERE"}}}}, "NOT_THERE"),
                 ({"embeddings": {"secret": "none"}}, "code_mode.embeddings.secret"),
-                ({"strict_sessions": 1}, "must be true or false")):
-            server = harness.Server({"code_mode": config})
+                ({"strict_sessions": 1}, "must be true or false"),
+                # A tenant whose keys would be the server's own.
+                ({"storage": {"redis": {"url": "redis://127.0.0.1:1", "prefix": "acme"}}},
+                 "prefix 'acme': its keys would be those of the server's own space, which begin with "
+                 "'acme:tools'")):
+            server = harness.Server({"code_mode": config, "auth": {"tokens": [
+                {"name": "a", "token": "a" * 32, "prefix": "acme"}]}})
             server.expect_failure = True
             server.start(wait=False)
             self.assertEqual(server.process.wait(30), 2)

@@ -3,6 +3,7 @@ and dependencies over HTTP and from inside sessions, workspaces, tenants, two se
 
 import json
 import pathlib
+import re
 import sys
 import tempfile
 import unittest
@@ -126,6 +127,32 @@ class Artifacts(CodeModeCase):
             self.assertEqual(reply.headers["content-type"], "application/octet-stream")
             self.assertEqual(reply.content, data)
 
+    def test_128_mib_come_back_and_the_server_never_holds_them(self):
+        # Beyond a mebibyte an artifact goes out as it is read.
+        size = 128 << 20
+        pid = self.server.process.pid
+        peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(
+            f"/proc/{pid}/status").read_text()).group(1)) << 10
+        self.me.value(f"artifacts.save('big.bin', b'abcd' * {size // 4}) and None", timeout=60)
+        self.me.value(f"artifacts.save('big.txt', 'x' * {size - 3} + '\\n\u00e9') and None", timeout=60)
+        self.me.value(f"artifacts.save('big.json', ['y' * {size - 64}, float('nan')]) and None", timeout=60)
+        before = peak()
+        for name, length, head, tail in (
+                ("big.bin", size, b"abcd", b"abcd"),
+                ("big.txt", size + 3, b'"xx', b'x\\n\xc3\xa9"'),
+                ("big.json", size - 48, b'[\n  "y', b'y",\n  null\n]')):
+            with self.subTest(name=name):
+                got, first, last = 0, b"", b""
+                with self.me.http.stream("GET", f"/api/artifacts/{name}", headers={
+                        "Authorization": f"Bearer {self.me.token}"}) as reply:
+                    self.assertEqual(reply.status_code, 200)
+                    for piece in reply.iter_bytes():
+                        first, last = (first + piece)[:100], last[-100:] + piece
+                        got += len(piece)
+                self.assertEqual((first[:len(head)], last[-len(tail):], got), (head, tail, length))
+                self.assertIsNone(self.delete(f"/api/artifacts/{name}"))
+        self.assertLess(peak() - before, 16 << 20)
+
     def test_what_json_cannot_say_does_not_break_it(self):
         self.me.value("artifacts.save('odd', {'n': float('nan'), 's': '\\ud800'}) and None")
         reply = self.me.send("GET", "/api/artifacts/odd")
@@ -195,6 +222,15 @@ class Workspaces(CodeModeCase):
         # Their variables stay their own.
         a1.execute("x = 1")
         self.assertIn("NameError", a2.execute("x")["error"])
+
+    def test_a_workspace_holds_on_the_other_wire(self):
+        given = self.given("both-wires")
+        code = "artifacts.save('from azure', 'x') and None\nstr([a.name for a in artifacts.list()])"
+        reply = self.server.request("POST", "executions", given.session_id, {"code": code})
+        self.assertEqual(reply.json()["result"]["executionResult"], "['from azure']")
+        self.assertEqual(self.get("/api/artifacts/from%20azure", given), "x")
+        self.assertEqual(given.value("artifacts.load('from azure')"), "x")
+        self.get("/api/artifacts/from%20azure", status=404)
 
     def test_a_crash_keeps_the_workspace(self):
         a = self.given("ws-crash")

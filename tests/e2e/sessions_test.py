@@ -396,7 +396,7 @@ class Tenants(ServerCase):
             self.assertIs(reply.get("newSession", False), told, reply)
 
     def test_bad_prefixes_are_refused(self):
-        for prefix in ("a/b", "..", ".a", "", "skills", "workspaces", "x" * 65, 5):
+        for prefix in ("a/b", "..", ".a", "", "skills", "workspaces", "ws", "packages", "x" * 65, 5):
             server = Server({"auth": {"tokens": [{"token": "t", "prefix": prefix}]}})
             server.expect_failure = True
             server.start(wait=False)

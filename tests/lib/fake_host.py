@@ -114,6 +114,9 @@ class Host(types.ModuleType):
                 if any(found for other, found in self.answers.items() if other != number):
                     return None
 
+    def show_packages(self, names):
+        sys.modules["_carrel"].packages_changed(names.splitlines())
+
     def poll(self):
         try:
             os.read(self.fileno(), 4096)

@@ -216,6 +216,7 @@ void fake_world_init(struct fake_world *w)
 	static const struct pcm_config pcm = {.timeout_ms = 30000, .timeout_max_ms = 300000};
 	w->api.pcm = pcm_new(&pcm);
 	w->api.appr = appr_new();
+	engine_set_workspaces(w->engine, pcm_workspace_of, &w->api);
 	size_t count;
 	const struct route *routes;
 	w->router = router_new();
@@ -477,6 +478,7 @@ bool fake_pull(struct fake_call *f, size_t step)
 		f->woken = false;
 		ssize_t n = f->source->read(f->source, bytes, step);
 		if (n < 0) {
+			f->broken = n == CALL_SOURCE_BROKEN;
 			f->source->close(f->source);
 			f->closed = true;
 			return true;

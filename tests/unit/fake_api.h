@@ -87,6 +87,7 @@ struct fake_call {
 	struct call_source *source;
 	bool woken;
 	bool closed;
+	bool broken; /* CALL_SOURCE_BROKEN */
 };
 
 /* Sends a request and pumps. METHOD as on the wire; TARGET path and query, percent-encoded. */

@@ -59,11 +59,80 @@ static void note(struct codemode *m, const struct store_space *space, const char
 	a->system = system;
 }
 
+/* --- an artifact's bytes ---
+ */
+
+struct loading {
+	struct codemode *codemode;
+	const char *bytes;
+	size_t len, at;
+	bool dry; /* this time there is nothing */
+	void (*more)(void *ctx);
+	void *ctx;
+};
+
+ssize_t loading_read(struct loading *l, char *out, size_t max)
+{
+	struct codemode *m = l->codemode;
+	size_t n = l->len - l->at < max ? l->len - l->at : max;
+	if (m->piece_bytes > 0 && l->dry) {
+		m->dry = l;
+		return 0;
+	}
+	if (m->broken_at > 0 && l->at + n >= m->broken_at) {
+		return -1;
+	}
+	if (m->piece_bytes > 0) {
+		n = n < m->piece_bytes ? n : m->piece_bytes;
+		l->dry = true;
+	}
+	memcpy(out, l->bytes + l->at, n);
+	l->at += n;
+	m->read_bytes += n;
+	return n > 0 ? (ssize_t)n : -1;
+}
+
+void loading_on_more(struct loading *l, void (*more)(void *ctx), void *ctx)
+{
+	l->more = more;
+	l->ctx = ctx;
+}
+
+void loading_close(struct loading *l)
+{
+	if (l != NULL) {
+		l->codemode->dry = l->codemode->dry == l ? NULL : l->codemode->dry;
+		l->codemode->open_count--;
+		free(l);
+	}
+}
+
+static struct loading *loading_new(struct codemode *m, unsigned i)
+{
+	struct loading *l = calloc(1, sizeof(*l));
+	assert(l != NULL);
+	*l = (struct loading){
+	    .codemode = m, .bytes = m->answers[i].bytes, .len = m->answers[i].len};
+	m->open_count++;
+	return l;
+}
+
 static void answer(struct codemode *m, unsigned i, codemode_done_fn done, void *ctx)
 {
-	cleanup(buf_fini) struct buf bytes = BUF_INIT(1U << 20);
-	(void)buf_add(&bytes, m->answers[i].bytes, m->answers[i].len);
-	done(ctx, m->answers[i].code, m->answers[i].result, &bytes);
+	bool opened = m->answers[i].code == CODEMODE_OK && m->answers[i].bytes != NULL;
+	done(ctx, m->answers[i].code, m->answers[i].result, opened ? loading_new(m, i) : NULL);
+}
+
+bool fake_codemode_more(struct codemode *m)
+{
+	struct loading *l = m->dry;
+	if (l == NULL) {
+		return false;
+	}
+	m->dry = NULL;
+	l->dry = false;
+	l->more(l->ctx);
+	return true;
 }
 
 struct codemode_call *codemode_call(struct codemode *m, const struct store_space *space,
@@ -98,18 +167,14 @@ void codemode_cancel(struct codemode_call *c)
 	}
 }
 
-struct codemode_text *codemode_text(struct codemode *m, const json_t *result,
-    codemode_write_fn write, codemode_text_fn fn, void *ctx)
+struct json_job *codemode_text(struct codemode *m, const void *who, const json_t *result,
+    json_add_fn add, json_write_fn fn, void *ctx)
 {
 	cleanup(buf_fini) struct buf text = BUF_INIT(1U << 20);
 	(void)m;
-	fn(ctx, write(&text, result) < 0 ? NULL : &text);
+	(void)who;
+	fn(ctx, add(&text, result) < 0 ? NULL : &text);
 	return NULL;
-}
-
-void codemode_text_cancel(struct codemode_text *t)
-{
-	assert(t == NULL);
 }
 
 void fake_codemode_release(struct codemode *m)
@@ -132,5 +197,6 @@ void fake_codemode_fini(struct codemode *m)
 		free(m->asked[i].bytes);
 	}
 	free(m->pending);
+	assert(m->open_count == 0);
 	memset(m, 0, sizeof(*m));
 }

@@ -34,6 +34,12 @@ struct codemode {
 	bool later; /* answers come with fake_codemode_release */
 	struct codemode_call *pending;
 	unsigned cancelled;
+	/* Of artifacts' bytes. PIECE_BYTES: so many at a time, each when fake_codemode_more was
+	 * called; 0: all that is asked for. BROKEN_AT: those behind it cannot be read. */
+	size_t piece_bytes, broken_at;
+	size_t read_bytes;
+	unsigned open_count;
+	struct loading *dry;
 };
 
 /* METHOD answers with RESULT (JSON text) and BYTES (borrowed; NULL: none) from now on. */
@@ -43,6 +49,8 @@ void fake_codemode_answer(struct codemode *m, const char *method, enum codemode_
 const struct fake_asked *fake_codemode_last(const struct codemode *m);
 /* Answers what is pending, and what is asked upon it. */
 void fake_codemode_release(struct codemode *m);
+/* There are more bytes of the artifact that had none. False when there is no such. */
+bool fake_codemode_more(struct codemode *m);
 void fake_codemode_fini(struct codemode *m);
 
 #endif

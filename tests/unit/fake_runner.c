@@ -98,6 +98,18 @@ struct runner_call *runner_install(
 	return begin(r, "install", NULL, packages, done, ctx);
 }
 
+struct runner_call *runner_find_packages(
+    struct runner_link *r, const json_t *packages, runner_done_fn done, void *ctx)
+{
+	return begin(r, "find", NULL, packages, done, ctx);
+}
+
+struct runner_call *runner_clean_packages(
+    struct runner_link *r, const json_t *in_use, runner_done_fn done, void *ctx)
+{
+	return begin(r, "clean", NULL, in_use, done, ctx);
+}
+
 struct runner_call *runner_embed(
     struct runner_link *r, const json_t *texts, runner_done_fn done, void *ctx)
 {

@@ -10,7 +10,7 @@
 struct runner_call {
 	bool open;
 	bool cancelled;
-	char what[16]; /* "tool", "install", "embed", "callback" */
+	char what[16]; /* "tool", "install", "find", "clean", "embed", "callback" */
 	char prefix[64];
 	char tool[64];
 	char callable[64];

@@ -101,13 +101,97 @@ class Case(unittest.TestCase):
         return Installer(self.packages, **{"offline": True, "find_links": str(self.links), **config})
 
     def there(self):
-        return sorted(p.name for p in self.packages.iterdir())
+        """The directories; a list of which a line failed leaves a link as well."""
+        return sorted(p.name for p in self.packages.iterdir() if not p.is_symlink())
 
     def imported(self, directory, code):
         done = subprocess.run(["/usr/bin/python3", "-I", "-c",
                                f"import sys; sys.path.append({str(self.packages / directory)!r}); {code}"],
                               capture_output=True, text=True, check=True)
         return done.stdout.strip()
+
+
+class Keeping(Case):
+    """What an earlier process installed is found, and what nobody uses goes."""
+
+    def used(self, name, days):
+        """As if it was used last so many days ago."""
+        at = time.time() - days * 86400
+        os.utime(self.packages / name, (at, at))
+
+    def test_what_an_earlier_one_installed_is_found(self):
+        with self.installer() as install:
+            self.assertEqual(install({"find": ["tinyone"]})["directory"], None)
+            self.assertEqual(self.there(), [])
+            name = install(["tinyone", "tinytwo"])["directory"]
+        with self.installer() as install:
+            self.assertEqual(install({"find": ["tinytwo", "TinyOne"]}), {
+                "installed": ["tinytwo", "TinyOne"], "already_present": [], "failed": [],
+                "directory": name})
+            self.assertEqual(install({"find": ["tinyone"]})["directory"], None)
+            self.assertEqual(install({"find": ["pip"]})["directory"], None)
+
+    def test_of_a_list_with_a_bad_line_what_there_is_is_found(self):
+        with self.installer() as install:
+            name = install(["tinyone", "no-such-thing"])["directory"]
+        with self.installer() as install:
+            self.assertEqual(install({"find": ["tinyone", "no-such-thing"]})["directory"], name)
+            # What failed is tried again by who installs.
+            make_wheel(self.links, "no_such_thing", "1")
+            again = install(["tinyone", "no-such-thing"])
+            self.assertEqual(again["failed"], [])
+            self.assertNotEqual(again["directory"], name)
+            self.assertEqual(
+                install({"find": ["tinyone", "no-such-thing"]})["directory"], again["directory"])
+
+    def test_a_link_that_leads_elsewhere_is_not_followed(self):
+        with self.installer() as install:
+            install(["tinyone", "no-such-thing"])
+            link = next(p for p in self.packages.iterdir() if p.is_symlink())
+            for target in ("/etc", "../links", "f" * 64, "x" * 64, "f" * 63 + "/"):
+                link.unlink()
+                link.symlink_to(target)
+                self.assertEqual(
+                    install({"find": ["tinyone", "no-such-thing"]})["directory"], None)
+
+    def test_what_was_not_used_for_long_goes(self):
+        with self.installer(unused_days=7) as install:
+            names = [install([line])["directory"] for line in
+                     ("tinyone", "tinyone==1.0", "tinytwo", "tinyone==1.1")]
+            for name, days in zip(names, (8, 6, 8, 8)):
+                self.used(name, days)
+            install(["tinyone==1.1"])  # is used again
+            done = install({"clean": [names[2], "../links", "f" * 64, 7]})
+            self.assertEqual(done["removed"], 1)
+            self.assertGreater(done["bytes"], 0)
+            self.assertEqual(self.there(), sorted(names[1:]))
+            self.assertTrue(any(self.links.iterdir()))
+            # Taken away, it is installed again.
+            self.assertEqual(install(["tinyone"])["directory"], names[0])
+
+    def test_of_too_many_bytes_those_go_that_were_not_used_the_longest(self):
+        with self.installer() as install:
+            names = [install([f"tinyone=={v}"])["directory"] for v in ("1.0", "1.1")]
+            names.append(install(["tinytwo", "no-such-thing"])["directory"])
+            size = install({"clean": []})["bytes"]
+            self.assertEqual(self.there(), sorted(names))
+        for name, hours in zip(names, (30, 20, 10)):
+            self.used(name, hours / 24)
+        with self.installer(size_max_bytes=size - 1) as install:
+            self.assertEqual(install({"clean": [names[0]]})["removed"], 1)
+            self.assertEqual(self.there(), sorted([names[0], names[2]]))
+        with self.installer(size_max_bytes=1) as install:
+            self.assertEqual(install({"clean": []})["removed"], 1)
+        # Used within two hours: never, whatever the size; and no link that leads nowhere stays.
+        self.assertEqual(self.there(), [names[0]])
+        self.assertFalse([p for p in self.packages.iterdir() if p.is_symlink()])
+
+    def test_without_bounds_all_stay(self):
+        with self.installer(unused_days=0, size_max_bytes=0) as install:
+            name = install(["tinyone"])["directory"]
+            self.used(name, 10000)
+            self.assertEqual(install({"clean": []})["removed"], 0)
+            self.assertEqual(self.there(), [name])
 
 
 class Installing(Case):
@@ -135,7 +219,8 @@ class Installing(Case):
     def test_what_is_there_is_not_made_again(self):
         with self.installer() as install:
             first = install(["tinyone==1.0", "tinytwo"])
-            before = (self.packages / first["directory"]).stat()
+            before = (self.packages / first["directory"] / "tinyone.py").stat()
+            inode = (self.packages / first["directory"]).stat().st_ino
             # The same in another order and in other words; and by another process.
             for lines in (["tinytwo", "tinyone==1.0"], ["TinyTwo", "tinyone == 1.0"]):
                 again = install(lines)
@@ -145,7 +230,8 @@ class Installing(Case):
             path.unlink()
         with self.installer() as install:
             self.assertEqual(install(["tinyone==1.0", "tinytwo"])["directory"], first["directory"])
-        after = (self.packages / first["directory"]).stat()
+        after = (self.packages / first["directory"] / "tinyone.py").stat()
+        self.assertEqual((self.packages / first["directory"]).stat().st_ino, inode)
         self.assertEqual((before.st_ino, before.st_ctime_ns), (after.st_ino, after.st_ctime_ns))
 
     def test_other_words_are_another_directory(self):
@@ -352,6 +438,16 @@ class ThroughTheRunner(Case):
     def installer(self, **config):
         return Installer(self.top, runner=True,
                          **{"offline": True, "find_links": str(self.links), **config})
+
+    def test_what_nobody_uses_goes(self):
+        with self.installer(unused_days=1) as install:
+            name = install(["tinyone"])["directory"]
+            self.assertEqual(install({"find": ["tinyone"]})["directory"], name)
+            os.utime(self.packages / name, (1, 1))
+            self.assertEqual(install({"clean": [name]})["removed"], 0)
+            os.utime(self.packages / name, (1, 1))
+            self.assertEqual(install({"clean": []}), {"removed": 1, "bytes": 0})
+            self.assertEqual(self.there(), [])
 
     def test_what_can_be_and_what_cannot(self):
         with self.installer() as install:

@@ -7,8 +7,8 @@
  * With RUNNER, its executable, DIRECTORY is the runner's and has the one of packages in it.
  *
  * Each line of standard input is an array of requirement lines, or {"cancel": array}, which is
- * given up at once; each is answered with the result, or {"error"}, once it is there. {"at_once":
- * [array, …]} is answered with an array of results.
+ * given up at once, {"find": array} or {"clean": [names in use]}; each is answered with the result,
+ * or {"error"}, once it is there. {"at_once": [array, …]} is answered with an array of results.
  */
 #include <jansson.h>
 #include <signal.h>
@@ -193,8 +193,33 @@ static json_t *cancel(struct installer *in, const json_t *packages)
 	return result != NULL ? result : json_object();
 }
 
+/* "find" or "clean". */
+static json_t *upkeep(struct installer *in, const char *what, const json_t *list)
+{
+	json_t *result = NULL;
+	bool find = strcmp(what, "find") == 0;
+	if (runner != NULL) {
+		(void)(find ? runner_find_packages(runner, list, on_done, &result)
+			    : runner_clean_packages(runner, list, on_done, &result));
+	} else if (find) {
+		(void)installer_find(in, list, on_done, &result);
+	} else {
+		(void)installer_clean(in, list, on_done, &result);
+	}
+	while (result == NULL) {
+		(void)uv_run(&loop, UV_RUN_ONCE);
+	}
+	return result;
+}
+
 static json_t *answer(struct installer *in, json_t *question)
 {
+	static const char *const others[] = {"find", "clean"};
+	for (size_t i = 0; i < array_len(others); i++) {
+		if (json_object_get(question, others[i]) != NULL) {
+			return upkeep(in, others[i], json_object_get(question, others[i]));
+		}
+	}
 	json_t *many = json_object_get(question, "at_once");
 	json_t *given_up = json_object_get(question, "cancel");
 	if (many != NULL) {

@@ -102,6 +102,59 @@ static void a_text_that_is_cut_is_refused(void **state)
 	}
 }
 
+/* However a text is cut, what comes of it is what comes of the whole. */
+static void pieces_make_the_same_as_the_whole(void **state)
+{
+	(void)state;
+	static const char *const texts[] = {
+	    "{\"a\":[1.5e-3,-0,\"\\ud83d\\ude00 \xf0\x9f\x98\x80\"],\"\\n\":-Infinity}",
+	    "[\"\\ud800\\ud800\\udc00\\udc00\",\"\\ud800\\n\",\"\\ud800x\"]",
+	    "[\"\\ud800\",NaN, true , null,\"\xe2\x82\xac\"]", "Infinity", "-12.50E+7", "0",
+	    "[\"\\ud83dx\\ude00\"", "\"\xe2\x82\"", "-I", "[1,]", "\"\xe2\x82\xacz"};
+	for (size_t t = 0; t < array_len(texts); t++) {
+		size_t len = strlen(texts[t]);
+		cleanup(buf_fini) struct buf whole = BUF_INIT(1000);
+		int r = json_text_add_checked(&whole, texts[t], len);
+		for (size_t step = 1; step < len; step++) {
+			cleanup(buf_fini) struct buf b = BUF_INIT(1000);
+			struct json_stream s;
+			json_stream_init(&s);
+			int had = 0;
+			for (size_t at = 0; had == 0 && at < len; at += step) {
+				size_t n = len - at < step ? len - at : step;
+				had = json_stream_add(&s, texts[t] + at, n, &b);
+			}
+			had = had < 0 ? had : json_stream_end(&s, &b);
+			assert_int_equal(had, r);
+			if (r == 0) {
+				assert_string_equal(buf_str(&b), buf_str(&whole));
+			}
+		}
+	}
+}
+
+static void pieces_of_a_string_make_the_same_as_the_whole(void **state)
+{
+	(void)state;
+	static const char *const texts[] = {"a\"\xe2\x82\xac\xf0\x9f\x98\x80\n", "\xf0\xe2\x82\xac",
+	    "\xe2\x82", "\xf0\x9f\x98", "\xf0\x9f\x98z\xff\x80\x80", "\xed\xa0\x80x"};
+	for (size_t t = 0; t < array_len(texts); t++) {
+		size_t len = strlen(texts[t]);
+		cleanup(buf_fini) struct buf whole = BUF_INIT(1000);
+		assert_int_equal(json_text_add_inside(&whole, texts[t], len), 0);
+		for (size_t step = 1; step <= len; step++) {
+			cleanup(buf_fini) struct buf b = BUF_INIT(1000);
+			struct json_quoting q = {0};
+			for (size_t at = 0; at < len; at += step) {
+				size_t n = len - at < step ? len - at : step;
+				assert_int_equal(
+				    json_quoting_add(&q, texts[t] + at, n, at + n == len, &b), 0);
+			}
+			assert_string_equal(buf_str(&b), buf_str(&whole));
+		}
+	}
+}
+
 static void a_full_buffer_is_told_and_left_alone(void **state)
 {
 	(void)state;
@@ -155,6 +208,8 @@ int main(void)
 	    cmocka_unit_test(a_nul_ends_nothing),
 	    cmocka_unit_test(depth_is_bounded),
 	    cmocka_unit_test(a_text_that_is_cut_is_refused),
+	    cmocka_unit_test(pieces_make_the_same_as_the_whole),
+	    cmocka_unit_test(pieces_of_a_string_make_the_same_as_the_whole),
 	    cmocka_unit_test(a_full_buffer_is_told_and_left_alone),
 	    cmocka_unit_test(strings_read_back),
 	    cmocka_unit_test(reals_are_as_python_prints_them),

@@ -207,6 +207,33 @@ static void a_given_id_of_another_server_is_refused(void **state)
 	run(id, 200);
 }
 
+/* Whichever wire opens the session of a given id, it is of the id's workspace from its beginning.
+ */
+static void a_given_id_has_its_workspace_on_the_other_wire(void **state)
+{
+	(void)state;
+	static const char code[] = "{\"code\":\"1\"}";
+	char id[TEXT_GUID_BYTES];
+	char target[200];
+	struct fake_call f;
+	pcm_new_id(id, "team");
+	(void)snprintf(
+	    target, sizeof(target), "/executions?api-version=2025-10-02-preview&identifier=%s", id);
+	/* Of another tenant it is only an identifier. */
+	world.prefix = "other";
+	pcm_send(&f, "POST", target, NULL, code, 200);
+	fake_call_fini(&f);
+	assert_string_equal(
+	    engine_session_find(&world.engine->pools[0], "other", id)->workspace, "");
+	world.prefix = NULL;
+	pcm_send(&f, "POST", target, NULL, code, 200);
+	fake_call_fini(&f);
+	assert_string_equal(find(id)->workspace, "team");
+	pcm_send(&f, "POST", "/execute", id, ONE, 200);
+	fake_call_fini(&f);
+	assert_string_equal(find(id)->workspace, "team");
+}
+
 static void a_given_id_outlives_a_crash_of_its_session(void **state)
 {
 	(void)state;
@@ -370,6 +397,7 @@ int main(void)
 	    PCM_TEST(a_given_id_ends_with_the_cooldown),
 	    PCM_TEST(a_given_id_of_another_server_is_refused),
 	    PCM_TEST(a_given_id_outlives_a_crash_of_its_session),
+	    PCM_TEST(a_given_id_has_its_workspace_on_the_other_wire),
 	    PCM_TEST(the_table_of_given_ids_is_bounded),
 	    PCM_TEST(a_tenant_that_takes_all_ids_takes_none_from_another),
 	    PCM_TEST(workspaces_are_checked),

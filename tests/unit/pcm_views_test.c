@@ -219,6 +219,165 @@ static void who_accepts_bytes_gets_them_as_they_are_kept(void **state)
 	}
 }
 
+/* What the source gives; each time it has nothing there is more a moment later. */
+static void pull(struct fake_call *f, size_t step)
+{
+	fake_pump(&world);
+	while (f->answers == 0) {
+		assert_true(fake_codemode_more(&mode));
+	}
+	while (!fake_pull(f, step)) {
+		f->woken = false;
+		assert_true(fake_codemode_more(&mode));
+		assert_true(f->woken);
+	}
+}
+
+/* 3 MiB of BYTE between BEFORE and AFTER. To be freed. */
+static char *large_text(const char *before, char byte, const char *after, size_t *len)
+{
+	enum { LARGE = 3 << 20 };
+	struct buf b = BUF_INIT(LARGE + 100);
+	assert_int_equal(buf_add_str(&b, before), 0);
+	char *middle = buf_reserve(&b, LARGE);
+	assert_non_null(middle);
+	memset(middle, byte, LARGE);
+	buf_grew(&b, LARGE);
+	assert_int_equal(buf_add_str(&b, after), 0);
+	*len = b.len;
+	return b.data;
+}
+
+static void begin_large(struct fake_call *f, const char *accept, const char *type,
+    const char *bytes, size_t len, size_t piece)
+{
+	artifact(type, bytes, len);
+	mode.piece_bytes = piece;
+	mode.read_bytes = 0;
+	fake_start(f, &world, "GET", "/api/artifacts/r", accept == NULL ? NULL : "Accept", accept,
+	    NULL, 0);
+}
+
+static void a_large_artifact_goes_out_as_it_is_read(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *type, *accept, *before, *after; /* as it is kept */
+		const char *head, *tail;                    /* as it is answered */
+		const char *media;
+	} cases[] = {
+	    {"text", NULL, "\"\xe2\x82\xac", "\n\xe2", "\"\\\"\xe2\x82\xac", "\\n\xef\xbf\xbd\"",
+		"application/json"},
+	    {"json", NULL, "[NaN,\"\\ud800", "\"]", "[null,\"\\ufffd", "\"]", "application/json"},
+	    {"json", NULL, "\"", "", "\"\\\"", "\"", "application/json"},
+	    {"json", "application/octet-stream", "[NaN,\"", "\"]", "[NaN,\"", "\"]",
+		"application/octet-stream; type=json"},
+	    {"bytes", NULL, "\xff", "", "\xff", "", "application/octet-stream"},
+	};
+	for (size_t i = 0; i < array_len(cases); i++) {
+		size_t len;
+		char *kept = large_text(cases[i].before, 'x', cases[i].after, &len);
+		size_t answer_len;
+		char *answer = large_text(cases[i].head, 'x', cases[i].tail, &answer_len);
+		struct fake_call f;
+		begin_large(&f, cases[i].accept, cases[i].type, kept, len, 100003);
+		pull(&f, 4096);
+		assert_int_equal(f.status, 200);
+		assert_false(f.broken);
+		assert_string_equal(fake_header(&f, "Content-Type"), cases[i].media);
+		assert_int_equal(f.body.len, answer_len);
+		assert_memory_equal(f.body.data, answer, answer_len);
+		fake_call_fini(&f);
+		free(kept);
+		free(answer);
+		assert_int_equal(mode.open_count, 0);
+	}
+}
+
+static void no_more_of_a_large_artifact_is_read_than_the_client_takes(void **state)
+{
+	(void)state;
+	size_t len;
+	char *kept = large_text("", '\1', "", &len);
+	struct fake_call f;
+	begin_large(&f, NULL, "text", kept, len, 0);
+	char out[100];
+	assert_int_equal(f.source->read(f.source, out, sizeof(out)), sizeof(out));
+	assert_true(mode.read_bytes <= 64U << 10);
+	fake_leave(&f);
+	fake_call_fini(&f);
+	assert_int_equal(mode.open_count, 0);
+	free(kept);
+}
+
+static void who_leaves_while_json_is_checked_leaves_nothing(void **state)
+{
+	(void)state;
+	size_t len;
+	char *kept = large_text("[\"", 'x', "\"]", &len);
+	struct fake_call f;
+	begin_large(&f, NULL, "json", kept, len, 1000);
+	assert_true(fake_codemode_more(&mode));
+	assert_int_equal(f.answers, 0);
+	fake_leave(&f);
+	fake_call_fini(&f);
+	assert_int_equal(mode.open_count, 0);
+	free(kept);
+}
+
+static void an_artifact_that_cannot_be_read_to_its_end(void **state)
+{
+	(void)state;
+	size_t len;
+	char *kept = large_text("", 'x', "", &len);
+	struct fake_call f;
+	mode.broken_at = len - 10;
+	begin_large(&f, NULL, "text", kept, len, 0);
+	pull(&f, 4096);
+	assert_int_equal(f.status, 200);
+	assert_true(f.broken);
+	fake_call_fini(&f);
+	/* Where nothing was sent yet, the answer says so. */
+	artifact("text", kept, 1000);
+	mode.broken_at = 10;
+	pcm_expect("GET", "/api/artifacts/r", NULL, NULL, 503,
+	    "The artifact could not be read to its end");
+	artifact("json", kept, len);
+	pcm_expect("GET", "/api/artifacts/r", NULL, NULL, 503,
+	    "The artifact could not be read to its end");
+	mode.broken_at = 0;
+	free(kept);
+}
+
+static void one_tenant_has_half_of_what_is_sent_at_once(void **state)
+{
+	(void)state;
+	size_t len;
+	char *kept = large_text("", 'x', "", &len);
+	static struct fake_call f[128];
+	for (size_t i = 0; i < array_len(f); i++) {
+		begin_large(&f[i], NULL, "text", kept, len, 0);
+		assert_int_equal(f[i].status, 200);
+		mode.asked_count--;
+		free(mode.asked[mode.asked_count].arguments);
+		free(mode.asked[mode.asked_count].bytes);
+	}
+	pcm_expect("GET", "/api/artifacts/r", NULL, NULL, 503,
+	    "The server sends as many artifacts as it may");
+	world.prefix = "other";
+	struct fake_call other;
+	begin_large(&other, NULL, "text", kept, len, 0);
+	assert_int_equal(other.status, 200);
+	fake_leave(&other);
+	fake_call_fini(&other);
+	for (size_t i = 0; i < array_len(f); i++) {
+		fake_leave(&f[i]);
+		fake_call_fini(&f[i]);
+	}
+	assert_int_equal(mode.open_count, 0);
+	free(kept);
+}
+
 static void an_artifacts_name_may_hold_slashes(void **state)
 {
 	(void)state;
@@ -626,6 +785,11 @@ int main(void)
 	    PCM_TEST(a_skill_is_made),
 	    PCM_TEST(an_artifact_comes_back_as_what_it_is),
 	    PCM_TEST(who_accepts_bytes_gets_them_as_they_are_kept),
+	    PCM_TEST(a_large_artifact_goes_out_as_it_is_read),
+	    PCM_TEST(no_more_of_a_large_artifact_is_read_than_the_client_takes),
+	    PCM_TEST(who_leaves_while_json_is_checked_leaves_nothing),
+	    PCM_TEST(an_artifact_that_cannot_be_read_to_its_end),
+	    PCM_TEST(one_tenant_has_half_of_what_is_sent_at_once),
 	    PCM_TEST(an_artifacts_name_may_hold_slashes),
 	    PCM_TEST(an_artifact_that_is_not_there_is_404),
 	    PCM_TEST(saving_keeps_the_type_of_the_data),

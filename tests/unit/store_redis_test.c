@@ -1,5 +1,6 @@
 /* The store over Redis: the suite, in the clear and over TLS with a password, and what only a
  * server can do to it: be killed, be slow, hold what others wrote. */
+#include "base/text.h"
 #include "store_suite.h"
 
 #include <signal.h>
@@ -120,6 +121,45 @@ static void what_others_wrote_is_read(void **state)
 	assert_null(json_object_get(json_object_get(got.json, "metadata"), "_data_type"));
 	suite_drop(got);
 	suite_expect_text(s, s->a, NULL, "r.json", "{\"a\": 1}");
+}
+
+static void expect_deps(struct store_suite *s, const char *json)
+{
+	struct store_answer all = suite_list(s, s->a, NULL, STORE_DEPS);
+	cleanup(text_free) char *text = json_dumps(all.json, JSON_COMPACT);
+	assert_string_equal(text, json);
+	suite_drop(all);
+}
+
+/* The fourth generation keeps t:deps:deps, the fifth t:deps: either is read, both are kept up. */
+static void dependencies_of_either_generation_are_read(void **state)
+{
+	struct store_suite *s = *state;
+	TELL(&server, "SADD", "t:deps:deps", "numpy>=1", "requests");
+	expect_deps(s, "[\"numpy>=1\",\"requests\"]");
+	TELL(&server, "SADD", "t:deps", "numpy>=2", "Pandas");
+	/* Somebody else's cache is told of it. */
+	expect_deps(s, "[\"Pandas\",\"numpy>=2\",\"requests\"]");
+	struct store_answer got = suite_get(s, s->a, NULL, STORE_DEPS, "numpy");
+	assert_string_equal(json_string_value(got.json), "numpy>=2");
+	suite_drop(got);
+	suite_drop(suite_put(s, s->a, NULL, STORE_DEPS, "numpy", json_string("numpy==3")));
+	expect_deps(s, "[\"Pandas\",\"numpy==3\",\"requests\"]");
+	static const char *const keys[] = {"t:deps", "t:deps:deps"};
+	for (size_t i = 0; i < array_len(keys); i++) {
+		cleanup(text_free) char *there = ASK(&server, "SISMEMBER", keys[i], "numpy==3");
+		assert_string_equal(there, "1");
+	}
+	suite_drop(suite_delete(s, s->a, NULL, STORE_DEPS, "numpy"));
+	expect_deps(s, "[\"Pandas\",\"requests\"]");
+	/* A store of the fifth generation alone. */
+	TELL(&server, "DEL", "t:deps:deps");
+	expect_deps(s, "[\"Pandas\"]");
+	/* The newer key may be another's. */
+	TELL(&server, "DEL", "t:deps");
+	TELL(&server, "SET", "t:deps", "no set");
+	suite_drop(suite_put(s, s->a, NULL, STORE_DEPS, "numpy", json_string("numpy")));
+	expect_deps(s, "[\"numpy\"]");
 }
 
 static void what_is_no_record_breaks_no_list(void **state)
@@ -494,6 +534,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    STORE_SUITE(setup, teardown),
 	    SUITE_TEST(what_others_wrote_is_read, setup, teardown),
+	    SUITE_TEST(dependencies_of_either_generation_are_read, setup, teardown),
 	    SUITE_TEST(what_is_no_record_breaks_no_list, setup, teardown),
 	    SUITE_TEST(workflows_are_skills_too, setup, teardown),
 	    SUITE_TEST(a_prefix_cannot_name_anothers_keys, setup, teardown),

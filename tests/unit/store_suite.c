@@ -641,7 +641,8 @@ void suite_spaces(void **state)
 	expect_names(suite_list(s, s->b, &spaces[6], STORE_DEPS), "");
 
 	static const struct store_space bad[] = {{"", NULL}, {"..", NULL}, {"a/b", NULL},
-	    {".x", NULL}, {"a..b", NULL}, {"skills", NULL}, {"workspaces", NULL},
+	    {".x", NULL}, {"a..b", NULL}, {"skills", NULL}, {"workspaces", NULL}, {"ws", NULL},
+	    {"packages", NULL}, {"a:artifacts", NULL}, {"a:ws:b", NULL}, {"deps:a", NULL},
 	    {"artifacts", NULL}, {NULL, ""}, {NULL, ".."}, {NULL, "a/b"}, {NULL, "a:b"},
 	    {NULL, "a\nb"}};
 	for (size_t i = 0; i < array_len(bad); i++) {

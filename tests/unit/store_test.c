@@ -614,9 +614,40 @@ static void reading_is_quick(void **state)
 	assert_true(best_us < 50);
 }
 
+static void a_tenants_keys_are_not_those_of_the_server(void **state)
+{
+	(void)state;
+	static const char url[] = "redis://127.0.0.1";
+	static const struct {
+		struct store_config config;
+		const char *prefix;
+		bool fits;
+	} cases[] = {
+	    {{.redis_url = url}, "acme", true}, {{.redis_url = url}, "py_code_mode", false},
+	    {{.redis_url = url, .prefix = "acme"}, "acme", false},
+	    {{.redis_url = url, .prefix = "acme"}, "py_code_mode", true},
+	    {{.redis_url = url, .prefix = "acme"}, "acme-2", true},
+	    {{.redis_url = url, .prefix = "acme:prod"}, "acme", true},
+	    {{.redis_url = url, .skills_prefix = "acme:skills"}, "acme", false},
+	    {{.redis_url = url, .skills_prefix = "acme:workflows"}, "acme", false},
+	    {{.redis_url = url, .artifacts_prefix = "acme"}, "acme", false},
+	    {{.redis_url = url, .artifacts_prefix = "acme:artifacts:deep"}, "acme", false},
+	    {{.redis_url = url, .workspaces_prefix = "acme"}, "acme", false},
+	    {{.redis_url = url, .tools_prefix = "tools"}, "acme", true},
+	    {{.prefix = "acme"}, "acme", true}, /* files */
+	};
+	for (size_t i = 0; i < array_len(cases); i++) {
+		struct err e = {0};
+		int r = store_check_tenant(&cases[i].config, cases[i].prefix, &e);
+		assert_int_equal(r, cases[i].fits ? 0 : -1);
+		assert_true(cases[i].fits || e.code == ERR_INVALID);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_tenants_keys_are_not_those_of_the_server),
 	    STORE_SUITE(setup, teardown),
 	    SUITE_TEST(layout, setup, teardown),
 	    SUITE_TEST(by_hand, setup, teardown),

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass, field
 
-from _carrel import packages
+import _carrel_host
 from _carrel.calls import ask, wait_for, Call
 
 
@@ -19,7 +19,7 @@ class SyncResult:
 def _synced(result):
     directory = result.get("directory")
     if directory:
-        packages.changed([directory])
+        _carrel_host.show_packages(f"{directory}\n")
     return SyncResult(*(_names(result.get(key)) for key in (
         "installed", "already_present", "failed")))
 

@@ -52,7 +52,8 @@ def _find_run(tree):
 
 
 def _first_line(node):
-    text = (ast.get_docstring(node) or "").strip()
+    # As inspect.cleandoc has its first line; the rest of it is not needed.
+    text = (ast.get_docstring(node, clean=False) or "").expandtabs().strip()
     return _clean(text.split("\n")[0].strip())
 
 
@@ -99,6 +100,8 @@ def _name(node):
 
 def _default(node):
     """The value of a literal that JSON has; else what the source says, as text."""
+    if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool)):
+        return node.value
     try:
         value = ast.literal_eval(node)
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)

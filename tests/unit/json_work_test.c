@@ -1,0 +1,250 @@
+/* Large JSON read and written by threads: what comes of it, whose turn it is, and what is left when
+ * nobody waits any more. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/compiler.h"
+#include "codemode/json_work.h"
+
+#define LARGE_BYTES (1U << 20)
+#define ORDER_MAX 32
+
+static uv_loop_t loop;
+static struct json_work *work;
+static char order[ORDER_MAX + 1]; /* whose job was done, first to last */
+static json_t *value;
+static size_t weight;
+static char reason[200];
+static char *written;
+
+static int setup(void **state)
+{
+	(void)state;
+	memset(order, 0, sizeof(order));
+	return uv_loop_init(&loop) == 0 && (work = json_work_new(&loop)) != NULL ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	json_work_free(steal(&work));
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	json_decref(steal(&value));
+	free(steal(&written));
+	return uv_loop_close(&loop);
+}
+
+static void on_read(void *ctx, json_t *read, size_t heavy, const char *why)
+{
+	const char *who = ctx;
+	order[strlen(order)] = *who;
+	json_decref(value);
+	value = read;
+	weight = heavy;
+	(void)snprintf(reason, sizeof(reason), "%s", why);
+}
+
+static void on_written(void *ctx, struct buf *text)
+{
+	const char *who = ctx;
+	order[strlen(order)] = *who;
+	free(steal(&written));
+	written = text != NULL ? steal(&text->data) : NULL;
+}
+
+static int add_size(struct buf *out, const json_t *list)
+{
+	return json_array_size(list) == 3 ? -EMSGSIZE : buf_addf(out, "%zu", json_array_size(list));
+}
+
+static struct json_job *write_size(const char *who, const json_t *list)
+{
+	return json_work_write(work, who, list, add_size, on_written, (void *)(uintptr_t)who);
+}
+
+static struct json_job *read_text(const char *who, const char *text, size_t weight_max)
+{
+	struct json_job *j = json_work_read(
+	    work, who, text, strlen(text), weight_max, on_read, (void *)(uintptr_t)who);
+	assert_non_null(j);
+	return j;
+}
+
+static void a_text_is_read(void **state)
+{
+	(void)state;
+	(void)read_text("a", "{\"a\":[1,2]}", LARGE_BYTES);
+	assert_string_equal(order, "");
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_string_equal(order, "a");
+	assert_int_equal(json_array_size(json_object_get(value, "a")), 2);
+	assert_true(weight > 11);
+}
+
+static void what_is_no_json_is_told(void **state)
+{
+	(void)state;
+	(void)read_text("a", "{\"a\":1,\"a\":2}", LARGE_BYTES);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_null(value);
+	assert_non_null(strstr(reason, "duplicate"));
+	(void)read_text("a", "[{},{},{}]", 100);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_null(value);
+	assert_non_null(strstr(reason, "more values"));
+}
+
+static void a_value_is_written(void **state)
+{
+	(void)state;
+	static const char who[] = "w";
+	json_t *list = json_pack("[i, s]", 1, "two");
+	assert_non_null(write_size(who, list));
+	/* Whoever has the list goes on with it. */
+	assert_int_equal(json_array_clear(list), 0);
+	json_decref(list);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_string_equal(written, "2");
+}
+
+static void what_cannot_be_written_is_told(void **state)
+{
+	(void)state;
+	json_t *list = json_pack("[i, i, i]", 1, 2, 3);
+	assert_non_null(write_size("w", list));
+	json_decref(list);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_string_equal(order, "w");
+	assert_null(written);
+}
+
+/* What is small is there at once, and so is what has no room to wait. */
+static void what_is_small_is_written_at_once(void **state)
+{
+	(void)state;
+	static const char a[] = "a";
+	json_t *list = json_array();
+	assert_null(json_work_text(work, a, list, add_size, on_written, (void *)(uintptr_t)a));
+	assert_string_equal(written, "0");
+	for (int i = 0; i < 20000; i++) {
+		(void)json_array_append_new(list, json_integer(i));
+	}
+	assert_non_null(json_work_text(work, a, list, add_size, on_written, (void *)(uintptr_t)a));
+	assert_string_equal(order, "a");
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_string_equal(order, "aa");
+	assert_string_equal(written, "20000");
+	json_decref(list);
+}
+
+/* One that asks for much does not keep the others waiting until it has it. */
+static void askers_take_turns(void **state)
+{
+	(void)state;
+	static const char a[] = "a";
+	static const char b[] = "b";
+	static const char c[] = "c";
+	for (int i = 0; i < 6; i++) {
+		(void)read_text(a, "1", LARGE_BYTES);
+	}
+	(void)read_text(b, "1", LARGE_BYTES);
+	(void)read_text(b, "1", LARGE_BYTES);
+	(void)read_text(c, "1", LARGE_BYTES);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(strlen(order), 9);
+	/* Whichever thread is faster. */
+	assert_true(strchr(order, 'c') - order < 5);
+}
+
+static void what_is_cancelled_is_not_told(void **state)
+{
+	(void)state;
+	struct json_job *jobs[8];
+	for (size_t i = 0; i < array_len(jobs); i++) {
+		jobs[i] = read_text("a", "1", LARGE_BYTES);
+	}
+	for (size_t i = 0; i < array_len(jobs); i++) {
+		json_work_cancel(jobs[i]);
+	}
+	json_work_cancel(NULL);
+	(void)read_text("b", "[]", LARGE_BYTES);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_string_equal(order, "b");
+}
+
+static void nobody_is_told_after_the_end(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 8; i++) {
+		(void)read_text("a", "1", LARGE_BYTES);
+	}
+	json_work_free(steal(&work));
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_string_equal(order, "");
+}
+
+static void answers_that_wait_are_bounded(void **state)
+{
+	(void)state;
+	static const char who[] = "w";
+	json_t *one = json_integer(1);
+	unsigned taken = 0;
+	while (write_size(who, one) != NULL) {
+		taken++;
+		assert_true(taken <= JSON_WORK_WAITING_MAX + 1);
+	}
+	assert_int_equal(taken, JSON_WORK_WAITING_MAX + 1);
+	json_decref(one);
+	json_work_free(steal(&work));
+}
+
+static void what_is_large_is_told_from_what_is_small(void **state)
+{
+	(void)state;
+	json_t *list = json_array();
+	for (int i = 0; i < 1000; i++) {
+		(void)json_array_append_new(list, json_integer(i));
+	}
+	assert_false(json_work_is_large(list));
+	for (int i = 0; i < 20000; i++) {
+		(void)json_array_append_new(list, json_integer(i));
+	}
+	assert_true(json_work_is_large(list));
+	json_decref(list);
+	char *text = calloc(1, JSON_WORK_SMALL_BYTES + 1);
+	assert_non_null(text);
+	memset(text, 'x', JSON_WORK_SMALL_BYTES);
+	json_t *large = json_pack("{s:{s:s}}", "a", "b", text);
+	assert_true(json_work_is_large(large));
+	json_decref(large);
+	free(text);
+	json_t *small = json_pack("{s:s, s:n}", "a", "b", "c");
+	assert_false(json_work_is_large(small));
+	json_decref(small);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(a_text_is_read, setup, teardown),
+	    cmocka_unit_test_setup_teardown(what_is_no_json_is_told, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_value_is_written, setup, teardown),
+	    cmocka_unit_test_setup_teardown(what_cannot_be_written_is_told, setup, teardown),
+	    cmocka_unit_test_setup_teardown(what_is_small_is_written_at_once, setup, teardown),
+	    cmocka_unit_test_setup_teardown(askers_take_turns, setup, teardown),
+	    cmocka_unit_test_setup_teardown(what_is_cancelled_is_not_told, setup, teardown),
+	    cmocka_unit_test_setup_teardown(nobody_is_told_after_the_end, setup, teardown),
+	    cmocka_unit_test_setup_teardown(answers_that_wait_are_bounded, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		what_is_large_is_told_from_what_is_small, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
