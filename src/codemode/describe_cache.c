@@ -46,8 +46,12 @@ struct describe_cache {
 struct saving {
 	uv_work_t work;
 	int dir;
-	json_t *said;
 	int failed; /* errno */
+	size_t count;
+	struct {
+		unsigned char hash[DESCRIBE_HASH_BYTES];
+		json_t *result; /* never changed, so a thread may read it */
+	} said[];
 };
 
 static int open_dir(const char *dir)
@@ -92,13 +96,29 @@ static int write_file(int dir, const char *name, json_t *said)
 	return failed;
 }
 
+/* As the file has them. */
+static json_t *said_by_name(struct saving *s)
+{
+	json_t *said = json_object();
+	for (size_t i = 0; i < s->count; i++) {
+		char name[2 * DESCRIBE_HASH_BYTES + 1];
+		for (size_t k = 0; k < DESCRIBE_HASH_BYTES; k++) {
+			(void)snprintf(name + 2 * k, 3, "%02x", s->said[i].hash[k]);
+		}
+		(void)json_object_set_new(said, name, s->said[i].result);
+	}
+	return said;
+}
+
 static void work(uv_work_t *base)
 {
 	struct saving *s = container_of(base, struct saving, work);
+	json_t *said = said_by_name(s);
 	char name[64];
 	(void)snprintf(name, sizeof(name), NAME ".%d", (int)getpid());
 	errno = 0;
-	s->failed = write_file(s->dir, name, s->said);
+	s->failed = write_file(s->dir, name, said);
+	json_decref(said);
 }
 
 static void after(uv_work_t *base, int status)
@@ -109,20 +129,25 @@ static void after(uv_work_t *base, int status)
 		log_event(LOG_LEVEL_WARNING, "skills_not_kept",
 		    LOG_STR("reason", strerrordesc_np(s->failed)));
 	}
-	json_decref(s->said);
 	fd_close(&s->dir);
 	free(s);
 }
 
-/* SAID is taken over. A thread writes it; the loop runs until it is done. */
-static void save_later(const struct describe_cache *d, json_t *said)
+/* A thread writes what there is; the loop runs until it is done. */
+static void save(struct describe_cache *d)
 {
-	struct saving *s = calloc(1, sizeof(*s));
+	struct saving *s = calloc(1, sizeof(*s) + HASH_COUNT(d->said) * sizeof(s->said[0]));
+	d->unsaved = false;
+	(void)uv_timer_stop(&d->save);
 	if (s == NULL) {
-		json_decref(said);
 		return;
 	}
-	s->said = said;
+	for (const struct said *one = d->said; one != NULL; one = one->hh.next) {
+		if (json_object_get(one->result, "error") == NULL) {
+			memcpy(s->said[s->count].hash, one->hash, sizeof(one->hash));
+			s->said[s->count++].result = json_incref(one->result);
+		}
+	}
 	s->dir = open_dir(d->dir);
 	(void)uv_queue_work(d->loop, &s->work, work, after);
 }
@@ -181,24 +206,6 @@ void describe_cache_keep(struct describe_cache *d, const json_t *source, json_t 
 		d->unsaved = true;
 		(void)uv_timer_start(&d->save, on_save, SAVE_AFTER_MS, 0);
 	}
-}
-
-static void save(struct describe_cache *d)
-{
-	json_t *said = json_object();
-	for (const struct said *s = d->said; s != NULL; s = s->hh.next) {
-		char name[2 * SHA256_DIGEST_LENGTH + 1];
-		for (size_t i = 0; i < sizeof(s->hash); i++) {
-			(void)snprintf(name + 2 * i, 3, "%02x", s->hash[i]);
-		}
-		/* Results are never changed, so a thread may read them. */
-		if (json_object_get(s->result, "error") == NULL) {
-			(void)json_object_set(said, name, s->result);
-		}
-	}
-	d->unsaved = false;
-	(void)uv_timer_stop(&d->save);
-	save_later(d, said);
 }
 
 static void on_save(uv_timer_t *timer)
