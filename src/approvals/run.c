@@ -338,6 +338,7 @@ static int execute(struct run *r, const json_t *approval, struct err *e)
 	    .values = true,
 	    .asynchronous = true,
 	    .timeout_ms = (uint32_t)json_integer_value(json_object_get(settings, "timeout_ms")),
+	    .by = json_string_value(json_object_get(approval, "submitter")),
 	};
 	r->x = engine_execute(s, &request, e);
 	if (r->x == NULL) {

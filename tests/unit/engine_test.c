@@ -290,6 +290,85 @@ static void past_the_deadline_it_is_interrupted_then_killed(void **state)
 	execution_unref(x);
 }
 
+/* --- pauses ---------------------------------------------------------------------------------------
+ */
+
+static void a_paused_execution_has_no_deadline(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "tools.pay()");
+	all_ready(world);
+	engine_tick(world->engine, 1000000 + 4000);
+	engine_pause(x);
+	engine_tick(world->engine, 1000000 + 3600000);
+	assert_int_equal(world->interrupts, 0);
+	engine_resume(x);
+	/* A second was left of its five. */
+	engine_tick(world->engine, 1000000 + 3600999);
+	assert_int_equal(world->interrupts, 0);
+	engine_tick(world->engine, 1000000 + 3601000);
+	assert_int_equal(world->interrupts, 1);
+	execution_unref(x);
+}
+
+static void pauses_are_counted(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "gather");
+	all_ready(world);
+	engine_pause(x);
+	engine_pause(x);
+	engine_tick(world->engine, 1000000 + 10000);
+	engine_resume(x);
+	engine_tick(world->engine, 1000000 + 20000);
+	assert_int_equal(world->interrupts, 0);
+	engine_resume(x);
+	engine_resume(x); /* one too many changes nothing */
+	engine_tick(world->engine, 1000000 + 24999);
+	assert_int_equal(world->interrupts, 0);
+	struct ipc_result r = {.status = IPC_STATUS_OK, .duration_us = 24999000};
+	assert_int_equal(engine_on_result(world->executing, world->seq, &r), 0);
+	assert_int_equal(x->state, EXECUTION_SUCCEEDED);
+	assert_int_equal(x->duration_us, 4999000);
+	engine_pause(x);
+	engine_resume(x);
+	execution_unref(x);
+}
+
+static void who_is_paused_goes_on_without_its_client(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "tools.pay()");
+	all_ready(world);
+	engine_pause(x);
+	engine_abandon(x);
+	assert_int_equal(world->interrupts, 0);
+	engine_cancel(x); /* but a person may still stop it */
+	assert_int_equal(world->interrupts, 1);
+	execution_unref(x);
+	x = run(world, open_session(world, "beta"), "1");
+	all_ready(world);
+	engine_abandon(x);
+	assert_int_equal(world->interrupts, 2);
+	execution_unref(x);
+}
+
+static void a_paused_execution_ends_with_its_session(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "tools.pay()");
+	all_ready(world);
+	engine_pause(x);
+	engine_session_delete(s);
+	assert_int_equal(x->verdict, VERDICT_SESSION_KILLED);
+	engine_resume(x);
+	execution_unref(x);
+}
+
 static void a_swallowed_interrupt_is_still_the_time_limit(void **state)
 {
 	struct world *world = *state;
@@ -846,6 +925,10 @@ int main(void)
 	    TEST(a_queue_is_bounded),
 	    TEST(an_id_is_used_once),
 	    TEST(past_the_deadline_it_is_interrupted_then_killed),
+	    TEST(a_paused_execution_has_no_deadline),
+	    TEST(pauses_are_counted),
+	    TEST(who_is_paused_goes_on_without_its_client),
+	    TEST(a_paused_execution_ends_with_its_session),
 	    TEST(a_swallowed_interrupt_is_still_the_time_limit),
 	    TEST(nothing_starts_while_a_signal_is_on_its_way),
 	    TEST(cancel_takes_a_queued_one_out),
