@@ -30,11 +30,11 @@ SERIAL = True
 KILLS = int(os.environ.get("CARREL_KILLS", "25"))
 SEED = os.environ.get("CARREL_SEED") or str(random.SystemRandom().randrange(1 << 32))
 SECRET = "whsec-of-the-test"
-NEVER_KILLED_S, LONGEST_S = 0.03, 1.6
+SHORTEST_S, LONGEST_S = 0.03, 1
 GONE_S = 20
 SHOWN = 20
 NOTE = """
-name: witness
+name: NAME
 type: http
 base_url: URL
 endpoints:
@@ -117,15 +117,17 @@ class KillCase(unittest.TestCase):
         self.addCleanup(self.service.__exit__, None, None, None)
         tools = self.base / "tools"
         tools.mkdir()
-        (tools / "witness.yaml").write_text(NOTE.replace("URL", self.service.url))
+        for name in ("witness", "gate"):
+            (tools / f"{name}.yaml").write_text(
+                NOTE.replace("NAME", name).replace("URL", self.service.url))
         self.left = set()
-        self.restarted = 0
 
     def server(self, name, database=None):
         config = {
             "listen": f"127.0.0.1:{postgres.free_port()}",
             "data_dir": str(self.base / name),
-            "pools": [{"name": "default", "ready_sessions": 1, "max_concurrent_sessions": 8}],
+            "pools": [{"name": "default", "ready_sessions": 1, "max_concurrent_sessions": 24,
+                       "approvals": {"tools": ["gate"]}}],
             "code_mode": {"tools": {"dir": str(self.base / "tools"),
                                     "secrets": {"hook": {"env": "HOOK_SECRET"}}}},
             "approvals": {"lease_seconds": 1, "server": name, "callbacks": {
@@ -213,12 +215,11 @@ class OneServer(KillCase):
     def test_killed_again_and_again(self):
         server = self.server("one")
         server.start()
-        load = Load([server.port], server.token, Ledger(), SEED, f"{self.service.url}/in",
-                    "tools.witness.note")
+        load = Load([server.port], server.token, Ledger(), SEED, f"{self.service.url}/in")
         kills = 0
         with load:
             while kills < KILLS:
-                time.sleep(self.chance.uniform(NEVER_KILLED_S, LONGEST_S))
+                time.sleep(self.chance.uniform(SHORTEST_S, LONGEST_S))
                 kills += self.kill_and_start(server)
         self.assert_all_gone()
         database = f"sqlite:{self.base}/one/approvals.db"
@@ -230,6 +231,45 @@ class OneServer(KillCase):
         self.assertGreater(len(self.receiver.witnessed), KILLS // 5)
         self.assertGreater(load.ledger.lost, KILLS // 2)
         self.assertEqual(server.stop(), 0)
+
+
+class TwoServersAndPostgres(KillCase):
+    def test_all_of_them_are_killed(self):
+        with postgres.Postgres() as database:
+            servers = [self.server(name, database.url) for name in ("one", "two")]
+            for server in servers:
+                server.start()
+            load = Load([server.port for server in servers], "of-the-test", Ledger(), SEED,
+                        f"{self.service.url}/in")
+            kills, database_kills = 0, 0
+            with load:
+                while kills + database_kills < max(4, KILLS // 2):
+                    time.sleep(self.chance.uniform(SHORTEST_S, LONGEST_S))
+                    if self.chance.random() < 0.3:
+                        self.database_goes(database, servers)
+                        database_kills += 1
+                    else:
+                        kills += self.kill_and_start(self.chance.choice(servers))
+            self.assert_all_gone()
+            self.assertGreater(database_kills, 0)
+            shown = self.assert_all_is_well(load, database.url)
+            # Both have worked.
+            owners = {event["body"].get("owner", "").partition("/")[0] for one in shown.values()
+                      for event in one["history"] if event["kind"] == "run_started"}
+            print(owners)
+            for server in servers:
+                self.assertEqual(server.stop(), 0)
+
+    def database_goes(self, database, servers):
+        """And now and then a server with it, which starts when the database is back."""
+        server = self.chance.choice(servers) if self.chance.random() < 0.3 else None
+        database.kill()
+        if server is not None:
+            self.kill(server)
+        time.sleep(self.chance.uniform(0, 0.5))
+        database.start()
+        if server is not None:
+            server.start()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class History:
     """Goes through the events of one approval; what does not fit raises ValueError."""
 
     def __init__(self, shown):
-        self.policy = shown["policy"] or shown["kind"]
+        self.policy = "call" if shown["kind"] == "call" else shown["policy"]
         self.state, self.stage, self.attempt, self.interrupted = None, None, 0, 0
         self.deadline, self.decisions, self.counts = None, {}, collections.Counter()
         self.ran = False       # and its result was taken
@@ -175,6 +175,8 @@ def check_callbacks(shown, deliveries):
 
 def check_runs(ledger, shown, witnessed):
     """WITNESSED: nonces of the runs that were seen, each with its time."""
+    allowed = {one["call"]["arguments"]["nonce"] for one in shown.values()
+               if one["kind"] == "call" and any(d["approve"] for d in one["decisions"])}
     by_nonce = {s.nonce: s for s in ledger.submissions.values() if s.nonce}
     for nonce, at in witnessed:
         submission = by_nonce.get(nonce)
@@ -188,6 +190,8 @@ def check_runs(ledger, shown, witnessed):
         stages = {d["stage"]: d["approve"] for d in one["decisions"]}
         if one["policy"] in FIRST_STAGE and stages.get("code") is not True:
             yield f"{one['id']}: its code ran and was not approved"
+        if submission.gated and nonce not in allowed:
+            yield f"{one['id']}: its call was made and nobody had allowed it"
 
 
 def check(ledger, shown, deliveries, witnessed):

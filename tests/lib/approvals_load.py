@@ -1,11 +1,13 @@
 """Clients of approvals that go on whatever becomes of the server, and remember what they were told.
 
     ledger = Ledger()
-    with Load(ports, token, ledger, seed, callback_url) as load:
+    load = Load(ports, token, ledger, seed, callback_url)
+    with load:
         ...                  # kill and start servers
     load.finish(60)          # with a server that stays: what is left is asked again, and decided
 
-An answer may be lost with the server that gave it; then nobody knows whether it was done, and both
+Runs have two tools, witness and gate, which tell the test that they run; calls of the second wait for
+a person. An answer may be lost with the server that gave it; then nobody knows whether it was done, and both
 are right. What was answered has to stand.
 """
 
@@ -16,6 +18,7 @@ import json
 import random
 import threading
 import time
+import urllib.parse
 
 FINAL = ("approved", "rejected", "expired", "failed", "cancelled")
 POLICIES = ("after", "after", "after", "before", "before", "before", "both", "both", "rules")
@@ -31,6 +34,7 @@ class Submission:
     body: dict
     ids: set = dataclasses.field(default_factory=set)
     nonce: str = None  # what the run tells the witness, if it does
+    gated: bool = False  # by a call that waits for a person itself
 
     @property
     def id(self):
@@ -49,9 +53,9 @@ class Ledger:
         self.lost = 0     # requests without an answer
         self.strange = []
 
-    def submission(self, key, body, nonce):
+    def add(self, submission):
         with self.lock:
-            return self.submissions.setdefault(key, Submission(key, body, nonce=nonce))
+            return self.submissions.setdefault(submission.key, submission)
 
     def decision(self, where, approve, heard):
         with self.lock:
@@ -138,9 +142,9 @@ class Client:
                 self._ledger.refused += 1
         return value
 
-    def list(self, limit=PAGE, state=None, after=None):
-        query = f"limit={limit}" + (f"&state={state}" if state else "")
-        return self.expect((200,), "GET", f"/approvals?{query}" + (f"&after={after}" if after else ""))
+    def list(self, **query):
+        words = urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
+        return self.expect((200,), "GET", f"/approvals?{words}")
 
     def show(self, identifier):
         return self.expect((200,), "GET", f"/approvals/{identifier}")
@@ -149,10 +153,10 @@ class Client:
 class Load:
     """THREADS clients that submit, look, decide, and ask again for what they know already."""
 
-    def __init__(self, ports, token, ledger, seed, callback_url, tool="", threads=4, pause=0.005):
+    def __init__(self, ports, token, ledger, seed, callback_url, threads=4, pause=0.01):
         self._make = lambda name: Client(ports, token, ledger, random.Random(f"{seed}-{name}"))
         self.ledger = ledger
-        self._callback_url, self._tool, self._pause = callback_url, tool, pause
+        self._callback_url, self._pause = callback_url, pause
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True)
                          for n in range(threads)]
@@ -171,19 +175,18 @@ class Load:
 
     def _new(self, chance, name):
         key = f"key-{name}"
-        policy, nonce = chance.choice(POLICIES), None
-        code = f"print('{key}')\n{chance.randrange(1000)} * 2"
-        if self._tool and chance.random() < 0.3:
+        code, nonce, draw = f"print('{key}')\n{chance.randrange(1000)} * 2", None, chance.random()
+        if draw < 0.3:
             nonce = f"nonce-{name}"
-            code = f"{self._tool}(nonce={nonce!r})\n{code}"
-        elif chance.random() < 0.1:
+            code = f"tools.{'gate' if draw < 0.07 else 'witness'}.note(nonce={nonce!r})\n{code}"
+        elif draw < 0.4:
             code = "import time; time.sleep(0.3)\n" + code
-        body = {"code": code, "policy": policy}
+        body = {"code": code, "policy": chance.choice(POLICIES)}
         if chance.random() < 0.25:
             body["deadline_seconds"] = round(chance.uniform(1, 3), 3)
         if chance.random() < 0.4:
             body["callback"] = {"url": f"{self._callback_url}/{key}"}
-        return self.ledger.submission(key, body, nonce)
+        return self.ledger.add(Submission(key, body, nonce=nonce, gated=draw < 0.07))
 
     def _work(self, number):
         client, count = self._make(number), 0
@@ -210,7 +213,9 @@ class Load:
 
     @staticmethod
     def _decide_some(client):
-        page = client.list(50, "waiting")
+        # Runs wait for calls, so these are looked for by themselves as well.
+        kind = "call" if client.chance.random() < 0.3 else None
+        page = client.list(limit=50, state="waiting", kind=kind)
         if not page:
             return None
         # Of those that expire soon half are left to it.
@@ -233,7 +238,8 @@ class Load:
             quiet = 0
             while time.monotonic() < end:
                 left = [one for state in ("queued", "running", "waiting")
-                        for one in (client.list(PAGE, state) or {"approvals": [None]})["approvals"]]
+                        for one in (client.list(limit=PAGE, state=state)
+                                    or {"approvals": [None]})["approvals"]]
                 # One may have moved on between two questions.
                 quiet = 0 if left else quiet + 1
                 if quiet == 2:
@@ -249,7 +255,7 @@ class Load:
         client, found, after = self._make("show"), {}, None
         with contextlib.closing(client):
             while True:
-                page = client.list(PAGE, after=after)
+                page = client.list(limit=PAGE, after=after)
                 if not page:
                     raise ConnectionError("the server does not list its approvals")
                 found.update((one["id"], client.show(one["id"])) for one in page["approvals"])
