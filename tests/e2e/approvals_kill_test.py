@@ -254,9 +254,9 @@ class TwoServersAndPostgres(KillCase):
             self.assertGreater(database_kills, 0)
             shown = self.assert_all_is_well(load, database.url)
             # Both have worked.
-            owners = {event["body"].get("owner", "").partition("/")[0] for one in shown.values()
+            owners = {event["body"]["owner"].partition("-")[0] for one in shown.values()
                       for event in one["history"] if event["kind"] == "run_started"}
-            print(owners)
+            self.assertEqual(owners, {"one", "two"})
             for server in servers:
                 self.assertEqual(server.stop(), 0)
 
