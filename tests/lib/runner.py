@@ -178,7 +178,7 @@ class Runner:
 
     def callback(self, url, delivery, body):
         number = self._next_id()
-        self._send({"callback": [number, url, delivery, body]})
+        self.send({"callback": [number, url, delivery, body]})
         return self.result(number)
 
     def result(self, number, seconds=CALL_SECONDS):

@@ -195,6 +195,28 @@ static void a_full_pool_refuses_until_a_place_is_free(void **state)
 	(void)open_session(world, "delta");
 }
 
+static void a_reserved_session_is_entered_by_nobody_else(void **state)
+{
+	struct world *world = *state;
+	struct err e = {0};
+	struct pool *p = pool_of(world);
+	struct session *s = engine_session_reserve(p, "red", "reviewed", &e);
+	assert_non_null(s);
+	assert_null(engine_session_find(p, "red", "reviewed"));
+	assert_null(engine_session_open(p, "red", "reviewed", &e));
+	assert_int_equal(e.code, ERR_CONFLICT);
+	assert_null(engine_session_reserve(p, "red", "reviewed", &e));
+	assert_int_equal(e.code, ERR_CONFLICT);
+	assert_ptr_equal(engine_session_find_reserved(p, "red", "reviewed"), s);
+	/* Another tenant's identifiers are its own, and a client's session is not taken over. */
+	assert_null(engine_session_find_reserved(p, "blue", "reviewed"));
+	assert_non_null(engine_session_open(p, "blue", "reviewed", &e));
+	assert_null(engine_session_reserve(p, "blue", "reviewed", &e));
+	assert_null(engine_session_find_reserved(p, "blue", "reviewed"));
+	engine_session_delete(s);
+	assert_non_null(engine_session_open(p, "red", "reviewed", &e));
+}
+
 static void identifiers_are_checked(void **state)
 {
 	struct world *world = *state;
@@ -290,7 +312,8 @@ static void past_the_deadline_it_is_interrupted_then_killed(void **state)
 	execution_unref(x);
 }
 
-/* --- pauses ---------------------------------------------------------------------------------------
+/* --- pauses
+ * ---------------------------------------------------------------------------------------
  */
 
 static void a_paused_execution_has_no_deadline(void **state)
@@ -920,6 +943,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(pools_fill_themselves),
 	    TEST(a_full_pool_refuses_until_a_place_is_free),
+	    TEST(a_reserved_session_is_entered_by_nobody_else),
 	    TEST(identifiers_are_checked),
 	    TEST(executions_run_one_at_a_time_in_order),
 	    TEST(a_queue_is_bounded),
