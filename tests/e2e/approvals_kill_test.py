@@ -1,8 +1,10 @@
 """Approvals under load while the server is killed, again and again, at any moment: nothing that was
 acknowledged is lost, decided twice, or run after somebody said no.
 
-CARREL_KILLS=200 kills that often (25 otherwise, about a minute); CARREL_SEED repeats the choices of a
-run, as far as a machine repeats itself.
+    CARREL_KILLS=200 tests/run_python.py --seconds 3600 tests/e2e/approvals_kill_test.py
+
+kills that often; otherwise it is 25 times, about a minute. CARREL_SEED repeats the choices of a run, as
+far as a machine repeats itself.
 """
 
 import hashlib
@@ -106,7 +108,6 @@ class KillCase(unittest.TestCase):
 
     def setUp(self):
         self.chance = random.Random(SEED)
-        print(f"CARREL_SEED={SEED} CARREL_KILLS={KILLS}", flush=True)
         directory = tempfile.TemporaryDirectory(prefix="carrel-kill-")
         self.addCleanup(directory.cleanup)
         self.base = pathlib.Path(directory.name)
@@ -208,11 +209,16 @@ class KillCase(unittest.TestCase):
               f"{ledger.refused} refused; {ledger.lost} answers lost; "
               f"{kinds.count('run_started')} runs, {kinds.count('run_interrupted')} interrupted; "
               f"{len(self.receiver.deliveries)} callbacks sent; "
-              f"{len(self.receiver.witnessed)} runs witnessed; {len(records)} records", flush=True)
+              f"{len(self.receiver.witnessed)} runs witnessed; {len(records)} records in the trail; "
+              f"CARREL_SEED={SEED}", flush=True)
 
 
 class OneServer(KillCase):
     def test_killed_again_and_again(self):
+        with self.subTest(CARREL_SEED=SEED, CARREL_KILLS=KILLS):
+            self.kill_again_and_again()
+
+    def kill_again_and_again(self):
         server = self.server("one")
         server.start()
         load = Load([server.port], server.token, Ledger(), SEED, f"{self.service.url}/in")
@@ -235,6 +241,10 @@ class OneServer(KillCase):
 
 class TwoServersAndPostgres(KillCase):
     def test_all_of_them_are_killed(self):
+        with self.subTest(CARREL_SEED=SEED, CARREL_KILLS=KILLS):
+            self.kill_all_of_them()
+
+    def kill_all_of_them(self):
         with postgres.Postgres() as database:
             servers = [self.server(name, database.url) for name in ("one", "two")]
             for server in servers:
