@@ -235,7 +235,8 @@ static int explain(struct client *c, const char *id, struct err *e)
 		size_t used = strlen(refusal.message);
 		(void)snprintf(
 		    refusal.message + used, sizeof(refusal.message) - used, " (%s)", why.data);
-		(void)err_set(e, ERR_UNAVAILABLE, "%s: %s", refusal.code, refusal.message);
+		(void)err_set(e, ERR_UNAVAILABLE, "%s: %s (HTTP %ld)", refusal.code,
+		    refusal.message, refusal.http_status);
 	}
 	c->refusal = refusal;
 	return -1;

@@ -27,14 +27,15 @@ char *approval_view_when(const char *rfc3339, int64_t now_us, char out[APPROVAL_
 	int64_t away = (int64_t)timegm(&parts) - now_us / 1000000;
 	int64_t size = away < 0 ? -away : away;
 	for (size_t i = 0; i < array_len(units); i++) {
-		if (size >= units[i].seconds) {
+		/* Two of a unit or nearly so: "90 min" says more than "1 h". */
+		int64_t unit = units[i].seconds;
+		if (size + unit / 20 >= 2 * unit || unit == 1) {
 			(void)snprintf(out, APPROVAL_WHEN_BYTES, "%s%" PRId64 " %s%s",
-			    away > 0 ? "in " : "", size / units[i].seconds, units[i].name,
+			    away >= 0 ? "in " : "", (size + unit / 2) / unit, units[i].name,
 			    away < 0 ? " ago" : "");
-			return out;
+			break;
 		}
 	}
-	(void)snprintf(out, APPROVAL_WHEN_BYTES, "now");
 	return out;
 }
 
@@ -351,8 +352,9 @@ void approval_view_row(struct paper *p, const json_t *approval)
 	paper_add(p, "%*s", width < 18 ? (int)(18 - width) : 1, "");
 	const json_t *call = json_object_get(approval, "call");
 	const char *tool = client_text(call, "tool");
-	paper_quote_text(p, tool[0] != '\0' ? tool : client_text(approval, "policy"));
-	paper_add(p, "  by ");
+	const char *what = tool[0] != '\0' ? tool : client_text(approval, "policy");
+	paper_quote_text(p, what);
+	paper_add(p, "%*s  by ", strlen(what) < 6 ? (int)(6 - strlen(what)) : 0, "");
 	paper_quote_text(p, client_text(approval, "submitter"));
 	paper_add(p, ", ");
 	add_when(p, client_text(approval, "created"));
@@ -389,10 +391,22 @@ static void add_detail(struct paper *p, const char *name, const json_t *value)
 	paper_add(p, "%s", kept < len ? "..." : "");
 }
 
+/* Members of events that the approval shows, and inner ones. */
+static bool is_left_out(const char *name)
+{
+	static const char *const names[] = {"arguments_sha256", "by", "call", "code", "code_sha256",
+	    "deadline_us", "execution", "id", "kind", "owner", "parent", "policy", "pool", "result",
+	    "result_sha256", "session", "settings", "submitter", "tenant"};
+	for (size_t i = 0; i < array_len(names); i++) {
+		if (strcmp(names[i], name) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void approval_view_event(struct paper *p, const json_t *event)
 {
-	/* Shown with the approval itself, and long. */
-	static const char *const left_out[] = {"code", "result", "settings", "call", "by"};
 	const char *kind = client_text(event, "kind");
 	paper_add(
 	    p, "%5" JSON_INTEGER_FORMAT "   ", json_integer_value(json_object_get(event, "seq")));
@@ -407,11 +421,7 @@ void approval_view_event(struct paper *p, const json_t *event)
 	json_t *value;
 	json_object_foreach(json_object_get(event, "body"), name, value)
 	{
-		bool skip = false;
-		for (size_t i = 0; i < array_len(left_out); i++) {
-			skip |= strcmp(name, left_out[i]) == 0;
-		}
-		if (!skip) {
+		if (!is_left_out(name)) {
 			add_detail(p, name, value);
 		}
 	}
