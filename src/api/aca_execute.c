@@ -17,7 +17,7 @@ struct waiting {
 	struct execution *x;
 	struct execution_observer observer;
 	struct aca_format format;
-	bool cancel_when_gone;
+	bool abandon_when_gone;
 };
 
 static void reply_now(
@@ -52,17 +52,17 @@ static void on_gone(struct call *c)
 {
 	struct waiting *w = c->ctx;
 	struct execution *x = execution_ref(w->x);
-	bool cancel = w->cancel_when_gone;
+	bool abandon = w->abandon_when_gone;
 	waiting_free(w);
-	if (cancel) {
-		engine_cancel(x);
+	if (abandon) {
+		engine_abandon(x);
 	}
 	execution_unref(x);
 }
 
 /* Answers when X is final, which may be now. Takes over the reference to X. */
 static void reply_when_final(
-    struct call *c, struct execution *x, const struct aca_format *f, bool cancel_when_gone)
+    struct call *c, struct execution *x, const struct aca_format *f, bool abandon_when_gone)
 {
 	if (execution_is_final(x)) {
 		reply_now(c, x, f, 200);
@@ -79,7 +79,7 @@ static void reply_when_final(
 		return;
 	}
 	*w = (struct waiting){
-	    .call = c, .x = x, .format = *f, .cancel_when_gone = cancel_when_gone};
+	    .call = c, .x = x, .format = *f, .abandon_when_gone = abandon_when_gone};
 	w->observer = (struct execution_observer){.notify = on_change, .ctx = w};
 	execution_observe(x, &w->observer);
 	c->ctx = w;
@@ -140,6 +140,7 @@ static struct execution *start(
 	    .timeout_ms = r->timeout_ms,
 	    .output_max_bytes = r->output_max_bytes,
 	    .id = chosen_id(c),
+	    .by = c->principal->name,
 	};
 	struct err e;
 	struct execution *x = engine_execute(s, &request, &e);

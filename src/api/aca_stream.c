@@ -14,7 +14,7 @@ struct stream {
 	struct execution *x;
 	struct execution_observer observer;
 	struct aca_format format;
-	bool cancel_when_gone;
+	bool abandon_when_gone;
 	bool ended;       /* the result event has been made */
 	bool still;       /* told that nothing changed, and has not said so */
 	size_t known;     /* how much there was when it was last told */
@@ -132,8 +132,8 @@ static void stream_close(struct call_source *source)
 {
 	struct stream *s = container_of(source, struct stream, source);
 	execution_unobserve(s->x, &s->observer);
-	if (s->cancel_when_gone && !execution_is_final(s->x)) {
-		engine_cancel(s->x);
+	if (s->abandon_when_gone) {
+		engine_abandon(s->x);
 	}
 	execution_unref(s->x);
 	buf_fini(&s->event);
@@ -156,7 +156,7 @@ bool aca_stream_wanted(struct call *c)
 }
 
 void aca_stream_reply(
-    struct call *c, struct execution *x, const struct aca_format *f, bool cancel_when_gone)
+    struct call *c, struct execution *x, const struct aca_format *f, bool abandon_when_gone)
 {
 	struct stream *s = calloc(1, sizeof(*s));
 	if (s == NULL) {
@@ -171,7 +171,7 @@ void aca_stream_reply(
 	    .source = {.read = stream_read, .close = stream_close, .call = c},
 	    .x = x,
 	    .format = *f,
-	    .cancel_when_gone = cancel_when_gone,
+	    .abandon_when_gone = abandon_when_gone,
 	    .event = BUF_INIT(JSON_TEXT_MAX_BYTES + 64U),
 	};
 	s->known = x->out.len + x->err.len + x->display_count;

@@ -16,9 +16,9 @@
 /* True when the client asks for an event stream. */
 bool aca_stream_wanted(struct call *c);
 
-/* Answers with X from its beginning; takes over the reference to X. With CANCEL_WHEN_GONE a client
- * that leaves interrupts it. */
+/* Answers with X from its beginning; takes over the reference to X. With ABANDON_WHEN_GONE a client
+ * that leaves abandons it (engine_abandon). */
 void aca_stream_reply(
-    struct call *c, struct execution *x, const struct aca_format *f, bool cancel_when_gone);
+    struct call *c, struct execution *x, const struct aca_format *f, bool abandon_when_gone);
 
 #endif

@@ -61,7 +61,7 @@ static void on_gone(struct call *c)
 	struct waiting *w = c->ctx;
 	struct execution *x = execution_ref(w->x);
 	waiting_free(w);
-	engine_cancel(x);
+	engine_abandon(x);
 	execution_unref(x);
 }
 
@@ -115,6 +115,7 @@ static struct execution *start(
 	    .code = {code, strlen(code)},
 	    .values = true,
 	    .timeout_ms = timeout_of(c, timeout_s),
+	    .by = c->principal->name,
 	};
 	struct err e;
 	struct execution *x = engine_execute(s, &request, &e);

@@ -164,14 +164,16 @@ struct approvals_parked;
  * before. */
 typedef void (*approvals_parked_fn)(void *ctx, bool allowed, const char *reason);
 /* A call of S's running execution waits. ARGUMENTS borrowed. From the commit on it can be seen and
- * decided, and the execution's clock stands still (engine_pause). NULL when out of memory. */
+ * decided; the caller has the execution's clock stand still (engine_pause). FN is never called
+ * before this returns; after FN without ALLOWED P is gone. NULL when out of memory. */
 struct approvals_parked *approvals_park(struct approvals *a, struct session *s, const char *tool,
     const char *callable, const json_t *arguments, approvals_parked_fn fn, void *ctx);
 /* The id of the approval, "" until it is on disk. */
 const char *approvals_parked_id(const struct approvals_parked *p);
 /* After FN with ALLOWED: how the call ended; into the history. P is gone after it. */
 void approvals_parked_done(struct approvals_parked *p, bool ok, const char *text);
-/* Nobody waits any more: the approval is cancelled. P is gone. NULL is allowed. */
+/* Nobody waits any more: the approval is cancelled, or, after FN with ALLOWED, its history says
+ * that the call was given up. P is gone. NULL is allowed. */
 void approvals_unpark(struct approvals_parked *p);
 
 #endif

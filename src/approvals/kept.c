@@ -221,7 +221,7 @@ static json_t *sorted(json_t *from)
 	for (size_t i = 0; i < count; i++) {
 		all[i] = json_array_get(from, i);
 	}
-	qsort(all, count, sizeof(all[0]), by_name);
+	qsort(all, count, sizeof(json_t *), by_name);
 	for (size_t i = 0; i < count; i++) {
 		(void)json_array_append(out, (json_t *)(uintptr_t)all[i]);
 	}

@@ -140,27 +140,23 @@ static void on_submitted(void *ctx, const json_t *answer, const struct err *e)
 	}
 }
 
-static const struct execution *running(const struct session *s)
-{
-	const struct execution *x = s->queue;
-	return x != NULL && x->state == EXECUTION_RUNNING ? x : NULL;
-}
-
-/* Of the session's tenant, and beneath the approval whose code calls. */
+/* Of the session's tenant, and beneath the approval whose code calls. It is the submission of
+ * whoever had the code run, who may be one that may not decide about its own. */
 static json_t *submission(const struct approvals *a, const struct session *s, const char *id,
     const char *tool, const char *callable, const json_t *arguments)
 {
-	const struct execution *x = running(s);
+	const struct execution *x = engine_session_running(s);
 	int64_t now_us = approvals_now_us(a);
 	const struct approvals_pool *pool = &a->config.pools[s->pool->index];
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:{s:I, s:n, s:n, s:n}, s:I, s:I, "
 			 "s:{s:s, s:s, s:O}, s:s?, s:s, s:s?, s:s, s:I, s:b}",
 	    "id", id, "tenant", s->tenant, "pool", s->pool->config.name, "kind", "call", "policy",
-	    approval_policy_name(APPROVAL_RULES), "submitter", RECORDS_SESSION, "code", "",
-	    "settings", "deadline_ms", (json_int_t)pool->deadline_ms, "timeout_ms", "callback",
-	    "promote", "now_us", (json_int_t)now_us, "open_max", (json_int_t)a->config.open_max,
-	    "call", "tool", tool, "callable", callable != NULL ? callable : "", "arguments",
-	    arguments, "parent", run_of_session(a, s), "session", s->identifier, "execution",
+	    approval_policy_name(APPROVAL_RULES), "submitter",
+	    x != NULL && *x->by != '\0' ? x->by : RECORDS_SESSION, "code", "", "settings",
+	    "deadline_ms", (json_int_t)pool->deadline_ms, "timeout_ms", "callback", "promote",
+	    "now_us", (json_int_t)now_us, "open_max", (json_int_t)a->config.open_max, "call",
+	    "tool", tool, "callable", callable != NULL ? callable : "", "arguments", arguments,
+	    "parent", run_of_session(a, s), "session", s->identifier, "execution",
 	    x != NULL ? x->id : NULL, "owner", a->owner, "lease_us",
 	    (json_int_t)(now_us + a->config.lease_ms * 1000LL), "audit_code",
 	    (int)a->config.audit_code);

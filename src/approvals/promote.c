@@ -16,7 +16,7 @@ struct promotion {
 	char id[APPROVALS_ID_BYTES];
 	int64_t fence;
 	int64_t attempt;
-	char tenant[ENGINE_TENANT_MAX + 1];
+	char tenant[ENGINE_TENANT_MAX + 1]; /* as its run had it, which checked its length */
 	char *prefix;
 	struct approval_request *request;
 	json_t *files;

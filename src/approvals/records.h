@@ -31,7 +31,11 @@
  * A decision, in the row and in the event decided: {stage, approve, by (the token's name), person
  * (whom the caller names, or null), reason, at_us}.
  *
- * Errors of all: ERR_INTERNAL, ERR_UNAVAILABLE, ERR_BUSY from the db; what else is named.
+ * The object has code_sha256, arguments_sha256 and result_sha256 besides, of the texts as stored.
+ *
+ * Errors of all: ERR_INTERNAL, ERR_UNAVAILABLE, ERR_BUSY from the db; what else is named. With
+ * ERR_INTERNAL, ERR_UNAVAILABLE and a BUSY database a part may have been written, and the
+ * transaction must be taken back; with any other error nothing was.
  */
 #ifndef APPROVALS_RECORDS_H
 #define APPROVALS_RECORDS_H
@@ -70,7 +74,8 @@ typedef int (*records_fn)(struct db *d, const json_t *in, json_t **out, struct e
 int records_submit(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {owner, now_us, lease_us, limit, kinds: ["run", "callback", "promote"]}
- * -> {tasks: [{kind, fence, attempt, approval}], changed}. Takes due tasks; a run's approval
+ * -> {tasks: [{kind, fence, attempt, approval}], changed}. ATTEMPT: the run's number; of another
+ * kind one more than how often it failed. Takes due tasks; a run's approval
  * becomes running (run_started; before it run_interrupted when another's lease had run out). */
 int records_claim(struct db *d, const json_t *in, json_t **out, struct err *e);
 
@@ -113,7 +118,7 @@ int records_get(struct db *d, const json_t *in, json_t **out, struct err *e);
 /* {id, tenant or null, after (seq), limit} -> {events, state, final: bool}: events past AFTER. */
 int records_events(struct db *d, const json_t *in, json_t **out, struct err *e);
 /* {tenant or null, state?, kind?, pool?, after?: cursor, limit} -> {approvals, next: cursor or
- * null}, newest first; without code, result and events. ERR_INVALID: the cursor. */
+ * null}, newest first; without code, result and a call's arguments. ERR_INVALID: the cursor. */
 int records_list(struct db *d, const json_t *in, json_t **out, struct err *e);
 /* {id} -> {files: [{name, base64}]} kept at finish_run for a promotion; dropped with the task. */
 int records_files(struct db *d, const json_t *in, json_t **out, struct err *e);

@@ -6,7 +6,10 @@
 #include "approvals/records.h"
 #include "approvals/records_fold.h"
 #include "approvals/records_rows.h"
+#include "base/log.h"
 #include "base/text.h"
+
+#define ASIDE_US (60 * 1000000LL)
 
 void record_change_fini(struct record_change *c)
 {
@@ -66,7 +69,14 @@ int record_change_event(
 	if (event == NULL || json_array_append_new(c->events, event) < 0) {
 		return records_no_memory(e);
 	}
-	return records_fold(c->row, event, e);
+	if (records_fold(c->row, event, e) < 0) {
+		/* Whoever asked for it had checked before; that it comes here is a fault of ours.
+		 */
+		log_event(LOG_LEVEL_ERROR, "approval_change_refused",
+		    LOG_STR("approval", records_text(c->row, "id")), LOG_STR("reason", e->text));
+		return -1;
+	}
+	return 0;
 }
 
 /* --- writing --- */
@@ -343,6 +353,22 @@ int record_task_release(
 	    "WHERE approval = $3 AND kind = $4",
 	    (const struct db_value[]){DB_INT(due_us), DB_INT(attempt), DB_TEXT(id), DB_TEXT(kind)},
 	    4, NULL, NULL, NULL, e);
+}
+
+bool record_can_skip(struct db *d, uint64_t before, const struct err *e)
+{
+	return e->code != ERR_UNAVAILABLE && e->code != ERR_BUSY && !db_is_broken(d) &&
+	       db_changes(d) == before;
+}
+
+int record_task_put_aside(struct db *d, const char *id, const char *kind, int64_t now_us,
+    const struct err *why, struct err *e)
+{
+	log_event(LOG_LEVEL_ERROR, "approval_put_aside", LOG_STR("approval", id),
+	    LOG_STR("task", kind), LOG_STR("reason", why->text));
+	return db_run(d, "UPDATE approval_task SET wake_us = $1 WHERE approval = $2 AND kind = $3",
+	    (const struct db_value[]){DB_INT(now_us + ASIDE_US), DB_TEXT(id), DB_TEXT(kind)}, 3,
+	    NULL, NULL, NULL, e);
 }
 
 int record_files_drop(struct db *d, const char *id, struct err *e)

@@ -119,10 +119,10 @@ static int claim_one(struct claim *c, const char *kind, const json_t *found, str
 		return -1;
 	}
 	if (run) {
-		(void)json_array_append_new(c->changed, json_string(id));
 		if (begin_run(&change, records_text(c->in, "owner"), e) < 0) {
 			return -1;
 		}
+		(void)json_array_append_new(c->changed, json_string(id));
 	}
 	return add_task(c, &change, kind, found, e);
 }
@@ -144,7 +144,16 @@ static int claim_kind(struct claim *c, const char *kind, int64_t *limit, struct 
 	}
 	json_array_foreach(due, i, found)
 	{
-		if (claim_one(c, kind, found, e) < 0) {
+		struct err why = {0};
+		uint64_t before = db_changes(c->d);
+		if (claim_one(c, kind, found, &why) == 0) {
+			continue;
+		}
+		if (!record_can_skip(c->d, before, &why)) {
+			return err_set(e, why.code, "%s", why.text);
+		}
+		if (record_task_put_aside(c->d, records_text(found, "id"), kind,
+			records_number(c->in, "now_us"), &why, e) < 0) {
 			return -1;
 		}
 	}

@@ -92,10 +92,10 @@ static int end_events(
 		return record_change_event(c, "approved", "server", NULL, e);
 	}
 	const json_t *settings = json_object_get(c->row, "settings");
-	int64_t wait_us = records_number(settings, "deadline_ms") * 1000;
+	json_int_t deadline_us = c->now_us + records_number(settings, "deadline_ms") * 1000;
 	return record_change_event(c, "waiting", "server",
 	    json_pack("{s:s, s:I}", "stage", approval_stage_name(APPROVAL_STAGE_RESULT),
-		"deadline_us", (json_int_t)(c->now_us + wait_us)),
+		"deadline_us", deadline_us),
 	    e);
 }
 

@@ -148,23 +148,6 @@ static int on_run_finished(const struct fold *f)
 			      : set(f, "result_sha256", json_incref(sha256));
 }
 
-/* The decision itself; what it leads to is the event after it, but for code that may run now. */
-static int on_decided(const struct fold *f)
-{
-	json_t *decisions = json_object_get(f->row, "decisions");
-	const char *stage = text_of(f->body, "stage");
-	if (state_of(f) != APPROVAL_WAITING || strcmp(stage, text_of(f->row, "stage")) != 0) {
-		return refuse(f, "it does not wait for this");
-	}
-	json_t *one = json_deep_copy(f->body);
-	if (one == NULL || json_object_set_new(one, "at_us", json_integer(f->at_us)) < 0 ||
-	    json_array_append_new(decisions, one) < 0) {
-		return refuse(f, "out of memory");
-	}
-	bool runs = json_is_true(json_object_get(f->body, "approve")) && strcmp(stage, "code") == 0;
-	return runs ? move(f, APPROVAL_QUEUED) : 0;
-}
-
 /* The decision at the stage it waits at, or NULL. */
 static const json_t *decision_here(const struct fold *f)
 {
@@ -173,6 +156,26 @@ static const json_t *decision_here(const struct fold *f)
 	const json_t *last = count > 0 ? json_array_get(decisions, count - 1) : NULL;
 	bool here = last != NULL && strcmp(text_of(last, "stage"), text_of(f->row, "stage")) == 0;
 	return here ? last : NULL;
+}
+
+/* The decision itself; what it leads to is the event after it, but for code that may run now. */
+static int on_decided(const struct fold *f)
+{
+	json_t *decisions = json_object_get(f->row, "decisions");
+	const char *stage = text_of(f->body, "stage");
+	if (state_of(f) != APPROVAL_WAITING || strcmp(stage, text_of(f->row, "stage")) != 0) {
+		return refuse(f, "it does not wait for this");
+	}
+	if (decision_here(f) != NULL) {
+		return refuse(f, "it was decided before");
+	}
+	json_t *one = json_deep_copy(f->body);
+	if (one == NULL || json_object_set_new(one, "at_us", json_integer(f->at_us)) < 0 ||
+	    json_array_append_new(decisions, one) < 0) {
+		return refuse(f, "out of memory");
+	}
+	bool runs = json_is_true(json_object_get(f->body, "approve")) && strcmp(stage, "code") == 0;
+	return runs ? move(f, APPROVAL_QUEUED) : 0;
 }
 
 static int on_approved(const struct fold *f)
@@ -210,7 +213,8 @@ static int on_failed(const struct fold *f)
 
 static int on_cancelled(const struct fold *f)
 {
-	return move(f, APPROVAL_CANCELLED);
+	return decision_here(f) != NULL ? refuse(f, "it was decided before")
+					: move(f, APPROVAL_CANCELLED);
 }
 
 /* What goes on after the end changes no state. */

@@ -20,11 +20,31 @@ static int on_due(void *ctx, const struct db_row *r)
 	return one != NULL && json_array_append_new(ctx, one) == 0 ? 0 : 1;
 }
 
-/* One task's end: 1 when its approval changed. */
+/* The end of a task, for its approval. */
 typedef int (*lapse_fn)(struct record_change *c, const char *owner, struct err *e);
 
+static int lapse_one(
+    struct lapse *l, const char *kind, const json_t *one, lapse_fn end, struct err *e)
+{
+	struct err why = {0};
+	uint64_t before = db_changes(l->d);
+	const char *id = records_text(one, "id");
+	cleanup(record_change_fini) struct record_change c = {0};
+	if (record_change_load(&c, l->d, id, NULL, l->now_us, &why) == 0 &&
+	    end(&c, records_text(one, "owner"), &why) == 0) {
+		return json_array_append_new(l->changed, json_string(id)) == 0
+			   ? 0
+			   : records_no_memory(e);
+	}
+	if (!record_can_skip(l->d, before, &why)) {
+		return err_set(e, why.code, "%s", why.text);
+	}
+	return record_task_put_aside(l->d, id, kind, l->now_us, &why, e);
+}
+
 /* SQL gives (approval, owner) of what is due at $1, at most $2. */
-static int lapse_kind(struct lapse *l, const char *sql, lapse_fn end, struct err *e)
+static int lapse_kind(
+    struct lapse *l, const char *kind, const char *sql, lapse_fn end, struct err *e)
 {
 	size_t i;
 	const json_t *one;
@@ -38,13 +58,7 @@ static int lapse_kind(struct lapse *l, const char *sql, lapse_fn end, struct err
 	}
 	json_array_foreach(due, i, one)
 	{
-		cleanup(record_change_fini) struct record_change c = {0};
-		const char *id = records_text(one, "id");
-		if (record_change_load(&c, l->d, id, NULL, l->now_us, e) < 0) {
-			return -1;
-		}
-		if (end(&c, records_text(one, "owner"), e) < 0 ||
-		    json_array_append_new(l->changed, json_string(id)) < 0) {
+		if (lapse_one(l, kind, one, end, e) < 0) {
 			return -1;
 		}
 	}
@@ -136,15 +150,15 @@ int records_lapse(struct db *d, const json_t *in, json_t **out, struct err *e)
 	    .changed = changed,
 	};
 	json_t *next = NULL;
-	if (lapse_kind(&l,
+	if (lapse_kind(&l, "expire",
 		"SELECT approval, owner FROM approval_task WHERE kind = 'expire' AND wake_us <= $1 "
 		"ORDER BY wake_us LIMIT $2",
 		expire, e) < 0 ||
-	    lapse_kind(&l,
+	    lapse_kind(&l, "call",
 		"SELECT approval, owner FROM approval_task WHERE kind = 'call' AND wake_us <= $1 "
 		"ORDER BY wake_us LIMIT $2",
 		end_call, e) < 0 ||
-	    lapse_kind(&l,
+	    lapse_kind(&l, "run",
 		"SELECT approval, owner FROM approval_task WHERE kind = 'run' AND wake_us <= $1 "
 		"AND owner IS NOT NULL ORDER BY wake_us LIMIT $2",
 		end_run, e) < 0 ||

@@ -145,6 +145,13 @@ int record_task_drop(struct db *d, const char *id, const char *kind, struct err 
 /* Nobody's, due at DUE_US; its fence grows, so that the owner it had cannot finish it. */
 int record_task_release(
     struct db *d, const char *id, const char *kind, int64_t due_us, int64_t attempt, struct err *e);
+/* Whether what failed with E had only begun: nothing was changed since db_changes was BEFORE, and
+ * the database is there. */
+bool record_can_skip(struct db *d, uint64_t before, const struct err *e);
+/* One approval that cannot be gone on with (a row that somebody damaged) does not stop the others:
+ * its task is due again in a minute, and the reason is logged. */
+int record_task_put_aside(struct db *d, const char *id, const char *kind, int64_t now_us,
+    const struct err *why, struct err *e);
 int record_files_drop(struct db *d, const char *id, struct err *e);
 
 /* A run whose lease has ended: back to queued, or failed when it was the last that is tried. The

@@ -5,6 +5,8 @@
 #include "approvals/records_rows.h"
 #include "base/text.h"
 
+#define DEADLINE_MAX_MS (100LL * 366 * 24 * 3600 * 1000) /* so that sums of times are numbers */
+
 /* --- the client's key --- */
 
 struct known {
@@ -98,7 +100,8 @@ static int check_texts(const json_t *in, struct err *e)
 	if (!is_call && strcmp(kind, "code") != 0) {
 		return err_set(e, ERR_INTERNAL, "approvals: there is no kind %.40s", kind);
 	}
-	if (!json_is_integer(deadline) || json_integer_value(deadline) <= 0) {
+	if (!json_is_integer(deadline) || json_integer_value(deadline) <= 0 ||
+	    json_integer_value(deadline) > DEADLINE_MAX_MS) {
 		return err_set(e, ERR_INTERNAL, "approvals: no deadline_ms in the settings");
 	}
 	if (approval_policy_named(records_text(in, "policy")) == APPROVAL_POLICY_COUNT) {
@@ -209,11 +212,12 @@ static int make_events(
 		return 0;
 	}
 	bool is_call = record_policy(c->row) == APPROVAL_POLICY_COUNT;
-	int64_t wait_us = records_number(json_object_get(in, "settings"), "deadline_ms") * 1000;
+	const json_t *settings = json_object_get(in, "settings");
+	json_int_t deadline_us = c->now_us + records_number(settings, "deadline_ms") * 1000;
 	return record_change_event(c, "waiting", "server",
 	    json_pack("{s:s, s:I}", "stage",
 		approval_stage_name(is_call ? APPROVAL_STAGE_CALL : APPROVAL_STAGE_CODE),
-		"deadline_us", (json_int_t)(c->now_us + wait_us)),
+		"deadline_us", deadline_us),
 	    e);
 }
 

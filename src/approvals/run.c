@@ -151,9 +151,9 @@ static void on_put_back(void *ctx, const json_t *answer, const struct err *e)
 static json_t *back(const struct run *r, int64_t in_us, const char *reason)
 {
 	int64_t now_us = approvals_now_us(r->approvals);
+	json_int_t retry_us = now_us + in_us;
 	return json_pack("{s:s, s:I, s:I, s:I, s:s}", "id", r->id, "fence", (json_int_t)r->fence,
-	    "now_us", (json_int_t)now_us, "retry_us", (json_int_t)(now_us + in_us), "reason",
-	    reason);
+	    "now_us", (json_int_t)now_us, "retry_us", retry_us, "reason", reason);
 }
 
 /* There was no room for it; each time nobody has any, all wait longer. */
@@ -338,6 +338,7 @@ static int execute(struct run *r, const json_t *approval, struct err *e)
 	    .values = true,
 	    .asynchronous = true,
 	    .timeout_ms = (uint32_t)json_integer_value(json_object_get(settings, "timeout_ms")),
+	    .by = json_string_value(json_object_get(approval, "submitter")),
 	};
 	r->x = engine_execute(s, &request, e);
 	if (r->x == NULL) {
@@ -381,9 +382,14 @@ void run_begin(struct approvals *a, const struct task *t)
 {
 	struct err e = {0};
 	const char *pool = json_string_value(json_object_get(t->approval, "pool"));
+	const char *tenant = json_string_value(json_object_get(t->approval, "tenant"));
 	struct run *r = run_new(a, t);
 	if (r == NULL) {
 		lane_done(a, LANE_RUN);
+		return;
+	}
+	if (tenant != NULL && strlen(tenant) > ENGINE_TENANT_MAX) {
+		fail(r, "its tenant's name is too long"); /* never cut: that is another's */
 		return;
 	}
 	r->pool = pool != NULL ? engine_pool(a->config.engine, pool) : NULL;
@@ -393,6 +399,8 @@ void run_begin(struct approvals *a, const struct task *t)
 	}
 	engine_set_now(a->config.engine, clock_mono_ms());
 	a->counts.runs++;
+	/* Those before it were interrupted: one that was put back does not count. */
+	a->counts.runs_interrupted += t->attempt > 1;
 	if (execute(r, t->approval, &e) == 0) {
 		a->full_pause_us = 0;
 		log_event(LOG_LEVEL_INFO, "approval_run", LOG_STR("run", r->key));

@@ -18,7 +18,7 @@
 #include "cli/approval_view.h"
 #include "cli/cmd_approvals.h"
 #include "cli/command.h"
-#include "cli/sse.h"
+#include "base/event_stream.h"
 #include "cli/url.h"
 
 #define EVENT_MAX_BYTES ((size_t)16 << 20)
@@ -54,7 +54,7 @@ static int print_json_line(struct approvals_command *c, const json_t *value, str
 
 struct follower {
 	struct approvals_command *command;
-	struct sse sse;
+	struct event_stream stream;
 	int64_t after; /* the last event that came */
 	bool tells;
 	struct err *e; /* of the event in hand */
@@ -69,7 +69,7 @@ static int tell_event(struct approvals_command *c, const json_t *event, struct e
 	return paper_flush(&c->paper, e);
 }
 
-/* As sse_event_fn; -1 with the follower's error set. */
+/* As event_stream_fn; -1 with the follower's error set. */
 static int take_event(void *arg, const char *name, const char *data, size_t len)
 {
 	struct follower *f = arg;
@@ -86,7 +86,7 @@ static int take_body(struct client_call *call, const char *bytes, size_t len, st
 {
 	struct follower *f = call->arg;
 	f->e = e;
-	int r = sse_feed(&f->sse, bytes, len, take_event, f);
+	int r = event_stream_feed(&f->stream, bytes, len, take_event, f);
 	return r == 0 || r == -1 ? r : err_set(e, ERR_TOO_LARGE, "the server's event is too large");
 }
 
@@ -109,9 +109,9 @@ static int follow_once(struct follower *f, const char *id, struct err *e)
 	    .on_body = take_body,
 	    .arg = f,
 	};
-	sse_init(&f->sse, EVENT_MAX_BYTES);
+	event_stream_init(&f->stream, EVENT_MAX_BYTES);
 	int r = client_perform(c, &call, e);
-	sse_fini(&f->sse);
+	event_stream_fini(&f->stream);
 	return r;
 }
 

@@ -375,6 +375,7 @@ static int make_codemode(struct server *s, struct err *e)
 	    .allow_runtime_deps = m->allow_runtime_deps,
 	    .tools_from_store = m->store.redis_url != NULL,
 	    .rank_by_embeddings = s->runner != NULL && m->embeddings_url != NULL,
+	    .approvals = s->approvals,
 	};
 	s->codemode = codemode_new(&s->loop, &c, e);
 	if (s->codemode == NULL) {

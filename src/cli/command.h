@@ -34,6 +34,7 @@ int command_exit_of(const struct err *e);
 int command_usage_error(const char *command, const struct err *e);
 
 int cmd_approvals(int argc, char **argv);
+int cmd_audit(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_exec(int argc, char **argv);
 int cmd_files(int argc, char **argv);

@@ -126,6 +126,10 @@ static int token_read(struct config *c, const json_t *map, const char *prefix, s
 		    e, (struct config_place){prefix, "own_approvals"}, "must be true or false");
 	}
 	t.others_only = json_is_false(own);
+	if (strlen(t.name) > EXECUTION_BY_MAX) {
+		return config_bad(
+		    e, (struct config_place){prefix, "name"}, "must be at most 127 bytes");
+	}
 	if (strcmp(t.name, "server") == 0 || strcmp(t.name, "session") == 0) {
 		return config_bad(e, (struct config_place){prefix, "name"},
 		    "is what the server calls itself, or a session, in the audit trail");

@@ -8,10 +8,10 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/event_stream.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/images.h"
-#include "cli/sse.h"
 #include "cli/url.h"
 
 /* Longest silence on a stream beyond the cell's own time: a cell may wait for others before it. */
@@ -30,7 +30,7 @@ struct run {
 	const struct execution *x;
 	struct execution_outcome *outcome;
 	struct images images;
-	struct sse sse;
+	struct event_stream events;
 	struct buf reply; /* the result event's data */
 	struct shown shown[3];
 	unsigned ctrl_c;
@@ -257,7 +257,7 @@ static int take_result(struct run *run, const char *data, size_t len, struct err
 	return buf_add(&run->reply, data, len) < 0 ? err_set(e, ERR_INTERNAL, "out of memory") : 0;
 }
 
-/* As sse_event_fn; -1 with the context's error set. */
+/* As event_stream_fn; -1 with the context's error set. */
 static int take_event(void *arg, const char *name, const char *data, size_t len)
 {
 	const struct event_context *context = arg;
@@ -299,7 +299,7 @@ static int take_body(struct client_call *call, const char *bytes, size_t len, st
 			   : 0;
 	}
 	struct event_context context = {.run = run, .e = e};
-	int r = sse_feed(&run->sse, bytes, len, take_event, &context);
+	int r = event_stream_feed(&run->events, bytes, len, take_event, &context);
 	if (r == -EMSGSIZE || r == -ENOMEM) {
 		return err_set(e, ERR_TOO_LARGE, "the server sent an event that is too large");
 	}
@@ -387,7 +387,7 @@ static int finish(struct run *run, struct err *e)
 
 static void run_fini(struct run *run)
 {
-	sse_fini(&run->sse);
+	event_stream_fini(&run->events);
 	buf_fini(&run->reply);
 }
 
@@ -402,7 +402,7 @@ int execution_run(struct client *c, struct output *o, struct signals *signals,
 	    .outcome = out,
 	    .reply = BUF_INIT(CLIENT_REPLY_MAX_BYTES),
 	};
-	sse_init(&run.sse, CLIENT_REPLY_MAX_BYTES);
+	event_stream_init(&run.events, CLIENT_REPLY_MAX_BYTES);
 	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
 	cleanup(buf_fini) struct buf body = BUF_INIT(6 * x->code_len + 256);
 	const struct url_query query[] = {{"identifier", x->identifier}, {NULL, NULL}};

@@ -193,6 +193,31 @@ static const char tools_help[] =
     "Example:\n"
     "  carrel tools check /etc/carrel/tools\n";
 
+static const char audit_help[] =
+    "carrel audit: the trail of approvals: who did what, when, and how it ended. On the server's\n"
+    "machine: it opens the database itself, and only reads; the server may run meanwhile.\n"
+    "\n"
+    "  carrel audit verify [--head SEQ:HASH]             is it whole?\n"
+    "  carrel audit export [--after SEQ] [-O FILE|-]     as JSON lines, the oldest first\n"
+    "\n"
+    "  -c, --config FILE       the server's configuration, which names the database\n"
+    "      --data-dir DIR      the server's, where the database is unless it is named\n"
+    "      --database URL      sqlite:PATH or postgresql://...; CARREL_DATABASE_URL keeps a\n"
+    "                          password out of ps\n"
+    "      --head SEQ:HASH     an end that was kept: that record must be there as it was\n"
+    "      --after SEQ         only what follows this record\n"
+    "  -O, --output-file FILE  where to write; - is stdout, the default\n"
+    "  -o, --output FORMAT     text, or json: one JSON document on stdout (verify)\n"
+    "\n"
+    "verify prints how many records there are and the end to keep, or names the first that is "
+    "wrong,\n"
+    "and each approval that is not what its events add up to.\n"
+    "Exit status: 0; 1 something is wrong; 2 wrong use; 3 the database.\n"
+    "\n"
+    "Example:\n"
+    "  carrel audit verify --config /etc/carrel/carrel.yaml\n"
+    "  carrel audit export --data-dir /var/lib/carrel --after 1200 -O trail.jsonl\n";
+
 static const char version_help[] = "carrel version: the client's version and its libraries'.\n"
 				   "\n"
 				   "  carrel version [-o json]\n"
@@ -210,6 +235,7 @@ static const struct command commands[] = {
     {"serve", "run the server", serve_help, cmd_serve},
     {"doctor", "say what isolation this host gives", doctor_help, cmd_doctor},
     {"tools", "check and list the files of tools", tools_help, cmd_tools},
+    {"audit", "verify and export the trail of approvals", audit_help, cmd_audit},
     {"version", "print the version", version_help, cmd_version},
 };
 

@@ -48,6 +48,7 @@ static const struct {
     {"ToolNotFoundError", CODEMODE_NOT_FOUND},
     {"ArtifactNotFoundError", CODEMODE_NOT_FOUND},
     {"RuntimeDepsDisabledError", CODEMODE_DENIED},
+    {"ApprovalDenied", CODEMODE_DENIED},
     {"StorageError", CODEMODE_UNAVAILABLE},
     {"TooManyCalls", CODEMODE_UNAVAILABLE},
 };
@@ -188,6 +189,10 @@ static void call_let_go(struct method_call *c)
 {
 	store_cancel(steal(&c->request));
 	runner_cancel(steal(&c->running));
+	approvals_unpark(steal(&c->parked));
+	if (c->paused != NULL) {
+		call_unpause(c);
+	}
 	describe_cancel(steal(&c->describing));
 	tool_table_cancel(steal(&c->tools_wait));
 	view_build_free(steal(&c->build));

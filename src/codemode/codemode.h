@@ -29,9 +29,12 @@
  * {name, path, description, metadata, created_at}. Sources of the shapes: py-code-mode's namespaces
  * and its HTTP API.
  *
+ * A call of a tool that a person has to allow first waits for that person (method_tools.c).
+ *
  * A failure is {"error": NAME, "message": TEXT}; NAME is ToolCallError, ToolTimeoutError,
- * ToolNotFoundError, ArtifactNotFoundError, RuntimeDepsDisabledError, ValueError, SyntaxError,
- * TypeError, StorageError (the store cannot be reached), TooManyCalls, or RuntimeError.
+ * ToolNotFoundError, ApprovalDenied, ArtifactNotFoundError, RuntimeDepsDisabledError, ValueError,
+ * SyntaxError, TypeError, StorageError (the store cannot be reached), TooManyCalls, or
+ * RuntimeError.
  *
  * Skills' sources are parsed by a session of their own, never here: the gateway holds no Python.
  */
@@ -42,6 +45,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "approvals/approvals.h"
 #include "engine/engine.h"
 #include "engine/host_call.h"
 #include "store/store.h"
@@ -58,7 +62,8 @@ struct codemode_config {
 	/* Tools of the server's own space come from the store (Redis) as well as from files; those
 	 * of a token's prefix always do. */
 	bool tools_from_store;
-	bool rank_by_embeddings; /* the runner has a URL for them */
+	bool rank_by_embeddings;     /* the runner has a URL for them */
+	struct approvals *approvals; /* who is asked before some tools run; NULL: they never run */
 };
 
 struct codemode *codemode_new(uv_loop_t *loop, const struct codemode_config *c, struct err *e);
@@ -97,7 +102,7 @@ enum codemode_error {
 	CODEMODE_OK,
 	CODEMODE_INVALID,     /* ValueError, TypeError, SyntaxError */
 	CODEMODE_NOT_FOUND,   /* ToolNotFoundError, ArtifactNotFoundError */
-	CODEMODE_DENIED,      /* RuntimeDepsDisabledError */
+	CODEMODE_DENIED,      /* RuntimeDepsDisabledError, ApprovalDenied */
 	CODEMODE_UNAVAILABLE, /* StorageError, TooManyCalls */
 	CODEMODE_FAILED,      /* ToolCallError, ToolTimeoutError, RuntimeError */
 };

@@ -78,6 +78,8 @@ struct method_call {
 	/* What it waits for. */
 	struct store_request *request;
 	struct runner_call *running;
+	struct approvals_parked *parked; /* a person, or has been allowed and runs */
+	struct execution *paused;        /* meanwhile; a reference */
 	struct describing *describing;
 	struct tools_wait *tools_wait;
 	struct view_build *build;
@@ -172,6 +174,11 @@ extern const struct method tools_methods[];
 extern const struct method skills_methods[];
 extern const struct method artifacts_methods[];
 extern const struct method deps_methods[];
+
+/* --- method_tools.c --- */
+
+/* The execution whose clock stood still for C goes on. */
+void call_unpause(struct method_call *c);
 
 /* --- describe.c: what the parsing session says of skills' sources --- */
 

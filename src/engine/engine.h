@@ -246,12 +246,24 @@ void engine_session_delete(struct session *s);
 struct execution *engine_execute(
     struct session *s, const struct execution_request *r, struct err *e);
 
+/* What S runs now; NULL when nothing. Borrowed. */
+struct execution *engine_session_running(const struct session *s);
 /* By id, queued, running or kept; NULL when there is none. Borrowed. */
 struct execution *engine_execution_find(struct session *s, const char *id);
 
 /* Interrupts a running execution (final later, VERDICT_INTERRUPTED), takes a queued one out (final
  * now, CANCELED). A final one stays as it is. */
 void engine_cancel(struct execution *x);
+
+/* Nobody waits for it any more: it is cancelled, unless it is detached. */
+void engine_abandon(struct execution *x);
+
+/* The clock of a running execution stands still from here: it waits for something that is not its
+ * own doing, a person. Its deadline comes no nearer, and it goes on when its client is gone. The
+ * session's maximum lifetime ends it all the same. Each pause is taken back by one engine_resume;
+ * both may come after the execution is final. */
+void engine_pause(struct execution *x);
+void engine_resume(struct execution *x);
 
 /* When the session ends if nothing touches it, as wall clock microseconds. */
 int64_t engine_session_expires_wall_us(const struct session *s);

@@ -93,6 +93,10 @@ struct execution *execution_new(const struct execution_request *r, const struct 
 	x->held = held;
 	x->kind = r->kind;
 	x->asynchronous = r->asynchronous;
+	x->detached = r->asynchronous;
+	if (r->by != NULL) {
+		(void)memccpy(x->by, r->by, '\0', sizeof(x->by) - 1);
+	}
 	x->reply_flags = r->reply_flags;
 	x->empty_namespace = r->empty_namespace;
 	x->values = r->values;

@@ -71,6 +71,7 @@ struct execution_value {
 struct execution;
 struct session;
 
+#define EXECUTION_BY_MAX 127     /* bytes of a name that are kept */
 #define EXECUTION_STILL_MS 15000 /* proxies close what is silent for a minute */
 
 /* Called after each change: more output, or a new state; and while there is none, every
@@ -97,6 +98,7 @@ struct execution_request {
 	uint32_t output_max_bytes; /* a stream; 0: the pool's; never above the pool's */
 	uint32_t reply_flags;      /* the dialect's own, kept with the execution */
 	const char *id;            /* chosen by the client, or NULL for one of ours */
+	const char *by;            /* the name of the token that asks for it, or NULL */
 };
 
 struct execution {
@@ -105,6 +107,7 @@ struct execution {
 	unsigned refs;
 	struct session *session; /* NULL once the session has ended */
 	char identifier[129];
+	char by[EXECUTION_BY_MAX + 1]; /* whose token; "" the server's own work */
 	char session_guid[TEXT_GUID_BYTES];
 	enum execution_state state;
 	enum verdict verdict;
@@ -114,6 +117,7 @@ struct execution {
 	char reason[160];   /* for a person: how the session ended under it; may be empty */
 	enum ipc_execute_kind kind;
 	bool asynchronous;
+	bool detached;    /* goes on when its client is gone */
 	bool new_session; /* the first execution of a session made after one that was lost */
 	uint32_t timeout_ms;
 	uint32_t output_max_bytes;
@@ -140,8 +144,12 @@ struct execution {
 	uint64_t queued_us; /* clock_mono_us of each step; 0 before it */
 	uint64_t started_us;
 	uint64_t ended_us;
-	uint64_t duration_us; /* in the session, as the session tells; else ended - started */
+	uint64_t duration_us; /* in the session, as the session tells; else ended - started; without
+				 its pauses */
 	uint64_t deadline_ms; /* clock_mono_ms; 0 when not running */
+	unsigned pauses;      /* its clock stands still while there are any; see engine_pause */
+	uint64_t paused_since_ms;
+	uint64_t paused_ms; /* of the pauses that are over */
 	uint64_t
 	    still_ms; /* when observers were last told that nothing changed, or it was queued */
 

@@ -36,8 +36,6 @@ void session_pump(struct session *s);
 void session_lose(struct session *s, enum verdict verdict, const char *reason);
 /* Ends it: running and queued executions become final, waiters are told E. Frees S. */
 void session_end(struct session *s, enum verdict verdict, const struct err *e);
-/* Its running execution, or NULL. */
-struct execution *session_running(const struct session *s);
 void session_tick(struct session *s);
 
 /* --- packages.c --- */

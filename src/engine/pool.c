@@ -245,7 +245,7 @@ void engine_on_worker_ended(struct worker *w, const struct worker_end *end)
 	packages_release(w);
 	free(w);
 	if (s != NULL) {
-		struct execution *x = session_running(s);
+		struct execution *x = engine_session_running(s);
 		enum verdict v = VERDICT_SESSION_KILLED;
 		if (end->oom_kills > 0) {
 			v = VERDICT_MEMORY_LIMIT;

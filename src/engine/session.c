@@ -213,7 +213,7 @@ int64_t engine_session_expires_wall_us(const struct session *s)
 	return s->accessed_wall_us + (int64_t)s->pool->config.cooldown_ms * 1000;
 }
 
-struct execution *session_running(const struct session *s)
+struct execution *engine_session_running(const struct session *s)
 {
 	return s->queue != NULL && s->queue->state == EXECUTION_RUNNING ? s->queue : NULL;
 }
@@ -287,6 +287,13 @@ static enum execution_state state_of(enum verdict v, const struct execution *x)
 	return EXECUTION_FAILED;
 }
 
+/* How long X's clock has stood still. */
+static uint64_t paused_ms(const struct execution *x)
+{
+	uint64_t now_ms = x->session->pool->engine->now_ms;
+	return x->paused_ms + (x->pauses > 0 ? now_ms - x->paused_since_ms : 0);
+}
+
 /* Takes X out of the queue with its verdict, keeps it for look-ups and tells its observers. */
 static void finish(struct session *s, struct execution *x, enum verdict v)
 {
@@ -301,6 +308,8 @@ static void finish(struct session *s, struct execution *x, enum verdict v)
 	if (x->duration_us == 0 && x->started_us != 0) {
 		x->duration_us = x->ended_us - x->started_us;
 	}
+	uint64_t paused_us = paused_ms(x) * 1000;
+	x->duration_us -= x->duration_us > paused_us ? paused_us : x->duration_us;
 	x->deadline_ms = 0;
 	x->verdict = v;
 	execution_move(x, state_of(v, x));
@@ -412,6 +421,35 @@ void engine_cancel(struct execution *x)
 	}
 }
 
+void engine_abandon(struct execution *x)
+{
+	if (!x->detached) {
+		engine_cancel(x);
+	}
+}
+
+void engine_pause(struct execution *x)
+{
+	if (x->state != EXECUTION_RUNNING) {
+		return;
+	}
+	/* Who sent it need not wait as long as a person does. */
+	x->detached = true;
+	if (x->pauses++ == 0) {
+		x->paused_since_ms = x->session->pool->engine->now_ms;
+	}
+}
+
+void engine_resume(struct execution *x)
+{
+	if (x->state != EXECUTION_RUNNING || x->pauses == 0 || --x->pauses > 0) {
+		return;
+	}
+	uint64_t stood_ms = x->session->pool->engine->now_ms - x->paused_since_ms;
+	x->paused_ms += stood_ms;
+	x->deadline_ms += stood_ms;
+}
+
 void engine_on_interrupted(struct worker *w)
 {
 	if (w->session != NULL) {
@@ -482,7 +520,7 @@ static bool may_have_filled_memory(const struct execution *x, enum verdict v)
 int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r)
 {
 	struct session *s = w->session;
-	struct execution *x = s == NULL ? NULL : session_running(s);
+	struct execution *x = s == NULL ? NULL : engine_session_running(s);
 	if (x == NULL || x->seq != seq || x->told != VERDICT_NONE) {
 		return -1;
 	}
@@ -499,7 +537,7 @@ int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r)
 
 void engine_on_usage(struct worker *w, uint64_t oom_kills)
 {
-	struct execution *x = w->session == NULL ? NULL : session_running(w->session);
+	struct execution *x = w->session == NULL ? NULL : engine_session_running(w->session);
 	uint64_t before = w->oom_kills;
 	w->oom_kills = oom_kills;
 	if (w->usage_pending > 0) {
@@ -515,7 +553,7 @@ void engine_on_usage(struct worker *w, uint64_t oom_kills)
 
 void engine_on_output(struct worker *w, enum output_kind kind, const char *bytes, size_t len)
 {
-	struct execution *x = w->session == NULL ? NULL : session_running(w->session);
+	struct execution *x = w->session == NULL ? NULL : engine_session_running(w->session);
 	if (x != NULL) {
 		execution_add_output(x, kind, bytes, len);
 	}
@@ -523,7 +561,7 @@ void engine_on_output(struct worker *w, enum output_kind kind, const char *bytes
 
 void engine_on_display(struct worker *w, uint64_t seq, struct display *d)
 {
-	struct execution *x = w->session == NULL ? NULL : session_running(w->session);
+	struct execution *x = w->session == NULL ? NULL : engine_session_running(w->session);
 	if (x == NULL || x->seq != seq) {
 		display_free(d);
 		return;
@@ -568,7 +606,7 @@ static void set_reason(struct execution *x, const char *reason)
 
 static void finish_running(struct session *s, enum verdict v, const char *reason)
 {
-	struct execution *x = session_running(s);
+	struct execution *x = engine_session_running(s);
 	if (x != NULL) {
 		set_reason(x, reason);
 		/* With its result there, what became of the session after it changes nothing. */
@@ -671,7 +709,7 @@ void session_tick(struct session *s)
 {
 	struct engine *en = s->pool->engine;
 	const struct pool_config *c = &s->pool->config;
-	struct execution *x = session_running(s);
+	struct execution *x = engine_session_running(s);
 	uint64_t now_us = en->now_ms * 1000;
 	if (x != NULL) {
 		settle(s, x);
@@ -683,8 +721,8 @@ void session_tick(struct session *s)
 	} else if (x != NULL && s->kill_at_ms != 0 && en->now_ms >= s->kill_at_ms) {
 		s->kill_at_ms = 0;
 		worker_end(s->worker);
-	} else if (x != NULL && x->stopping == VERDICT_NONE && en->now_ms >= x->deadline_ms &&
-		   s->worker->state == WORKER_ATTACHED) {
+	} else if (x != NULL && x->stopping == VERDICT_NONE && x->pauses == 0 &&
+		   en->now_ms >= x->deadline_ms && s->worker->state == WORKER_ATTACHED) {
 		interrupt_running(s, x, VERDICT_TIME_LIMIT);
 	} else if (s->queue == NULL && s->waiters == NULL && s->holds == 0 &&
 		   en->now_ms >= s->accessed_ms + c->cooldown_ms) {

@@ -7,13 +7,16 @@
  *     command_child_new      a working directory and a process, half walled in, that waits to be
  *                            told what it is
  *     command_start          tells it: Landlock, exec
+ *     command_ended          how it ended, told when nothing is left of it
  *     command_kill           everything it has started, whatever that did to get away
- *     command_child_fini     when it has been reaped: removes the directory
+ *     command_reap           the process that waited for it
+ *     command_child_fini     when that has been reaped: removes the directory
  *
- * Between the runner and the command stands a process that waits for it and ends when it ends. It
- * is the first process of a pid namespace where one may be made, so that the kernel kills all that
- * is left. Elsewhere the command may not leave its process group (setsid and setpgid are refused),
- * and one signal to that reaches all of it.
+ * Between the runner and the command stands a process that waits for it, kills what it has left
+ * behind, tells how it ended, and ends. It is the first process of a pid namespace where one may be
+ * made, so that the kernel kills all that is left should it be killed itself. Elsewhere the command
+ * may not leave its process group (setsid and setpgid are refused), and one signal to that reaches
+ * all of it.
  *
  * Walls: no capabilities, no_new_privs; Landlock: reads and executes the system's directories and
  * what the caller names, writes its own directory only, no signals and no abstract sockets out of
@@ -44,9 +47,9 @@ struct command_child {
 	int home_fd;                   /* its working directory */
 	int ruleset_fd;                /* what every command may reach, and its directory */
 	char home[COMMAND_HOME_BYTES]; /* the same by name */
-	int channel_fd;                /* where it is told what to be; -1 once it has been */
+	int channel_fd;                /* where it is told what to be, and tells how it ended */
 	pid_t pid;                     /* of the process that waits for it; 0 once reaped */
-	int pid_fd;                    /* readable when it has ended */
+	int pid_fd;                    /* readable when that process has ended */
 };
 
 #define COMMAND_CHILD_INIT                                                       \
@@ -97,7 +100,8 @@ int command_restrict_runner(const char *work_dir, struct err *e);
 int command_find(const char *name, char *out, size_t size, struct err *e);
 
 /* Makes the next command's directory, its ruleset and its processes, so that a call need not wait
- * for them: they are half of the time a small command takes. */
+ * for them. At most one is ready; best called when a command has just been started, since this
+ * takes about as long as a small command does. */
 void command_walls_prepare(struct command_walls *w);
 
 /* 0, or -1 with E. */
@@ -110,7 +114,12 @@ int command_start(
     struct command_walls *w, const struct command *what, struct command_child *c, struct err *e);
 /* Begins to kill all of it; pid_fd tells when that is done. HARD: it did not work before. */
 void command_kill(const struct command_walls *w, const struct command_child *c, bool hard);
-/* Reaps it when it has ended. The exit status as shells have it (128 + signal), or -EAGAIN. */
+/* When channel_fd is readable: the exit status as shells have it (128 + signal); by then the
+ * command and all that it started have ended and are reaped, only the process that waited for it
+ * may still be there. -EAGAIN, or -EPIPE when that was killed: then pid_fd and command_reap tell.
+ */
+int command_ended(const struct command_child *c);
+/* Reaps what waited for it, when that has ended. The exit status as above, or -EAGAIN. */
 int command_reap(struct command_child *c);
 
 #endif

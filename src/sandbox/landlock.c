@@ -85,20 +85,33 @@ static int ruleset_init(struct ruleset *rules, int abi, bool network, struct err
 	return rules->fd < 0 ? err_set_os(e, errno, "cannot make a Landlock ruleset") : 0;
 }
 
-static int allow_fd(const struct ruleset *rules, int fd, uint64_t rights, struct err *e)
+/* What of RIGHTS there is for what FD is. 0 or -1. */
+static int fit_rights(int fd, uint64_t *rights, struct err *e)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0) {
 		return err_set_os(e, errno, "cannot look at a path for Landlock");
 	}
+	*rights &= S_ISDIR(st.st_mode) ? ~0ULL : FS_ON_FILES;
+	return 0;
+}
+
+/* RIGHTS: none that FD cannot have. */
+static int add_rule(const struct ruleset *rules, int fd, uint64_t rights, struct err *e)
+{
 	const struct landlock_path_beneath_attr rule = {
-	    .allowed_access = rights & rules->handled & (S_ISDIR(st.st_mode) ? ~0ULL : FS_ON_FILES),
+	    .allowed_access = rights & rules->handled,
 	    .parent_fd = fd,
 	};
 	if (syscall(SYS_landlock_add_rule, rules->fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0) {
 		return err_set_os(e, errno, "cannot add a Landlock rule");
 	}
 	return 0;
+}
+
+static int allow_fd(const struct ruleset *rules, int fd, uint64_t rights, struct err *e)
+{
+	return fit_rights(fd, &rights, e) < 0 ? -1 : add_rule(rules, fd, rights, e);
 }
 
 /* What does not exist needs no rule; what we may not reach, the session may not either. */
@@ -246,6 +259,10 @@ static int open_path(struct landlock_paths *p, const char *path, uint64_t rights
 		fd_close(&fd);
 		return err_set(e, ERR_INTERNAL, "too many paths for Landlock");
 	}
+	if (fit_rights(fd, &rights, e) < 0) {
+		fd_close(&fd);
+		return -1;
+	}
 	p->fds[p->count] = fd;
 	p->rights[p->count++] = rights;
 	return 0;
@@ -307,11 +324,11 @@ int landlock_command_ruleset(
 		return -1;
 	}
 	for (int i = 0; i < paths->count; i++) {
-		if (allow_fd(&rules, paths->fds[i], paths->rights[i], e) < 0) {
+		if (add_rule(&rules, paths->fds[i], paths->rights[i], e) < 0) {
 			return -1;
 		}
 	}
-	return allow_fd(&rules, home_fd, FS_OWN, e) < 0 ? -1 : fd_take(&rules.fd);
+	return add_rule(&rules, home_fd, FS_OWN, e) < 0 ? -1 : fd_take(&rules.fd);
 }
 
 int landlock_command_allow(int abi, int ruleset_fd, const struct command *what, struct err *e)
@@ -330,11 +347,17 @@ int landlock_command_allow(int abi, int ruleset_fd, const struct command *what, 
 	return what->data_dir_fd >= 0 ? allow_fd(&rules, what->data_dir_fd, data, e) : 0;
 }
 
-int landlock_command_enforce(int abi, int ruleset_fd, struct err *e)
+int landlock_command_allow_self(int abi, int ruleset_fd, struct err *e)
 {
 	const struct ruleset rules = {.fd = ruleset_fd, .handled = file_rights(abi)};
 	const uint64_t own = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
-	return allow_at(&rules, AT_FDCWD, "/proc/self", own, e) < 0 ? -1 : restrict_self(&rules, e);
+	return allow_at(&rules, AT_FDCWD, "/proc/self", own, e);
+}
+
+int landlock_command_enforce(int ruleset_fd, struct err *e)
+{
+	const struct ruleset rules = {.fd = ruleset_fd};
+	return restrict_self(&rules, e);
 }
 
 int landlock_restrict_runner(int abi, const char *work_dir, struct err *e)

@@ -369,6 +369,30 @@ int seccomp_compile(
 	return export(&b, program, e);
 }
 
+/* Programs with a file capability, such as ping, ask for this before they drop what they do not
+ * have, and give up when it is refused, as the locked securebits do. There is nothing to keep. */
+static void add_keep_caps(struct builder *b)
+{
+	add_1(b, SCMP_ACT_ERRNO(0), "prctl", arg_int_is(0, PR_SET_KEEPCAPS));
+}
+
+/* In a namespace without a map every user and group looks like this one (overflowuid), and cannot
+ * be named: a program that goes back to its own user, as ping does, would be told it does not
+ * exist.
+ */
+#define UNMAPPED_ID 65534
+
+static void add_own_ids(struct builder *b)
+{
+	static const char *const names[] = {
+	    "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"};
+	const struct scmp_arg_cmp same[] = {
+	    arg_int_is(0, UNMAPPED_ID), arg_int_is(1, UNMAPPED_ID), arg_int_is(2, UNMAPPED_ID)};
+	for (unsigned i = 0; i < array_len(names); i++) {
+		add(b, SCMP_ACT_ERRNO(0), names[i], i / 2 + 1, same);
+	}
+}
+
 /* By path Landlock does not check these, and the command is the server's user: they do nothing, and
  * say that they did it, as for sessions without a mount namespace. */
 static void add_paths_command(struct builder *b)
@@ -405,9 +429,16 @@ int seccomp_compile_command(
 	}
 	/* Putting bytes into a terminal's input. */
 	add_1(&b, REFUSE, "ioctl", arg_int_is(1, TIOCSTI));
+	/* Later families than netlink: packets, the hypervisor's, the kernel's ciphers and so on.
+	 */
+	add_1(
+	    &b, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socket", SCMP_CMP64(0, SCMP_CMP_GT, AF_NETLINK, 0));
 	add_paths_command(&b);
+	add_keep_caps(&b);
 	if (one_group) {
 		add_all(&b, REFUSE, groups, array_len(groups));
+	} else {
+		add_own_ids(&b);
 	}
 	if (no_signals) {
 		add_all(&b, REFUSE, signals, array_len(signals));

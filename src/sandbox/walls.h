@@ -192,8 +192,10 @@ int landlock_command_ruleset(
     int abi, const struct landlock_paths *paths, int home_fd, struct err *e);
 /* Adds to it what WHAT says of its own. */
 int landlock_command_allow(int abi, int ruleset_fd, const struct command *what, struct err *e);
-/* Enforces it, and reading of the caller's own /proc directory is part of it. Allocates nothing. */
-int landlock_command_enforce(int abi, int ruleset_fd, struct err *e);
+/* Adds the calling process's own directory of /proc. */
+int landlock_command_allow_self(int abi, int ruleset_fd, struct err *e);
+/* Puts the calling process behind it, for good. */
+int landlock_command_enforce(int ruleset_fd, struct err *e);
 /* For the runner: reads all, writes beneath WORK_DIR, in /proc and on devices. */
 int landlock_restrict_runner(int abi, const char *work_dir, struct err *e);
 

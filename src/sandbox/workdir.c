@@ -156,6 +156,11 @@ void workdir_remove(int work_fd, uint64_t id)
 	char name[ID_BYTES];
 	char moved[64];
 	name_of(name, id);
+	/* Most commands leave nothing, and then there is nothing to move, nor left from before. */
+	if (unlinkat(work_fd, name, AT_REMOVEDIR) == 0 &&
+	    (unlinkat(work_fd, TRASH, AT_REMOVEDIR) == 0 || errno == ENOENT)) {
+		return;
+	}
 	if (mkdirat(work_fd, TRASH, 0700) < 0 && errno != EEXIST) {
 		return;
 	}

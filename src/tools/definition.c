@@ -1,5 +1,7 @@
 #include "tools/definition.h"
 
+#include <errno.h>
+#include <openssl/sha.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -370,6 +372,21 @@ void definition_read_stored(const json_t *document, bool own, json_t *tools, jso
 	const struct definition_origin from = {.dir = NULL, .secrets = own};
 	struct node root = node_root(&r, document);
 	read_tool(&root, &from, tools);
+}
+
+int definition_digest(const json_t *tool, char digest[DEFINITION_DIGEST_BYTES])
+{
+	unsigned char bytes[SHA256_DIGEST_LENGTH];
+	char *text = json_dumps(tool, JSON_COMPACT | JSON_SORT_KEYS);
+	if (text == NULL) {
+		return -ENOMEM;
+	}
+	(void)SHA256((const unsigned char *)text, strlen(text), bytes);
+	free(text);
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		(void)snprintf(digest + 2 * i, 3, "%02x", bytes[i]);
+	}
+	return 0;
 }
 
 json_t *definition_listing(const json_t *tool, const char *prefix)

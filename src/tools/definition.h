@@ -47,6 +47,10 @@ void definition_read_file(const char *file, const char *dir, const char *text, s
 /* Reads one definition of a store. OWN: of the server's own space. */
 void definition_read_stored(const json_t *document, bool own, json_t *tools, json_t *problems);
 
+#define DEFINITION_DIGEST_BYTES 65
+/* Names what TOOL's definition says now: the SHA-256 of it, in hex. -ENOMEM. */
+int definition_digest(const json_t *tool, char digest[DEFINITION_DIGEST_BYTES]);
+
 /* A tool as clients may see it, without its spec (new). PREFIX may be NULL. */
 json_t *definition_listing(const json_t *tool, const char *prefix);
 

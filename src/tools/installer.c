@@ -1,63 +1,14 @@
 #include <ctype.h>
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <utlist.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/text.h"
 #include "tools/installer_internal.h"
-
-#define UNFINISHED "unfinished-" /* names of directories that are being filled */
-#define PATH_BYTES 4096
-#define PRESENT_TIMEOUT_MS 30000
-#define CLOSE_TIMEOUT_MS 60000
-#define KNOWN_MAX 4096 /* lines whose presence is remembered */
-
-enum line_state { LINE_WANTED, LINE_PRESENT, LINE_INSTALLED, LINE_FAILED };
-
-struct line {
-	char *text;
-	enum line_state state;
-	char *reason; /* of LINE_FAILED */
-};
-
-struct installer {
-	struct installer_config config;
-	struct installer_host host;
-	char *directory;
-	json_t *present; /* line: bool; what Python here has itself does not change */
-	struct installer_job *jobs;
-	unsigned job_count;
-	unsigned next_number;
-};
-
-/* What a job's command is. */
-enum step { STEP_PRESENT, STEP_TOGETHER, STEP_ONE, STEP_CLOSE, STEP_REMOVE };
-
-struct installer_job {
-	struct installer *install;
-	installer_done_fn done;
-	void *done_ctx;
-	enum step step;
-	void *command; /* of the host; NULL: none runs */
-	struct line *lines;
-	size_t count;
-	size_t at;                       /* STEP_ONE: which line */
-	uint64_t started_ms;             /* of the first attempt, and again of the others */
-	char path[PATH_BYTES];           /* the directory that is being filled; "" none */
-	char name[INSTALLER_NAME_BYTES]; /* what it will be called; "" nothing to show */
-	struct installer_job *prev, *next;
-};
-
-static void job_next(struct installer_job *j);
 
 /* --- names --------------------------------------------------------------------------------------
  */
@@ -119,22 +70,10 @@ char *installer_name(const struct installer *in, const char *const *lines, size_
 	return out;
 }
 
-/* Those of J in STATE: how many. */
-static size_t lines_in(const struct installer_job *j, enum line_state state, const char **out)
-{
-	size_t n = 0;
-	for (size_t i = 0; i < j->count; i++) {
-		if (j->lines[i].state == state) {
-			out[n++] = j->lines[i].text;
-		}
-	}
-	return n;
-}
-
-/* --- the end of a job ---------------------------------------------------------------------------
+/* --- life ---------------------------------------------------------------------------------------
  */
 
-static void job_free(struct installer_job *j)
+void installer_job_free(struct installer_job *j)
 {
 	struct installer *in = j->install;
 	DL_DELETE(in->jobs, j);
@@ -146,306 +85,6 @@ static void job_free(struct installer_job *j)
 	free(j->lines);
 	free(j);
 }
-
-static json_t *result_of(const struct installer_job *j)
-{
-	json_t *installed = json_array();
-	json_t *present = json_array();
-	json_t *failed = json_array();
-	for (size_t i = 0; i < j->count; i++) {
-		const struct line *l = &j->lines[i];
-		if (l->state == LINE_INSTALLED) {
-			(void)json_array_append_new(installed, json_string(l->text));
-		} else if (l->state == LINE_PRESENT) {
-			(void)json_array_append_new(present, json_string(l->text));
-		} else {
-			(void)json_array_append_new(
-			    failed, json_pack("{s:s, s:s}", "package", l->text, "reason",
-					l->reason != NULL ? l->reason : "it was not installed"));
-		}
-	}
-	return json_pack("{s:o, s:o, s:o, s:o}", "installed", installed, "already_present", present,
-	    "failed", failed, "directory", *j->name != '\0' ? json_string(j->name) : json_null());
-}
-
-static void job_finish(struct installer_job *j)
-{
-	installer_done_fn done = j->done;
-	void *ctx = j->done_ctx;
-	json_t *result = result_of(j);
-	job_free(j);
-	done(ctx, result, NULL);
-	json_decref(result);
-}
-
-/* Every line that was to be installed has failed, for REASON. */
-static void fail_all(struct installer_job *j, const char *reason)
-{
-	for (size_t i = 0; i < j->count; i++) {
-		struct line *l = &j->lines[i];
-		if (l->state == LINE_WANTED || l->state == LINE_INSTALLED) {
-			l->state = LINE_FAILED;
-			free(l->reason);
-			l->reason = strdup(reason);
-		}
-	}
-	j->name[0] = '\0';
-}
-
-/* --- commands -----------------------------------------------------------------------------------
- */
-
-static void on_ended(void *ctx, int status, bool timed_out, const char *output);
-
-/* Goes on at once with a failure when it cannot be started. */
-static void run(struct installer_job *j, enum step step, const struct installer_argv *a,
-    const char *write_dir, uint32_t timeout_ms)
-{
-	struct installer *in = j->install;
-	struct err e = {0};
-	const struct installer_command c = {
-	    .argv = a->list,
-	    .environment = (const char *const *)in->config.environment,
-	    .write_dir = write_dir,
-	    .timeout_ms = timeout_ms,
-	};
-	j->step = step;
-	j->command = in->host.start(in->host.ctx, &c, on_ended, j, &e);
-	if (j->command == NULL) {
-		on_ended(j, 127, false, e.text);
-	}
-}
-
-/* What is left of the time for this attempt; at least a millisecond. */
-static uint32_t time_left_ms(const struct installer_job *j)
-{
-	uint64_t spent = clock_mono_ms() - j->started_ms;
-	uint32_t all = j->install->config.timeout_ms;
-	return spent < all ? all - (uint32_t)spent : 1;
-}
-
-static void run_installer(
-    struct installer_job *j, enum step step, const char *const *lines, size_t n)
-{
-	struct installer_argv a;
-	installer_argv_installer(&a, &j->install->config, j->path, lines, n);
-	run(j, step, &a, j->path, time_left_ms(j));
-}
-
-static void run_remove(struct installer_job *j)
-{
-	struct installer_argv a;
-	installer_argv_remove(&a, j->path);
-	run(j, STEP_REMOVE, &a, j->install->directory, CLOSE_TIMEOUT_MS);
-}
-
-/* --- steps --------------------------------------------------------------------------------------
- */
-
-static int make_directory(struct installer_job *j)
-{
-	struct installer *in = j->install;
-	(void)snprintf(j->path, sizeof(j->path), "%s/" UNFINISHED "%d-%u", in->directory,
-	    (int)getpid(), in->next_number++);
-	if (mkdir(j->path, 0755) < 0) {
-		j->path[0] = '\0';
-		return -errno;
-	}
-	return 0;
-}
-
-/* True when there is a directory for the lines in STATE already; its name is J's then. */
-static bool is_there(struct installer_job *j, enum line_state state)
-{
-	const char *lines[INSTALLER_PACKAGES_MAX];
-	char path[PATH_BYTES + INSTALLER_NAME_BYTES];
-	struct stat st;
-	size_t n = lines_in(j, state, lines);
-	(void)installer_name(j->install, lines, n, j->name);
-	(void)snprintf(path, sizeof(path), "%s/%s", j->install->directory, j->name);
-	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-static void set_state(struct installer_job *j, enum line_state from, enum line_state to)
-{
-	for (size_t i = 0; i < j->count; i++) {
-		if (j->lines[i].state == from) {
-			j->lines[i].state = to;
-		}
-	}
-}
-
-/* It is known what Python has itself: the rest is there, or is installed in one go. */
-static void begin_installing(struct installer_job *j)
-{
-	const char *lines[INSTALLER_PACKAGES_MAX];
-	size_t n = lines_in(j, LINE_WANTED, lines);
-	if (n == 0) {
-		job_finish(j);
-		return;
-	}
-	if (is_there(j, LINE_WANTED)) {
-		set_state(j, LINE_WANTED, LINE_INSTALLED);
-		job_finish(j);
-		return;
-	}
-	int r = make_directory(j);
-	if (r < 0) {
-		char why[256];
-		(void)snprintf(
-		    why, sizeof(why), "no directory can be made for it: %s", strerrordesc_np(-r));
-		fail_all(j, why);
-		job_finish(j);
-		return;
-	}
-	j->started_ms = clock_mono_ms();
-	run_installer(j, STEP_TOGETHER, lines, n);
-}
-
-/* The next line that is still wanted, alone; after the last what there is becomes a directory. */
-static void next_one(struct installer_job *j)
-{
-	while (j->at < j->count && j->lines[j->at].state != LINE_WANTED) {
-		j->at++;
-	}
-	if (j->at < j->count) {
-		const char *line = j->lines[j->at].text;
-		run_installer(j, STEP_ONE, &line, 1);
-		return;
-	}
-	const char *lines[INSTALLER_PACKAGES_MAX];
-	if (lines_in(j, LINE_INSTALLED, lines) == 0) {
-		j->name[0] = '\0';
-		run_remove(j);
-	} else if (is_there(j, LINE_INSTALLED)) {
-		run_remove(j);
-	} else {
-		struct installer_argv a;
-		installer_argv_close(&a, j->path);
-		run(j, STEP_CLOSE, &a, j->path, CLOSE_TIMEOUT_MS);
-	}
-}
-
-/* The finished directory gets its name. Another job may have been faster: its own is as good. */
-static void give_name(struct installer_job *j)
-{
-	char path[PATH_BYTES + INSTALLER_NAME_BYTES];
-	(void)snprintf(path, sizeof(path), "%s/%s", j->install->directory, j->name);
-	if (rename(j->path, path) == 0) {
-		job_finish(j);
-		return;
-	}
-	if (errno != EEXIST && errno != ENOTEMPTY) {
-		fail_all(j, "its directory could not be finished");
-	}
-	run_remove(j);
-}
-
-/* --- what a command's end means -----------------------------------------------------------------
- */
-
-static void on_present(struct installer_job *j, int status, const char *output)
-{
-	json_t *known = j->install->present;
-	const char *start = strrchr(output, '[');
-	json_t *found = status == 0 && start != NULL ? json_loads(start, 0, NULL) : NULL;
-	if (json_object_size(known) > KNOWN_MAX) {
-		(void)json_object_clear(known);
-	}
-	for (size_t i = 0; json_is_array(found) && i < j->count; i++) {
-		(void)json_object_set_new(known, j->lines[i].text, json_false());
-	}
-	for (size_t i = 0; i < json_array_size(found); i++) {
-		const char *text = json_string_value(json_array_get(found, i));
-		if (text != NULL) {
-			(void)json_object_set_new(known, text, json_true());
-		}
-	}
-	json_decref(found);
-}
-
-static void on_together(struct installer_job *j, int status, bool timed_out, const char *output)
-{
-	if (status == 0) {
-		set_state(j, LINE_WANTED, LINE_INSTALLED);
-		next_one(j);
-		return;
-	}
-	const char *lines[INSTALLER_PACKAGES_MAX];
-	bool alone = lines_in(j, LINE_WANTED, lines) == 1;
-	if (timed_out || alone) {
-		cleanup(buf_fini) struct buf why = BUF_INIT(INSTALLER_REASON_MAX_BYTES);
-		installer_reason(&j->install->config, status, timed_out, output, &why);
-		fail_all(j, buf_str(&why));
-	}
-	j->started_ms = clock_mono_ms();
-	next_one(j);
-}
-
-static void on_one(struct installer_job *j, int status, bool timed_out, const char *output)
-{
-	struct line *l = &j->lines[j->at];
-	l->state = status == 0 ? LINE_INSTALLED : LINE_FAILED;
-	if (status != 0) {
-		cleanup(buf_fini) struct buf why = BUF_INIT(INSTALLER_REASON_MAX_BYTES);
-		installer_reason(&j->install->config, status, timed_out, output, &why);
-		l->reason = strdup(buf_str(&why));
-	}
-	next_one(j);
-}
-
-static void on_ended(void *ctx, int status, bool timed_out, const char *output)
-{
-	struct installer_job *j = ctx;
-	j->command = NULL;
-	switch (j->step) {
-	case STEP_PRESENT:
-		on_present(j, status, output);
-		job_next(j);
-		break;
-	case STEP_TOGETHER:
-		on_together(j, status, timed_out, output);
-		break;
-	case STEP_ONE:
-		on_one(j, status, timed_out, output);
-		break;
-	case STEP_CLOSE:
-		if (status == 0) {
-			give_name(j);
-		} else {
-			fail_all(j, "its directory could not be closed");
-			run_remove(j);
-		}
-		break;
-	case STEP_REMOVE:
-		job_finish(j);
-		break;
-	}
-}
-
-/* Marks what Python has itself, as far as it is known. True when all is known. */
-static bool mark_present(struct installer_job *j)
-{
-	bool all = true;
-	for (size_t i = 0; i < j->count; i++) {
-		json_t *known = json_object_get(j->install->present, j->lines[i].text);
-		if (json_is_true(known)) {
-			j->lines[i].state = LINE_PRESENT;
-		}
-		all &= known != NULL;
-	}
-	return all;
-}
-
-/* After the question has been asked once, what is not known is installed. */
-static void job_next(struct installer_job *j)
-{
-	(void)mark_present(j);
-	begin_installing(j);
-}
-
-/* --- life ---------------------------------------------------------------------------------------
- */
 
 static bool is_line(const char *line)
 {
@@ -487,7 +126,7 @@ static struct installer_job *job_new(struct installer *in, const json_t *package
 	DL_APPEND(in->jobs, j);
 	in->job_count++;
 	if (!ok) {
-		job_free(j);
+		installer_job_free(j);
 		return NULL;
 	}
 	return j;
@@ -514,14 +153,7 @@ struct installer_job *installer_start(
 	/* It may be over before this returns, and is then gone from the list. */
 	j->done = done;
 	j->done_ctx = ctx;
-	if (mark_present(j)) {
-		begin_installing(j);
-	} else {
-		const char *lines[INSTALLER_PACKAGES_MAX];
-		struct installer_argv a;
-		installer_argv_present(&a, lines, lines_in(j, LINE_WANTED, lines));
-		run(j, STEP_PRESENT, &a, in->directory, PRESENT_TIMEOUT_MS);
-	}
+	installer_job_begin(j);
 	struct installer_job *still;
 	DL_FOREACH(in->jobs, still)
 	{
@@ -549,7 +181,7 @@ static void remove_later(struct installer *in, const char *path)
 	    .argv = a.list,
 	    .environment = (const char *const *)in->config.environment,
 	    .write_dir = in->directory,
-	    .timeout_ms = CLOSE_TIMEOUT_MS,
+	    .timeout_ms = INSTALLER_CLOSE_TIMEOUT_MS,
 	};
 	(void)in->host.start(in->host.ctx, &c, forget_removal, NULL, NULL);
 }
@@ -563,7 +195,7 @@ void installer_cancel(struct installer_job *j)
 	if (*j->path != '\0' && j->step != STEP_REMOVE) {
 		remove_later(in, j->path);
 	}
-	job_free(j);
+	installer_job_free(j);
 }
 
 static void close_dir(DIR **dir)
@@ -579,9 +211,9 @@ static void sweep(struct installer *in)
 	cleanup(close_dir) DIR *dir = opendir(in->directory);
 	struct dirent *entry;
 	while (dir != NULL && (entry = readdir(dir)) != NULL) {
-		char path[PATH_BYTES];
+		char path[INSTALLER_PATH_BYTES];
 		int n = snprintf(path, sizeof(path), "%s/%s", in->directory, entry->d_name);
-		if (text_has_prefix(entry->d_name, UNFINISHED) && n < (int)sizeof(path)) {
+		if (text_has_prefix(entry->d_name, INSTALLER_UNFINISHED) && n < (int)sizeof(path)) {
 			remove_later(in, path);
 		}
 	}
@@ -597,7 +229,7 @@ struct installer *installer_new(
 	}
 	in->host = *host;
 	int r = installer_config_read(&in->config, config, e);
-	if (r == 0 && strlen(directory) > PATH_BYTES / 2) {
+	if (r == 0 && strlen(directory) > INSTALLER_PATH_BYTES / 2) {
 		r = err_set(e, ERR_INVALID, "the path of the packages is too long");
 	}
 	in->directory = strdup(directory);
@@ -622,7 +254,7 @@ void installer_free(struct installer *in)
 		if (in->jobs->command != NULL) {
 			in->host.stop(in->host.ctx, in->jobs->command);
 		}
-		job_free(in->jobs);
+		installer_job_free(in->jobs);
 	}
 	installer_config_fini(&in->config);
 	text_free(&in->directory);

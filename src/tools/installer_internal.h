@@ -44,4 +44,50 @@ void installer_argv_remove(struct installer_argv *a, const char *directory);
 void installer_reason(const struct installer_config *c, int status, bool timed_out,
     const char *output, struct buf *out);
 
+#define INSTALLER_UNFINISHED "unfinished-" /* names of directories that are being filled */
+#define INSTALLER_PATH_BYTES 4096
+#define INSTALLER_CLOSE_TIMEOUT_MS 60000
+
+enum installer_line_state { LINE_WANTED, LINE_PRESENT, LINE_INSTALLED, LINE_FAILED };
+
+struct installer_line {
+	char *text;
+	enum installer_line_state state;
+	char *reason; /* of LINE_FAILED */
+};
+
+struct installer {
+	struct installer_config config;
+	struct installer_host host;
+	char *directory;
+	json_t *present; /* line: bool; what Python here has itself does not change */
+	struct installer_job *jobs;
+	unsigned job_count;
+	unsigned next_number;
+};
+
+/* What a job's command is. */
+enum installer_step { STEP_PRESENT, STEP_TOGETHER, STEP_ONE, STEP_CLOSE, STEP_REMOVE };
+
+struct installer_job {
+	struct installer *install;
+	installer_done_fn done;
+	void *done_ctx;
+	enum installer_step step;
+	void *command; /* of the host; NULL: none runs */
+	struct installer_line *lines;
+	size_t count;
+	size_t at;                       /* STEP_ONE: which line */
+	uint64_t started_ms;             /* of the first attempt, and again of the others */
+	char path[INSTALLER_PATH_BYTES]; /* the directory that is being filled; "" none */
+	char name[INSTALLER_NAME_BYTES]; /* what it will be called; "" nothing to show */
+	struct installer_job *prev, *next;
+};
+
+/* Marks what Python has itself, or asks it, and goes on from there to the end of J. It may be over
+ * before this returns. installer_steps.c */
+void installer_job_begin(struct installer_job *j);
+/* Takes J out of its installer and frees it; nothing of it runs any more. installer.c */
+void installer_job_free(struct installer_job *j);
+
 #endif

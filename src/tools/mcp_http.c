@@ -15,7 +15,7 @@
 
 #include "base/buf.h"
 #include "base/compiler.h"
-#include "tools/events.h"
+#include "base/event_stream.h"
 #include "tools/fetch.h"
 #include "tools/mcp.h"
 #include "tools/mcp_transport.h"
@@ -35,7 +35,7 @@ struct post {
 	uint64_t timeout_ms; /* 0: none */
 	char *text;          /* NULL: a GET; until it is sent */
 	struct fetch *fetch; /* NULL: it waits at the gate */
-	struct events events;
+	struct event_stream events;
 	bool streams; /* the answer is a stream of events */
 	struct buf body;
 	struct post *next;
@@ -109,32 +109,33 @@ static char *resolve(const char *base, const char *endpoint)
  * ----------------------------------------------------------------------------------
  */
 
-static void on_event(void *ctx, const char *name, const char *data, size_t len)
+static int on_event(void *ctx, const char *name, const char *data, size_t len)
 {
 	struct post *p = ctx;
 	struct http_connection *c = p->connection;
 	if (c->is_down) {
-		return;
+		return 0;
 	}
 	if (strcmp(name, "message") == 0) {
 		c->owner.on_message(c->owner.ctx, data, len);
-		return;
+		return 0;
 	}
 	if (c->sse && strcmp(name, "endpoint") == 0 && c->post == NULL) {
 		c->post = resolve(c->url, data);
 		if (c->post == NULL) {
 			down(c, "it named an endpoint of another server");
-			return;
+			return 0;
 		}
 		c->owner.on_open(c->owner.ctx);
 	}
+	return 0;
 }
 
 static bool on_bytes(void *ctx, const char *bytes, size_t len)
 {
 	struct post *p = ctx;
 	if (p->streams) {
-		return events_add(&p->events, bytes, len, on_event, p) == 0;
+		return event_stream_feed(&p->events, bytes, len, on_event, p) == 0;
 	}
 	return buf_add(&p->body, bytes, len) == 0;
 }
@@ -152,7 +153,7 @@ static void on_head(void *ctx, long status, const char *content_type)
 
 static void free_post(struct post *p)
 {
-	events_fini(&p->events);
+	event_stream_fini(&p->events);
 	buf_fini(&p->body);
 	free(p->text);
 	free(p);
@@ -306,7 +307,7 @@ static struct post *new_post(struct http_connection *c, uint64_t id, uint64_t ti
 	p->id = id;
 	p->timeout_ms = timeout_ms;
 	p->body = BUF_INIT(MCP_MESSAGE_MAX_BYTES);
-	events_init(&p->events, MCP_MESSAGE_MAX_BYTES);
+	event_stream_init(&p->events, MCP_MESSAGE_MAX_BYTES);
 	return p;
 }
 

@@ -35,9 +35,11 @@ struct process {
 	struct stream out;
 	struct stream err;
 	uv_pipe_t in;
-	uv_poll_t ended;
+	uv_poll_t told;  /* how the command ended */
+	uv_poll_t ended; /* what waited for it */
 	uv_timer_t timer;
 	bool has_in;
+	bool finished; /* the command is over, and DONE was called if it was wanted */
 	bool killing;
 	bool timed_out;
 	bool cut;
@@ -79,7 +81,8 @@ static void release(struct process *p)
 {
 	close_stream(&p->out);
 	close_stream(&p->err);
-	p->ended.data = p;
+	(void)uv_poll_stop(&p->told);
+	uv_close((uv_handle_t *)&p->told, on_handle_closed);
 	(void)uv_poll_stop(&p->ended);
 	uv_close((uv_handle_t *)&p->ended, on_handle_closed);
 	uv_close((uv_handle_t *)&p->timer, on_handle_closed);
@@ -87,7 +90,6 @@ static void release(struct process *p)
 		uv_close((uv_handle_t *)&p->in, on_handle_closed);
 	}
 	command_child_fini(p->walls, &p->child);
-	command_walls_prepare(p->walls);
 	live--;
 }
 
@@ -178,6 +180,42 @@ static void drain(struct stream *s)
 	}
 }
 
+/* Nothing of the command runs any more. */
+static void finish(struct process *p, int status)
+{
+	p->finished = true;
+	drain(&p->out);
+	drain(&p->err);
+	const struct process_end end = {
+	    .status = status,
+	    .timed_out = p->timed_out,
+	    .cut = p->cut,
+	    .out = &p->out.kept,
+	    .err = &p->err.kept,
+	};
+	if (p->done != NULL) {
+		process_done_fn done = p->done;
+		p->done = NULL;
+		done(p->ctx, &end);
+	}
+}
+
+/* The command is over: whoever waits for it need not wait for the process that waited, too. */
+static void on_told(uv_poll_t *poll, int status, int events)
+{
+	struct process *p = poll->data;
+	(void)status;
+	(void)events;
+	int end_status = command_ended(&p->child);
+	if (end_status == -EAGAIN) {
+		return;
+	}
+	(void)uv_poll_stop(&p->told);
+	if (end_status >= 0) {
+		finish(p, end_status);
+	}
+}
+
 static void on_ended(uv_poll_t *poll, int status, int events)
 {
 	struct process *p = poll->data;
@@ -189,19 +227,8 @@ static void on_ended(uv_poll_t *poll, int status, int events)
 		}
 		return;
 	}
-	drain(&p->out);
-	drain(&p->err);
-	const struct process_end end = {
-	    .status = end_status,
-	    .timed_out = p->timed_out,
-	    .cut = p->cut,
-	    .out = &p->out.kept,
-	    .err = &p->err.kept,
-	};
-	if (p->done != NULL) {
-		process_done_fn done = p->done;
-		p->done = NULL;
-		done(p->ctx, &end);
+	if (!p->finished) {
+		finish(p, end_status);
 	}
 	release(p);
 }
@@ -398,12 +425,15 @@ static void watch(
 {
 	open_stream(loop, p, &p->out, fd_take(&pipes->out[0]), o->on_out, o->out_max_bytes);
 	open_stream(loop, p, &p->err, fd_take(&pipes->err[0]), o->on_err, o->err_max_bytes);
+	(void)uv_poll_init(loop, &p->told, p->child.channel_fd);
+	p->told.data = p;
+	(void)uv_poll_start(&p->told, UV_READABLE, on_told);
 	(void)uv_poll_init(loop, &p->ended, p->child.pid_fd);
 	p->ended.data = p;
 	(void)uv_poll_start(&p->ended, UV_READABLE, on_ended);
 	(void)uv_timer_init(loop, &p->timer);
 	p->timer.data = p;
-	p->open_handles = 4;
+	p->open_handles = 5;
 	if (o->timeout_ms > 0) {
 		(void)uv_timer_start(&p->timer, on_timeout, o->timeout_ms, 0);
 	}
@@ -443,5 +473,7 @@ struct process *process_start(
 		return NULL;
 	}
 	watch(loop, p, o, &pipes);
+	pipes_fini(&pipes);
+	command_walls_prepare(walls);
 	return p;
 }

@@ -5,14 +5,14 @@
  *                    embeddings: {url, model, secret}, callbacks: {prefixes: [text], secret}};
  *                    what is not configured is null
  *   TOOLS_DEFINE    {prefix: text or null, definitions: [a tool's file as JSON]}
- *   TOOL_CALL       {prefix, tool, callable: text or null, arguments: {…}}
+ *   TOOL_CALL       {prefix, tool, callable: text or null, arguments: {…}, approved: text or null}
  *   TOOL_CALL_DATA  the same; with it goes the session's /mnt/data
  *   DEPS_INSTALL    {packages: [text]}
  *   EMBED           [text]
  *   CALLBACK        {url, id, body: text}
  *   TOOLS_CHANGED   {tools: […], problems: [{file, line, message}]}, as on_tools has them
  *   RUNNER_DONE     ok: the result, as runner_done_fn has it; not ok: {code: enum err_code,
- * message}
+ *                   message, definition?}
  *
  * Bounds: RUNNER_MESSAGE_MAX_BYTES a message, both ways.
  */

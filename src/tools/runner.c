@@ -60,6 +60,15 @@ void runner_refuse(struct runner *r, uint64_t ref, const struct err *e)
 	refuse(r, ref, e, NULL);
 }
 
+void runner_refuse_unapproved(struct runner *r, uint64_t ref, const char *definition)
+{
+	struct err e;
+	(void)err_set(&e, ERR_DENIED, "a person has to allow this call");
+	json_t *error = protocol_error(&e, NULL);
+	(void)json_object_set_new(error, "definition", json_string(definition));
+	send_done(r, ref, false, error);
+}
+
 int runner_task_add(struct runner *r, struct runner_task *t, uint64_t ref,
     void (*cancel)(struct runner_task *t), struct err *e)
 {

@@ -63,6 +63,8 @@ void runner_task_failed(struct runner_task *t, const struct err *e, const char *
 /* The same for a call that was never a task. */
 void runner_answer(struct runner *r, uint64_t ref, json_t *result);
 void runner_refuse(struct runner *r, uint64_t ref, const struct err *e);
+/* Refuses a call that a person has not allowed; DEFINITION: what it would run. */
+void runner_refuse_unapproved(struct runner *r, uint64_t ref, const char *definition);
 
 /* Text that a program said, as a result {text} (new): well-formed, secrets taken out; CUT adds a
  * line that says so. */

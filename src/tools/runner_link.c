@@ -205,10 +205,11 @@ static struct runner_call *begin(
 }
 
 struct runner_call *runner_tool(struct runner_link *r, const char *prefix, const char *tool,
-    const char *callable, const json_t *arguments, int data_dir_fd, runner_done_fn done, void *ctx)
+    const char *callable, const json_t *arguments, int data_dir_fd, const char *approved,
+    runner_done_fn done, void *ctx)
 {
-	json_t *value = json_pack("{s:s?, s:s, s:s?, s:O}", "prefix", prefix, "tool", tool,
-	    "callable", callable, "arguments", arguments);
+	json_t *value = json_pack("{s:s?, s:s, s:s?, s:O, s:s?}", "prefix", prefix, "tool", tool,
+	    "callable", callable, "arguments", arguments, "approved", approved);
 	return begin(r, data_dir_fd >= 0 ? IPC_TOOL_CALL_DATA : IPC_TOOL_CALL, value, data_dir_fd,
 	    done, ctx);
 }

@@ -71,9 +71,15 @@ void runner_define(struct runner_link *r, const char *prefix, const json_t *defi
 typedef void (*runner_done_fn)(void *ctx, const json_t *result, const struct err *e);
 
 /* Runs TOOL's CALLABLE (NULL: the tool itself) with ARGUMENTS (object, borrowed). DATA_DIR_FD: the
- * session's /mnt/data for tools that want it, borrowed, or -1. NULL when DONE was called. */
+ * session's /mnt/data for tools that want it, borrowed, or -1. APPROVED: a definition, as below,
+ * whose call a person has allowed; or NULL. NULL when DONE was called.
+ *
+ * A tool marked "approval: required" runs only with its present definition as APPROVED; else
+ * ERR_DENIED, and RESULT has a member "definition": what a person is asked about, so that nothing
+ * else is run in its place. */
 struct runner_call *runner_tool(struct runner_link *r, const char *prefix, const char *tool,
-    const char *callable, const json_t *arguments, int data_dir_fd, runner_done_fn done, void *ctx);
+    const char *callable, const json_t *arguments, int data_dir_fd, const char *approved,
+    runner_done_fn done, void *ctx);
 /* Installs PACKAGES (array of checked requirement lines) into a directory named by their content
  * beneath work_dir/packages; one that is there already is not made again. */
 struct runner_call *runner_install(

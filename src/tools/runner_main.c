@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "ipc/helper.h"
+#include "tools/definition.h"
 #include "tools/fetch.h"
 #include "tools/mcp.h"
 #include "tools/process.h"
@@ -52,6 +53,26 @@ static void on_define(struct runner *r, const struct ipc_message *m)
 	json_decref(request);
 }
 
+/* False when TOOL waits for a person, having said so. APPROVED: the definition a person allowed. */
+static bool is_allowed(struct runner *r, uint64_t ref, const json_t *tool, const char *approved)
+{
+	if (strcmp(json_string_value(json_object_get(tool, "approval")), "required") != 0) {
+		return true;
+	}
+	char definition[DEFINITION_DIGEST_BYTES];
+	struct err e;
+	if (definition_digest(tool, definition) < 0) {
+		(void)err_set(&e, ERR_INTERNAL, "out of memory");
+		runner_refuse(r, ref, &e);
+		return false;
+	}
+	if (approved != NULL && strcmp(approved, definition) == 0) {
+		return true;
+	}
+	runner_refuse_unapproved(r, ref, definition);
+	return false;
+}
+
 static void call_tool(struct runner *r, uint64_t ref, const json_t *request, int data_dir_fd)
 {
 	const char *prefix = json_string_value(json_object_get(request, "prefix"));
@@ -64,6 +85,9 @@ static void call_tool(struct runner *r, uint64_t ref, const json_t *request, int
 		(void)err_set(
 		    &e, ERR_NOT_FOUND, "there is no tool '%.64s'", name != NULL ? name : "");
 		runner_refuse(r, ref, &e);
+		return;
+	}
+	if (!is_allowed(r, ref, tool, json_string_value(json_object_get(request, "approved")))) {
 		return;
 	}
 	const char *type = json_string_value(json_object_get(tool, "type"));
@@ -318,6 +342,7 @@ static int run(struct runner *r, struct err *e)
 	mcp_refresh(r->mcp);
 	runner_tools_changed(r);
 	watch_files(r);
+	command_walls_prepare(r->walls);
 	/* loop */
 	(void)uv_run(&r->loop, UV_RUN_DEFAULT);
 	wind_up(r);

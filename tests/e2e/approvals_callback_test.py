@@ -186,6 +186,25 @@ class Following(ServerCase):
                                     "== bytes(range(256)) * 4096)")
         self.assertEqual(reply["result"]["stdout"], "three lines True\n", reply)
 
+    def test_nobody_enters_the_session_of_a_run(self):
+        one = self.submit("import time\nfor _ in range(200): time.sleep(0.05)\nopen('mine').read()")
+
+        def find():
+            reply = self.server.request("GET", "listSessions")
+            return [s["identifier"] for s in reply.json()["sessions"] if one in s["identifier"]]
+        identifier, = self.wait_until(find, "its session", 20)
+        reply = self.server.request("POST", "executions", identifier,
+                                    body={"code": "open('mine', 'w').write('evil')"})
+        self.assertEqual(reply.status, 409, reply)
+        for method, path in (("DELETE", "session"), ("GET", "session"), ("GET", "files")):
+            reply = self.server.request(method, path, identifier)
+            self.assertIn(reply.error_code,
+                          ("SessionWithIdentifierNotFound", "SessionRequestConflict"), reply)
+        reply = self.server.request("DELETE", f"approvals/{one}", api_version=None)
+        self.assertEqual(reply.status, 200, reply)
+        self.wait_until(lambda: not find(), "its end", 20)
+        self.assertEqual(self.show(one)["state"], "cancelled")
+
     def test_a_result_of_hostile_bytes(self):
         code = ("import sys\nsys.stdout.buffer.write(b'\\xff\\xfe\\x00ok\\x1b[2J')\n"
                 "sys.stdout.flush()\n{'a': float('nan'), 'b': '\\ud800', 'c': 10**400}")

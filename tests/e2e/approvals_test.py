@@ -2,6 +2,7 @@
 events, and what is there after a restart."""
 
 import http.client
+import http.server
 import json
 import pathlib
 import re
@@ -9,11 +10,13 @@ import signal
 import sqlite3
 import sys
 import tempfile
+import textwrap
+import threading
 import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
-from harness import Server, ServerCase, run_at_once  # noqa: E402
+from harness import ROOT, Server, ServerCase, run_at_once  # noqa: E402
 
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 FINAL = ("approved", "rejected", "expired", "failed", "cancelled")
@@ -582,6 +585,146 @@ class Restarts(unittest.TestCase):
         self.assertIn(("reviewer", "approval.decide", one["id"]), [row[:3] for row in rows])
         self.assertIn(("worker", "session.delete", "trail", "ok"), rows)
         self.server.start()
+
+
+class Receiver:
+    """What callbacks are sent to. It answers with the next of `statuses`; the last one stays."""
+
+    def __init__(self, *statuses):
+        self.statuses = list(statuses)
+        self.received = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.received.append((self.path, dict(self.headers), body))
+                status = receiver.statuses.pop(0) if len(receiver.statuses) > 1 \
+                    else receiver.statuses[0]
+                self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/hooks/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/hooks"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def verifier():
+    """is_genuine as docs/approvals.md has it."""
+    page = (ROOT / "docs/approvals.md").read_text()
+    start = page.index("    import hashlib")
+    code = textwrap.dedent(page[start:page.index("### Promotion")])
+    names = {}
+    exec(code, names)
+    return names["is_genuine"]
+
+
+class Afterwards(ApprovalsCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.receiver = Receiver(200)
+        cls.addClassCleanup(cls.receiver.close)
+        cls.config = {**ApprovalsCase.config,
+                      "approvals": {"callbacks": {"allow": [cls.receiver.url], "secret": "key",
+                                                  "attempts": 3}},
+                      "code_mode": {"tools": {"secrets": {"key": {"env": "CALLBACK_KEY"}}}}}
+        cls.options = {"environment": {"CALLBACK_KEY": "a secret of the test"}}
+        super().setUpClass()
+
+    def setUp(self):
+        super().setUp()
+        self.receiver.received.clear()
+        self.receiver.statuses = [200]
+
+    def finish(self, approve=True, **more):
+        one = self.submit(policy="before", callback={"url": f"{self.receiver.url}/42"}, **more)
+        self.decide(one, approve)
+        return self.wait_for(one, *FINAL)
+
+    def kinds_until(self, approval, kind, seconds=20):
+        return self.wait_until(lambda: (lambda kinds: kinds if kind in kinds else None)(
+            self.kinds(self.show(approval))), f"no {kind}", seconds)
+
+    def test_a_callback_is_signed(self):
+        for approve, state in ((True, "approved"), (False, "rejected")):
+            self.receiver.received.clear()
+            one = self.finish(approve)
+            self.kinds_until(one, "callback_delivered")
+            (path, headers, body), = self.receiver.received
+            self.assertEqual(path, "/hooks/42")
+            told = json.loads(body)
+            self.assertEqual((told["id"], told["event"]),
+                             (f"{one['id']}:{state}", f"approval.{state}"))
+            self.assertEqual(headers["Carrel-Delivery"], told["id"])
+            self.assertEqual(told["approval"]["state"], state)
+            self.assertNotIn("code", told["approval"])
+            is_genuine = verifier()
+            signature = headers["Carrel-Signature"]
+            self.assertTrue(is_genuine(b"a secret of the test", signature, body))
+            self.assertFalse(is_genuine(b"another", signature, body))
+            self.assertFalse(is_genuine(b"a secret of the test", signature, body + b" "))
+            self.assertFalse(is_genuine(b"a secret of the test", "", body))
+
+    def test_one_that_fails_is_tried_again(self):
+        self.receiver.statuses = [500, 302, 200]
+        one = self.finish()
+        kinds = self.kinds_until(one, "callback_delivered")
+        self.assertEqual(kinds.count("callback_failed"), 2)
+        self.assertEqual(len({h["Carrel-Delivery"] for _, h, _ in self.receiver.received}), 1)
+        # A redirect is not followed.
+        self.assertEqual({path for path, _, _ in self.receiver.received}, {"/hooks/42"})
+
+    def test_and_given_up(self):
+        self.receiver.statuses = [503]
+        one = self.finish()
+        kinds = self.kinds_until(one, "callback_given_up")
+        self.assertEqual(len(self.receiver.received), 3)
+        self.assertEqual(self.show(one)["state"], "approved")
+        self.assertNotIn("callback_delivered", kinds)
+
+    def test_only_what_is_allowed_is_called(self):
+        base = self.receiver.url
+        for url in (base + "er/x", base.replace("127.0.0.1", "localhost"),
+                    base.replace("http://", "http://u@"), base + "/../x", base + "/%2e%2e/x",
+                    "http://169.254.169.254/latest", "file:///etc/passwd", base + "/a\r\nb: c"):
+            with self.subTest(url=url):
+                self.refused(400, "ApprovalRequestInvalid", "POST", "approvals",
+                             {"code": "1", "callback": {"url": url}})
+
+    def test_the_secret_is_nowhere(self):
+        one = self.submit("import os\ndict(os.environ)")
+        shown = self.wait_for(one, "waiting")
+        self.assertNotIn("a secret of the test", json.dumps(shown))
+        environ = pathlib.Path(f"/proc/{self.server.process.pid}/environ").read_bytes()
+        self.assertNotIn(b"a secret of the test", environ)
+
+    def test_files_are_promoted_once_approved(self):
+        code = ("open('/mnt/data/a.txt', 'w').write('A')\nopen('/mnt/data/b.bin', 'w').write('B')")
+        names = f"{self.session}-"
+        one = self.submit(code, promote={"files": ["*.txt"], "prefix": names})
+        self.wait_for(one, "waiting")
+        url = f"api/artifacts/{names}a.txt"
+        self.assertEqual(self.ask("GET", url).status, 404)
+        self.decide(one, True)
+        self.kinds_until(one, "promoted")
+        self.assertEqual(self.ask("GET", url, status=200,
+                                  headers={"Accept": "application/octet-stream"}).body, b"A")
+        self.assertEqual(self.ask("GET", f"api/artifacts/{names}b.bin").status, 404)
+        other = self.submit(code, promote={"files": ["*.bin"], "prefix": names})
+        self.wait_for(other, "waiting")
+        self.decide(other, False)
+        time.sleep(0.5)
+        self.assertEqual(self.ask("GET", f"api/artifacts/{names}b.bin").status, 404)
 
 
 class Settings(unittest.TestCase):

@@ -94,7 +94,7 @@ static void time_next(uv_timer_t *timer)
 	}
 	timing.began_us = clock_mono_us();
 	(void)runner_tool(runner, NULL, json_string_value(json_array_get(timing.request, 1)), NULL,
-	    json_array_get(timing.request, 2), -1, on_timed, NULL);
+	    json_array_get(timing.request, 2), -1, NULL, on_timed, NULL);
 }
 
 /* --- requests
@@ -120,10 +120,10 @@ static void request_tool(const json_t *a)
 	cleanup(fd_close) int fd = directory != NULL
 				       ? open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC)
 				       : -1;
-	keep(
-	    a, runner_tool(runner, json_string_value(json_array_get(a, 1)),
-		   json_string_value(json_array_get(a, 2)), json_string_value(json_array_get(a, 3)),
-		   json_array_get(a, 4), fd, on_done, context_of(a)));
+	keep(a, runner_tool(runner, json_string_value(json_array_get(a, 1)),
+		    json_string_value(json_array_get(a, 2)),
+		    json_string_value(json_array_get(a, 3)), json_array_get(a, 4), fd,
+		    json_string_value(json_array_get(a, 6)), on_done, context_of(a)));
 }
 
 static void on_line(const char *line, size_t len)

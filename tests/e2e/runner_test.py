@@ -6,120 +6,20 @@ import json
 import os
 import pathlib
 import queue
-import shutil
 import socket
 import subprocess
-import tempfile
-import textwrap
+import sys
 import threading
 import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", ROOT / "build"))
-NOBODY = 65534
+sys.path.insert(0, str(ROOT / "tests" / "lib"))
+from harness import BUILD  # noqa: E402
+from runner import (INTERNAL, INVALID, NOBODY, NOT_FOUND, TIMEOUT, UNAVAILABLE,  # noqa: E402
+                    Runner)
+
 ENOUGH = 30
-
-INVALID, NOT_FOUND, BUSY, UNSUPPORTED, TIMEOUT, UNAVAILABLE, INTERNAL = 1, 2, 5, 6, 8, 10, 11
-
-
-class Runner:
-    """The driver with a directory of tools; closed at the end of a with."""
-
-    def __init__(self, tools=None, secrets=None, **config):
-        self.base = pathlib.Path(tempfile.mkdtemp(prefix="runner-test-"))
-        self.base.chmod(0o755)
-        self.tools_dir = self.base / "tools"
-        self.work = self.base / "work"
-        self.tools_dir.mkdir()
-        self.work.mkdir()
-        self.private = self.base / "data"
-        self.private.mkdir()
-        (self.private / "token").write_text("the-servers-own-token")
-        for path in (self.work, self.private, self.private / "token"):
-            if os.geteuid() == 0:
-                os.chown(path, NOBODY, NOBODY)
-        for name, text in (tools or {}).items():
-            self.put(name, text)
-        self.config = {"path": str(BUILD / "carrel-runner"), "tools_dir": str(self.tools_dir),
-                       "work_dir": str(self.work), "secrets": secrets or {}, **config}
-        self.listing, self.problems, self.updates = [], [], 0
-        self.answers, self.last = {}, 0
-        self.changed = threading.Condition()
-
-    def put(self, name, text):
-        path = self.tools_dir / name
-        path.with_suffix(".tmp").write_text(textwrap.dedent(text))
-        path.with_suffix(".tmp").rename(path)
-
-    def __enter__(self):
-        self.process = subprocess.Popen(
-            [BUILD / "tests" / "runner_driver", json.dumps(self.config)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.said = []
-        threading.Thread(target=self._read, daemon=True).start()
-        threading.Thread(target=self._read_log, daemon=True).start()
-        self.wait(lambda: self.updates > 0)
-        return self
-
-    def __exit__(self, *ignored):
-        self.process.stdin.close()
-        self.process.wait(ENOUGH)
-        shutil.rmtree(self.base, ignore_errors=True)
-
-    def _read(self):
-        for line in self.process.stdout:
-            message = json.loads(line)
-            with self.changed:
-                if "tools" in message:
-                    self.listing, self.problems = message["tools"], message["problems"]
-                    self.updates += 1
-                elif "id" in message:
-                    self.answers[message["id"]] = message
-                else:
-                    self.answers["other"] = message
-                self.changed.notify_all()
-
-    def _read_log(self):
-        for line in self.process.stderr:
-            self.said.append(line)
-
-    def wait(self, condition, seconds=ENOUGH):
-        with self.changed:
-            if not self.changed.wait_for(condition, seconds):
-                raise AssertionError(f"not in time; problems: {self.problems}, {self.said}")
-
-    def send(self, message):
-        self.process.stdin.write(json.dumps(message) + "\n")
-        self.process.stdin.flush()
-
-    def begin(self, tool, arguments=None, callable_=None, prefix=None, directory=None):
-        self.last += 1
-        self.send({"tool": [self.last, prefix, tool, callable_, arguments or {}, directory]})
-        return self.last
-
-    def answer(self, number, seconds=ENOUGH):
-        self.wait(lambda: number in self.answers, seconds)
-        return self.answers[number]
-
-    def call(self, tool, arguments=None, callable_=None, prefix=None, directory=None):
-        """The result, or (code, message)."""
-        reply = self.answer(self.begin(tool, arguments, callable_, prefix, directory))
-        if reply["ok"]:
-            return reply["result"]
-        return reply["code"], (reply["result"] or {}).get("message", reply["text"])
-
-    def text(self, *args, **kwargs):
-        result = self.call(*args, **kwargs)
-        if not isinstance(result, dict):
-            raise AssertionError(result)
-        return result["text"]
-
-    def names(self):
-        return [tool["name"] for tool in self.listing]
-
-    def wait_for_tool(self, name):
-        self.wait(lambda: name in self.names())
 
 
 SHELL = """
@@ -170,10 +70,10 @@ class Commands(unittest.TestCase):
             self.assertIn("PLAIN=x", one)
             # The command had it; whoever reads what it says has not.
             self.assertIn("KEY=***", one)
-            code, message = runner.call("three")
+            code, message = runner.outcome("three")
             self.assertEqual(code, UNAVAILABLE)
             self.assertIn("'none' is not configured", message)
-            self.assertNotIn("very-secret-value", "".join(runner.said) + json.dumps(runner.listing))
+            self.assertNotIn("very-secret-value", "".join(runner.log) + json.dumps(runner.tools))
 
     def test_a_secret_in_an_error_is_taken_out(self):
         tools = {"bad.yaml": """
@@ -183,24 +83,24 @@ class Commands(unittest.TestCase):
             env: {KEY: "${secret:key}"}
             """}
         with Runner(tools, {"key": "very-secret-value"}) as runner:
-            self.assertEqual(runner.call("bad", {"c": "echo no $KEY >&2; exit 1"}),
+            self.assertEqual(runner.outcome("bad", {"c": "echo no $KEY >&2; exit 1"}),
                              (INTERNAL, "Command failed: no ***"))
 
     def test_failures_have_their_causes(self):
         tools = {"sh.yaml": SHELL, "gone.yaml": "name: gone\ncommand: no-such-program\n"}
         with Runner(tools) as runner:
-            self.assertEqual(runner.call("sh", {"c": "exit 3"}),
+            self.assertEqual(runner.outcome("sh", {"c": "exit 3"}),
                              (INTERNAL, "Command failed: Exit code 3"))
-            self.assertEqual(runner.call("sh", {"c": "echo out; echo why >&2; exit 1"}),
+            self.assertEqual(runner.outcome("sh", {"c": "echo out; echo why >&2; exit 1"}),
                              (INTERNAL, "Command failed: why"))
             long = "x" * 5000
-            self.assertEqual(runner.call("sh", {"c": f"echo {long} >&2; exit 1"}),
+            self.assertEqual(runner.outcome("sh", {"c": f"echo {long} >&2; exit 1"}),
                              (INTERNAL, f"Command failed: {long}"))
-            self.assertEqual(runner.call("gone"),
+            self.assertEqual(runner.outcome("gone"),
                              (INTERNAL, "no-such-program: command not found"))
-            self.assertEqual(runner.call("nothing")[0], NOT_FOUND)
-            self.assertEqual(runner.call("sh", callable_="x")[0], NOT_FOUND)
-            self.assertEqual(runner.call("sh", {"d": 1}),
+            self.assertEqual(runner.outcome("nothing")[0], NOT_FOUND)
+            self.assertEqual(runner.outcome("sh", callable="x")[0], NOT_FOUND)
+            self.assertEqual(runner.outcome("sh", {"d": 1}),
                              (INVALID, "Unknown argument: 'd'. Known: c"))
 
     def test_output_that_is_no_text_is_made_text(self):
@@ -225,8 +125,8 @@ class Commands(unittest.TestCase):
     def test_many_run_at_once(self):
         with Runner({"sh.yaml": SHELL}) as runner:
             began = time.monotonic()
-            numbers = [runner.begin("sh", {"c": f"sleep 1; echo {i}"}) for i in range(10)]
-            texts = [runner.answer(n)["result"]["text"] for n in numbers]
+            numbers = [runner.ask("sh", {"c": f"sleep 1; echo {i}"}) for i in range(10)]
+            texts = [runner.result(n)[1]["text"] for n in numbers]
             self.assertEqual(texts, [f"{i}\n" for i in range(10)])
             self.assertLess(time.monotonic() - began, 6)
 
@@ -234,8 +134,8 @@ class Commands(unittest.TestCase):
         tools = {"echo.yaml": (ROOT / "examples/tools/echo.yaml").read_text()}
         with Runner(tools) as runner:
             runner.send({"time": [200, "echo", {"text": "x"}]})
-            runner.wait(lambda: "other" in runner.answers)
-            took = sorted(runner.answers["other"]["took_us"])
+            runner.wait(lambda: runner.took_us)
+            took = sorted(runner.took_us)
             # The reach is 2 ms on an idle machine; tests share theirs.
             self.assertLess(took[len(took) // 10], 20000)
 
@@ -246,40 +146,41 @@ class Walls(unittest.TestCase):
             token = runner.private / "token"
             runner_pid = subprocess.run(["pgrep", "-P", str(runner.process.pid)],
                                         capture_output=True, text=True, check=True).stdout.strip()
-            said = runner.call("sh", {"c": f"cat {token} {runner.tools_dir}/sh.yaml; "
-                                           f"ls {runner.private} {runner.work}/run; "
-                                           f"echo x >{token}; echo x >{runner.work}/mine; "
-                                           f"rm -f {token}; chmod 777 {token}; mv {token} .; "
-                                           f"ln {token} here; cat here; "
-                                           "echo x >/tmp/runner-test-canary; "
-                                           f"cat /proc/{runner_pid}/environ /proc/{runner_pid}/maps "
-                                           f"/proc/{runner_pid}/mem; cat /proc/1/environ; "
-                                           "cat /etc/shadow; true"})
+            said = runner.outcome("sh", {"c": f"cat {token} {runner.tools_dir}/sh.yaml; "
+                                              f"ls {runner.private} {runner.work_dir}/run; "
+                                              f"echo x >{token}; echo x >{runner.work_dir}/mine; "
+                                              f"rm -f {token}; chmod 777 {token}; mv {token} .; "
+                                              f"ln {token} here; cat here; "
+                                              "echo x >/tmp/runner-test-canary; "
+                                              f"cat /proc/{runner_pid}/environ "
+                                              f"/proc/{runner_pid}/maps "
+                                              f"/proc/{runner_pid}/mem; cat /proc/1/environ; "
+                                              "cat /etc/shadow; true"})
             text = json.dumps(said)
             for canary in ("the-servers-own-token", "very-secret-value", "libcurl", "root:"):
                 self.assertNotIn(canary, text)
             self.assertEqual(token.read_text(), "the-servers-own-token")
             self.assertNotEqual(token.stat().st_mode & 0o777, 0o777)
-            self.assertFalse((runner.work / "mine").exists())
+            self.assertFalse((runner.work_dir / "mine").exists())
             self.assertFalse(os.path.exists("/tmp/runner-test-canary"))
 
     def test_two_commands_do_not_see_each_other(self):
         with Runner({"sh.yaml": SHELL}) as runner:
-            first = runner.begin("sh", {"c": "pwd; echo mine >file; sleep 2"})
+            first = runner.ask("sh", {"c": "pwd; echo mine >file; sleep 2"})
             directories = []
             deadline = time.monotonic() + ENOUGH
             while not directories and time.monotonic() < deadline:
-                directories = list((runner.work / "run").glob("s*/file"))
-            text = runner.call("sh", {"c": f"cat {directories[0]}; kill -9 -1; echo x >"
-                                           f"{directories[0]}"})
+                directories = list((runner.work_dir / "run").glob("s*/file"))
+            text = runner.outcome("sh", {"c": f"cat {directories[0]}; kill -9 -1; echo x >"
+                                              f"{directories[0]}"})
             self.assertNotIn("mine", json.dumps(text))
-            self.assertTrue(runner.answer(first)["ok"])
+            self.assertTrue(runner.result(first)[0])
 
     def test_nothing_of_a_call_is_left(self):
         with Runner({"sh.yaml": SHELL}) as runner:
             runner.text("sh", {"c": "mkdir -p a/b; touch a/b/c; chmod 000 a; pwd"})
             deadline = time.monotonic() + ENOUGH
-            left = runner.work / "run"
+            left = runner.work_dir / "run"
             while list(left.glob("s*/*")) and time.monotonic() < deadline:
                 time.sleep(0.01)  # the answer comes first
             self.assertEqual(list(left.glob("s*/*")), [])
@@ -297,13 +198,13 @@ class Walls(unittest.TestCase):
                 os.chown(data, NOBODY, NOBODY)
             script = {"c": "ls data; cat data/in.txt; cat data/token; echo x >data/new; "
                            "rm -f data/in.txt; true"}
-            with_data = json.dumps(runner.call("with", script, directory=str(data)))
+            with_data = json.dumps(runner.outcome("with", script, directory=str(data)))
             self.assertIn("of the session", with_data)
             self.assertNotIn("the-servers-own-token", with_data)
             self.assertEqual(sorted(p.name for p in data.iterdir()), ["in.txt", "token"])
-            without = json.dumps(runner.call("sh", script, directory=str(data)))
+            without = json.dumps(runner.outcome("sh", script, directory=str(data)))
             self.assertNotIn("of the session", without)
-            self.assertIsInstance(runner.call("with", script), dict)
+            self.assertIsInstance(runner.outcome("with", script), dict)
 
     def test_a_tenants_definitions_reach_nothing_of_the_operators(self):
         with Runner({"sh.yaml": SHELL}, {"key": "very-secret-value"}) as runner:
@@ -314,12 +215,12 @@ class Walls(unittest.TestCase):
                 {"name": "reader", "command": "cat", "args": "{x}", "read": ["/etc"]}]]})
             runner.wait_for_tool("mine")
             self.assertEqual(runner.text("mine", {"x": "hi"}, prefix="tenant-a"), "hi\n")
-            self.assertEqual(runner.call("mine", {"x": "hi"}, prefix="tenant-b")[0], NOT_FOUND)
-            self.assertEqual(runner.call("mine", {"x": "hi"})[0], NOT_FOUND)
+            self.assertEqual(runner.outcome("mine", {"x": "hi"}, prefix="tenant-b")[0], NOT_FOUND)
+            self.assertEqual(runner.outcome("mine", {"x": "hi"})[0], NOT_FOUND)
             # A file's tool of the same name wins.
             self.assertEqual(runner.text("sh", {"c": "echo file"}, prefix="tenant-a"), "file\n")
             for name in ("spy", "reader"):
-                self.assertEqual(runner.call(name, prefix="tenant-a")[0], NOT_FOUND)
+                self.assertEqual(runner.outcome(name, prefix="tenant-a")[0], NOT_FOUND)
             told = [p["message"] for p in runner.problems]
             self.assertTrue(any("secrets" in text for text in told), told)
             self.assertTrue(any("may not name files" in text for text in told), told)
@@ -335,7 +236,7 @@ class Ends(unittest.TestCase):
             script = ("trap '' TERM; setsid setsid sleep 7654 & (setsid sh -c 'sleep 7654; :' &); "
                       "sleep 7654; :")
             began = time.monotonic()
-            self.assertEqual(runner.call("slow", {"c": script}), (TIMEOUT, "timed out after 1s"))
+            self.assertEqual(runner.outcome("slow", {"c": script}), (TIMEOUT, "timed out after 1s"))
             self.assertLess(time.monotonic() - began, 10)
             self.assertEqual(processes_with("7654"), 0)
 
@@ -350,18 +251,18 @@ class Ends(unittest.TestCase):
         tools = {"sh.yaml": SHELL, "bomb.yaml": SHELL.replace("timeout: 20", "timeout: 2").replace(
             "name: sh", "name: bomb\n    command: bash")}
         with Runner(tools) as runner:
-            bomb = runner.begin("bomb", {"c": "b() { b | b & }; b; sleep 30"})
+            bomb = runner.ask("bomb", {"c": "b() { b | b & }; b; sleep 30"})
             self.assertEqual(runner.text("sh", {"c": "echo fine"}), "fine\n")
-            self.assertFalse(runner.answer(bomb)["ok"])
+            self.assertFalse(runner.result(bomb)[0])
             self.assertEqual(runner.text("sh", {"c": "echo fine"}), "fine\n")
 
     def test_a_cancelled_call_is_killed_and_not_answered(self):
         with Runner({"sh.yaml": SHELL}) as runner:
-            number = runner.begin("sh", {"c": "sleep 9876; :"})
+            number = runner.ask("sh", {"c": "sleep 9876; :"})
             deadline = time.monotonic() + ENOUGH
             while processes_with("9876") == 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            runner.send({"cancel": number})
+            runner.cancel(number)
             while processes_with("9876") > 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
             self.assertEqual(processes_with("9876"), 0)
@@ -370,7 +271,7 @@ class Ends(unittest.TestCase):
 
     def test_with_the_gateway_all_of_it_ends(self):
         with Runner({"sh.yaml": SHELL}) as runner:
-            runner.begin("sh", {"c": "setsid sleep 6789; :"})
+            runner.ask("sh", {"c": "setsid sleep 6789; :"})
             deadline = time.monotonic() + ENOUGH
             while processes_with("6789") == 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -381,12 +282,12 @@ class Ends(unittest.TestCase):
 
     def test_when_the_runner_dies_calls_fail_and_nothing_hangs(self):
         with Runner({"sh.yaml": SHELL}) as runner:
-            number = runner.begin("sh", {"c": "sleep 5678; :"})
+            number = runner.ask("sh", {"c": "sleep 5678; :"})
             pid = subprocess.run(["pgrep", "-P", str(runner.process.pid)], capture_output=True,
                                  text=True, check=True).stdout.strip()
             os.kill(int(pid), 9)
-            self.assertEqual(runner.answer(number)["code"], UNAVAILABLE)
-            self.assertEqual(runner.call("sh", {"c": "echo"})[0], UNAVAILABLE)
+            self.assertEqual(runner.result(number)[1]["code"], UNAVAILABLE)
+            self.assertEqual(runner.outcome("sh", {"c": "echo"})[0], UNAVAILABLE)
             deadline = time.monotonic() + ENOUGH
             while processes_with("5678") > 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -397,11 +298,11 @@ class Files(unittest.TestCase):
     def test_files_are_followed_and_a_bad_one_is_told_of(self):
         with Runner({"a.yaml": "name: a\ncommand: echo\nargs: one\n"}) as runner:
             self.assertEqual(runner.text("a"), "one\n")
-            runner.put("a.yaml", "name: a\ncommand: echo\nargs: two\n")
-            runner.put("b.yaml", "name: b\ntags: [x, y]\n")
+            runner.write("a.yaml", "name: a\ncommand: echo\nargs: two\n")
+            runner.write("b.yaml", "name: b\ntags: [x, y]\n")
             runner.wait_for_tool("b")
             self.assertEqual(runner.text("a"), "two\n")
-            runner.put("c.yaml", "name: c\n\nargs: '{'\n")
+            runner.write("c.yaml", "name: c\n\nargs: '{'\n")
             runner.wait(lambda: runner.problems)
             self.assertEqual([(p["file"].rsplit("/", 1)[-1], p["line"]) for p in runner.problems],
                              [("c.yaml", 3)])
@@ -409,10 +310,10 @@ class Files(unittest.TestCase):
             (runner.tools_dir / "c.yaml").unlink()
             (runner.tools_dir / "b.yaml").unlink()
             runner.wait(lambda: runner.names() == ["a"] and not runner.problems)
-            updates = runner.updates
+            updates = runner.changes
             os.utime(runner.tools_dir / "a.yaml")
             time.sleep(2.2)  # two scans, which must say nothing
-            self.assertEqual(runner.updates, updates)
+            self.assertEqual(runner.changes, updates)
 
     def test_the_list_file_counts_too(self):
         with Runner({"a.yaml": "name: a\n"}, tools_file=str(ROOT / "examples/tools.yaml")) as runner:
@@ -544,34 +445,34 @@ class Http(unittest.TestCase):
         cls.serving.__exit__()
 
     def test_arguments_go_where_they_belong(self):
-        result = self.runner.call("api", {"id": "a/b ü?x=1#", "tags": ["x y", "&z"]}, "user")
+        result = self.runner.outcome("api", {"id": "a/b ü?x=1#", "tags": ["x y", "&z"]}, "user")
         seen = result["json"]
         self.assertEqual(seen["path"], "/base/users/a%2Fb%20%C3%BC%3Fx%3D1%23/items"
                                        "?page=1&tags=x%20y&tags=%26z")
         self.assertEqual(seen["key"], "***")  # it was sent, and is not handed back
-        seen = self.runner.call("api", {"name": "n", "age": "7", "dry": True}, "make")["json"]
+        seen = self.runner.outcome("api", {"name": "n", "age": "7", "dry": True}, "make")["json"]
         self.assertEqual((seen["method"], seen["path"]), ("POST", "/base/users?dry=true"))
         self.assertEqual(json.loads(seen["body"]), {"name": "n", "age": 7})
         self.assertEqual(seen["type"], "application/json")
 
     def test_a_path_cannot_be_left(self):
         for value in ("..", ".", ""):
-            code, message = self.runner.call("api", {"id": value}, "user")
+            code, message = self.runner.outcome("api", {"id": value}, "user")
             self.assertEqual(code, INVALID, message)
         self.assertIn("/base/users/..%2F..%2Fadmin/items",
-                      self.runner.call("api", {"id": "../../admin"}, "user")["json"]["path"])
+                      self.runner.outcome("api", {"id": "../../admin"}, "user")["json"]["path"])
 
     def test_arguments_are_checked(self):
         for arguments, part in (({}, "Required parameter 'id' is missing"),
                                 ({"id": "1", "page": "x"}, "'page' must be a whole number"),
                                 ({"id": "1", "who": 1}, "Known: id, page, tags")):
-            code, message = self.runner.call("api", arguments, "user")
+            code, message = self.runner.outcome("api", arguments, "user")
             self.assertEqual(code, INVALID)
             self.assertIn(part, message)
-        self.assertEqual(self.runner.call("api", {}, "gone")[0], NOT_FOUND)
+        self.assertEqual(self.runner.outcome("api", {}, "gone")[0], NOT_FOUND)
 
     def test_answers_that_are_none(self):
-        call = self.runner.call
+        call = self.runner.outcome
         self.assertEqual(call("root", {}, "redirect"),
                          (INTERNAL, "HTTP 302: redirects are not followed"))
         self.assertEqual(call("root", {}, "fail"), (INTERNAL, "HTTP 500: it broke, ***"))
@@ -583,10 +484,7 @@ class Http(unittest.TestCase):
         self.assertEqual(call("dead")[0], INTERNAL)
 
     def test_embeddings_come_in_the_order_of_the_texts(self):
-        self.runner.last += 1
-        self.runner.send({"embed": [self.runner.last, ["a", "bbb"]]})
-        reply = self.runner.answer(self.runner.last)
-        self.assertEqual(reply["result"], [[0, 1.5], [1, 3.5]])
+        self.assertEqual(self.runner.embed(["a", "bbb"]), (True, [[0, 1.5], [1, 3.5]]))
 
 
 # A server of tools that does, on stdio, what its argument says.
@@ -656,7 +554,7 @@ class Mcp(unittest.TestCase):
         with self.runner({"good.yaml": stdio_tool("good", "good", env={"KEY": "${secret:key}"})},
                          secrets={"key": "very-secret-value"}) as runner:
             runner.wait_for_tool("good")
-            tool = runner.listing[0]
+            tool = runner.tools[0]
             self.assertEqual([c["name"] for c in tool["callables"]],
                              ["echo", "fail", "hang", "die", "change", "env"])
             self.assertEqual(tool["callables"][0]["parameters"][0],
@@ -665,32 +563,32 @@ class Mcp(unittest.TestCase):
             self.assertEqual(runner.text("good", {"text": "a b", "n": "2"}, "echo"),
                              '{"text": "a b", "n": 2}\nsecond')
             self.assertEqual(runner.text("good", {}, "env"), "***\nsecond")
-            self.assertEqual(runner.call("good", {}, "echo"),
+            self.assertEqual(runner.outcome("good", {}, "echo"),
                              (INVALID, "Required parameter 'text' is missing"))
-            self.assertEqual(runner.call("good", {"text": "x", "n": 3}, "echo"),
+            self.assertEqual(runner.outcome("good", {"text": "x", "n": 3}, "echo"),
                              (INVALID, "'n' must be one of: 1, 2"))
-            self.assertEqual(runner.call("good", {"text": "x", "z": 3}, "echo"),
+            self.assertEqual(runner.outcome("good", {"text": "x", "z": 3}, "echo"),
                              (INVALID, "Unknown argument: 'z'. Known: text, n"))
-            self.assertEqual(runner.call("good", {}, "fail"), (INTERNAL, "it is broken"))
-            self.assertEqual(runner.call("good", {}, "none")[0], NOT_FOUND)
-            self.assertEqual(runner.call("good", {}, "hang"), (TIMEOUT, "timed out after 2s"))
+            self.assertEqual(runner.outcome("good", {}, "fail"), (INTERNAL, "it is broken"))
+            self.assertEqual(runner.outcome("good", {}, "none")[0], NOT_FOUND)
+            self.assertEqual(runner.outcome("good", {}, "hang"), (TIMEOUT, "timed out after 2s"))
             self.assertIn("second", runner.text("good", {}, "change"))
-            runner.wait(lambda: "new" in [c["name"] for c in runner.listing[0]["callables"]])
+            runner.wait(lambda: "new" in [c["name"] for c in runner.tools[0]["callables"]])
 
     def test_a_list_in_pages_is_read_to_its_end(self):
         with self.runner({"pages.yaml": stdio_tool("pages", "pages")}) as runner:
             runner.wait_for_tool("pages")
-            self.assertEqual(len(runner.listing[0]["callables"]), 7)
+            self.assertEqual(len(runner.tools[0]["callables"]), 7)
 
     def test_a_server_that_dies_is_started_again(self):
         with self.runner({"good.yaml": stdio_tool("good", "good")}) as runner:
             runner.wait_for_tool("good")
-            code, message = runner.call("good", {}, "die")
+            code, message = runner.outcome("good", {}, "die")
             self.assertEqual(code, UNAVAILABLE)
             self.assertIn("ended with status 9", message)
             deadline = time.monotonic() + ENOUGH
             while time.monotonic() < deadline:
-                result = runner.call("good", {"text": "x"}, "echo")
+                result = runner.outcome("good", {"text": "x"}, "echo")
                 if isinstance(result, dict):
                     break
                 time.sleep(0.1)
@@ -711,7 +609,7 @@ class Mcp(unittest.TestCase):
             self.assertIn("'none': no-such: command not found", told)
             self.assertEqual(runner.text("sh", {"c": "echo fine"}), "fine\n")
             self.assertEqual(runner.names(), ["good", "sh"])
-            self.assertEqual(runner.call("crash", {}, "x")[0], UNAVAILABLE)
+            self.assertEqual(runner.outcome("crash", {}, "x")[0], UNAVAILABLE)
             (runner.tools_dir / "flood.yaml").unlink()
             runner.wait(lambda: "flood" not in "".join(p["file"] for p in runner.problems))
 
@@ -826,12 +724,12 @@ class McpOverHttp(unittest.TestCase):
                 self.assertEqual(seen[0], ("initialize", None, None, "very-secret-value"))
                 self.assertIn(("tools/list", "s0", "2025-03-26", "very-secret-value"), seen)
                 serving.server.state["session"] = "another"  # as after a restart
-                self.assertEqual(runner.call("web", {"text": "hi"}, "echo")[0], UNAVAILABLE)
+                self.assertEqual(runner.outcome("web", {"text": "hi"}, "echo")[0], UNAVAILABLE)
                 deadline = time.monotonic() + ENOUGH
                 result = None
                 while not isinstance(result, dict) and time.monotonic() < deadline:
                     time.sleep(0.1)
-                    result = runner.call("web", {"text": "again"}, "echo")
+                    result = runner.outcome("web", {"text": "again"}, "echo")
                 self.assertEqual(result, {"text": "again"})
 
     def test_sse_posts_where_the_stream_says(self):

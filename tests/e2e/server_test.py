@@ -279,9 +279,9 @@ class Stopping(unittest.TestCase):
         while any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids):
             self.assertLess(time.monotonic(), end, "processes stayed")
             time.sleep(0.01)
-        left = [str(p) for p in data.rglob("*") if p.is_file()] if data.exists() else []
+        left = [p.name for p in data.rglob("*") if p.is_file()] if data.exists() else []
         shutil.rmtree(data.parent)
-        self.assertEqual(left, [])
+        self.assertEqual(left, ["approvals.db"])  # without its journal
 
     def test_what_runs_finishes_and_nothing_new_begins(self):
         server = self.server(drain_seconds=20)

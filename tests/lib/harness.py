@@ -117,22 +117,23 @@ class Server:
             command, env={k: v for k, v in environment.items() if v is not None},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self._lines = queue.Queue()  # of this start; a server may be started again
-        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader = threading.Thread(target=self._read_log, daemon=True,
+                                        args=(self.process.stderr, self._lines))
         self._reader.start()
         if wait:
             self.port = self.wait_for("listening")["port"]
             self.wait_for("keeper_ready")
 
-    def _read_log(self):
-        for line in self.process.stderr:
+    def _read_log(self, stderr, lines):
+        for line in stderr:
             text = line.decode("utf-8", "replace").rstrip("\n")
             try:
                 event = json.loads(text)
             except ValueError:
                 event = {"event": None, "text": text}
             self.events.append(event)
-            self._lines.put(event)
-        self._lines.put(None)
+            lines.put(event)
+        lines.put(None)
 
     def wait_for(self, name, seconds=START_SECONDS):
         """The next log event of that name. ServerError when the server ends before it."""

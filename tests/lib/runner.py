@@ -4,6 +4,7 @@ has the gateway's half of it.
     with Runner({"time.yaml": "..."}) as runner:
         runner.wait_for_tool("time")
         ok, value = runner.call("time", "now", timezone="UTC")
+        text = runner.text("sh", {"c": "echo x"}, directory="/a/session's/files")
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import os
 import pathlib
 import subprocess
 import tempfile
+import textwrap
 import threading
 
 from harness import BUILD, SANITIZER_OPTIONS
@@ -30,11 +32,31 @@ class RunnerGone(Exception):
 
 
 class Runner:
-    """files: {name: text} of the directory of tools; config: what else struct runner_config has."""
+    """files: {name: text} of the directory of tools; config: what else struct runner_config has.
 
-    def __init__(self, files=None, **config):
-        self.files, self.config = files or {}, config
+    base holds tools_dir, work_dir and private, a directory of the server's user with a token in it
+    that no command may read.
+    """
+
+    def __init__(self, files=None, secrets=None, **config):
+        self._directory = tempfile.TemporaryDirectory(prefix="carrel-runner-",
+                                                      ignore_cleanup_errors=True)
+        self.base = pathlib.Path(self._directory.name)
+        self.base.chmod(0o755)
+        self.tools_dir, self.work_dir = self.base / "tools", self.base / "work"
+        self.private = self.base / "data"
+        for directory in (self.tools_dir, self.work_dir, self.private):
+            directory.mkdir()
+        (self.private / "token").write_text("the-servers-own-token")
+        if os.geteuid() == 0:
+            for path in (self.work_dir, self.private, self.private / "token"):
+                os.chown(path, NOBODY, NOBODY)
+        for name, text in (files or {}).items():
+            self.write(name, text)
+        self.config = {"path": str(BUILD / "carrel-runner"), "tools_dir": str(self.tools_dir),
+                       "work_dir": str(self.work_dir), "secrets": secrets or {}, **config}
         self.tools, self.problems, self.changes = [], [], 0
+        self.took_us = None
         self.answers = {}
         self.last_id = 0
         self.gone = self.started = False
@@ -44,27 +66,15 @@ class Runner:
     # --- life ---
 
     def __enter__(self):
-        self._directory = tempfile.TemporaryDirectory(prefix="carrel-runner-")
-        base = pathlib.Path(self._directory.name)
-        base.chmod(0o755)
-        self.tools_dir, self.work_dir = base / "tools", base / "work"
-        self.tools_dir.mkdir()
-        self.work_dir.mkdir()
-        if os.geteuid() == 0:
-            os.chown(self.work_dir, NOBODY, NOBODY)
-        for name, text in self.files.items():
-            self.write(name, text)
-        config = {"path": str(BUILD / "carrel-runner"), "tools_dir": str(self.tools_dir),
-                  "work_dir": str(self.work_dir), **self.config}
         self.process = subprocess.Popen(
-            [BUILD / "tests" / "runner_driver", json.dumps(config)], stdin=subprocess.PIPE,
+            [BUILD / "tests" / "runner_driver", json.dumps(self.config)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={n: os.environ[n] for n in SANITIZER_OPTIONS if n in os.environ})
         self._threads = [threading.Thread(target=self._read, daemon=True),
                          threading.Thread(target=self._read_log, daemon=True)]
         for thread in self._threads:
             thread.start()
-        self._wait(lambda: self.started, START_SECONDS)
+        self.wait(lambda: self.started)
         return self
 
     def __exit__(self, *_):
@@ -88,7 +98,7 @@ class Runner:
     def write(self, name, text):
         """A file of tools, there at once."""
         hidden = self.tools_dir / f".{name}.new"
-        hidden.write_text(text)
+        hidden.write_text(textwrap.dedent(text))
         hidden.rename(self.tools_dir / name)
 
     # --- what it says ---
@@ -112,14 +122,19 @@ class Runner:
             if not message["ok"] and result is None:
                 result = {"code": message["code"], "message": message["text"]}
             self.answers[message["id"]] = message["ok"], result
+        elif "took_us" in message:
+            self.took_us = message["took_us"]
 
-    def _wait(self, condition, seconds):
+    def wait(self, condition, seconds=START_SECONDS):
         with self._changed:
             self._changed.wait_for(lambda: condition() or self.gone, seconds)
             if condition():
                 return
         kind = RunnerGone if self.gone else TimeoutError
         raise kind(f"problems: {self.problems}\n" + "".join(self.log)[-4000:])
+
+    def names(self):
+        return [tool["name"] for tool in self.tools]
 
     def tool(self, name):
         return next((t for t in self.tools if t["name"] == name), None)
@@ -128,18 +143,18 @@ class Runner:
         def found():
             tool = self.tool(name)
             return tool is not None and condition(tool)
-        self._wait(found, seconds)
+        self.wait(found, seconds)
         return self.tool(name)
 
     def wait_for_problem(self, word, seconds=START_SECONDS):
         def found():
             return [p["message"] for p in self.problems if word in p["message"]]
-        self._wait(found, seconds)
+        self.wait(found, seconds)
         return found()[0]
 
     # --- what is asked of it ---
 
-    def _send(self, message):
+    def send(self, message):
         self.process.stdin.write(json.dumps(message) + "\n")
         self.process.stdin.flush()
 
@@ -147,31 +162,47 @@ class Runner:
         self.last_id += 1
         return self.last_id
 
-    def begin(self, tool, callable=None, /, **arguments):
+    def ask(self, tool, arguments=None, callable=None, prefix=None, directory=None):
+        """prefix: whose tools; directory: of the session's files. The call's number."""
         number = self._next_id()
-        self._send({"tool": [number, None, tool, callable, arguments, None]})
+        self.send({"tool": [number, prefix, tool, callable, arguments or {}, directory]})
         return number
+
+    def begin(self, tool, callable=None, /, **arguments):
+        return self.ask(tool, arguments, callable)
 
     def embed(self, texts):
         number = self._next_id()
-        self._send({"embed": [number, texts]})
+        self.send({"embed": [number, texts]})
         return self.result(number)
 
     def callback(self, url, delivery, body):
         number = self._next_id()
-        self._send({"callback": [number, url, delivery, body]})
+        self.send({"callback": [number, url, delivery, body]})
         return self.result(number)
 
     def result(self, number, seconds=CALL_SECONDS):
         """(True, result) or (False, {code, message})"""
-        self._wait(lambda: number in self.answers, seconds)
+        self.wait(lambda: number in self.answers, seconds)
         return self.answers.pop(number)
 
     def call(self, tool, callable=None, /, **arguments):
         return self.result(self.begin(tool, callable, **arguments))
 
+    def outcome(self, *args, **kwargs):
+        """As ask: the result, or (code, message)."""
+        ok, value = self.result(self.ask(*args, **kwargs))
+        return value if ok else (value["code"], value["message"])
+
+    def text(self, *args, **kwargs):
+        """As ask: the text of a result."""
+        result = self.outcome(*args, **kwargs)
+        if not isinstance(result, dict):
+            raise AssertionError(result)
+        return result["text"]
+
     def cancel(self, number):
-        self._send({"cancel": number})
+        self.send({"cancel": number})
 
     # --- its processes ---
 

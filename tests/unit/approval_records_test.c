@@ -397,6 +397,34 @@ static void when_next_is_of_all_tasks(void **state)
 	assert_int_equal(json_integer_value(json_object_get(now, "next_due_us")), b->now_us);
 }
 
+static void one_that_is_damaged_does_not_stop_the_others(void **state)
+{
+	struct approval_base *b = *state;
+	const char *damaged = base_new(b, "before");
+	assert_true(base_sql(b, "UPDATE approval SET decisions = '['"));
+	const char *fine = base_new(b, "before");
+	b->now_us += BASE_DEADLINE_MS * 1000;
+	assert_int_equal(base_lapse(b), 1);
+	assert_string_equal(base_state(b, fine), "expired");
+	assert_true(base_sql(b, "UPDATE approval SET decisions = '[]'"));
+	b->now_us += 60 * BASE_SECOND_US - 1;
+	assert_int_equal(base_lapse(b), 0);
+	b->now_us += 1;
+	assert_int_equal(base_lapse(b), 1);
+	assert_string_equal(base_state(b, damaged), "expired");
+	/* The same for who takes a run. */
+	damaged = base_new(b, "after");
+	assert_true(base_sql(b, "UPDATE approval SET decisions = '[' WHERE state = 'queued'"));
+	b->now_us += 1;
+	assert_null(base_claim(b, "server-a", "run"));
+	fine = base_new(b, "after");
+	base_run(b, fine, true);
+	assert_true(base_sql(b, "UPDATE approval SET decisions = '[]' WHERE state = 'queued'"));
+	b->now_us += 60 * BASE_SECOND_US;
+	base_run(b, damaged, true);
+	(void)base_verify(b);
+}
+
 /* --- what comes after --- */
 
 static json_t *ended(const struct approval_base *b, const char *id, const json_t *task,
@@ -819,6 +847,7 @@ int main(void)
 	    TEST(a_deadline_passes_once),
 	    TEST(a_call_whose_server_is_gone_is_cancelled),
 	    TEST(when_next_is_of_all_tasks),
+	    TEST(one_that_is_damaged_does_not_stop_the_others),
 	    TEST(a_callback_is_tried_until_it_is_delivered),
 	    TEST(files_are_kept_until_they_are_promoted),
 	    TEST(a_key_makes_one_approval),

@@ -20,81 +20,8 @@
 #include "cli/images.h"
 #include "cli/options.h"
 #include "cli/repl_input.h"
-#include "cli/sse.h"
 #include "cli/terminal.h"
 #include "cli/url.h"
-
-/* --- server-sent events --- */
-
-/* Writes each event as "name=data;" to ARG, a struct buf. */
-static int record_event(void *arg, const char *name, const char *data, size_t len)
-{
-	struct buf *out = arg;
-	assert_int_equal(data[len], '\0');
-	return buf_addf(out, "%s=%.*s;", name, (int)len, data);
-}
-
-/* The events of STREAM when it comes in pieces of PIECE bytes. */
-static void assert_events(const char *stream, size_t piece, const char *expected)
-{
-	cleanup(buf_fini) struct buf out = BUF_INIT(4096);
-	cleanup(sse_fini) struct sse s;
-	sse_init(&s, 1024);
-	size_t len = strlen(stream);
-	for (size_t at = 0; at < len; at += piece) {
-		size_t n = len - at < piece ? len - at : piece;
-		assert_int_equal(sse_feed(&s, stream + at, n, record_event, &out), 0);
-	}
-	assert_string_equal(buf_str(&out), expected);
-}
-
-static void sse_gives_the_same_events_however_the_bytes_are_cut(void **state)
-{
-	(void)state;
-	static const char stream[] =
-	    "\xef\xbb\xbf: hello\n\nevent: stdout\ndata: {\"text\":\"a\"}\n\n"
-	    ":\r\n\r\nevent:display\r\ndata:1\r\ndata: 2\r\n\r\n"
-	    "data\rdata:  x\r\revent: lost\n\nid: 3\nretry: 1\nother\n"
-	    "data: last\n\ndata: cut off";
-	static const char expected[] =
-	    "stdout={\"text\":\"a\"};display=1\n2;message=\n x;message=last;";
-	for (size_t piece = 1; piece <= sizeof(stream); piece++) {
-		assert_events(stream, piece, expected);
-	}
-}
-
-static void sse_refuses_a_line_or_an_event_past_its_bound(void **state)
-{
-	(void)state;
-	cleanup(buf_fini) struct buf out = BUF_INIT(4096);
-	cleanup(sse_fini) struct sse line;
-	sse_init(&line, 16);
-	assert_int_equal(sse_feed(&line, "data: 0123456789abc", 19, record_event, &out), -EMSGSIZE);
-	cleanup(sse_fini) struct sse event;
-	sse_init(&event, 16);
-	static const char many[] = "data:01234567\ndata:89abcdef\n\n";
-	assert_int_equal(sse_feed(&event, many, strlen(many), record_event, &out), -EMSGSIZE);
-	assert_int_equal(out.len, 0);
-}
-
-static int refuse_event(void *arg, const char *name, const char *data, size_t len)
-{
-	(void)name;
-	(void)data;
-	(void)len;
-	(*(int *)arg)++;
-	return -7;
-}
-
-static void sse_stops_when_its_listener_says_so(void **state)
-{
-	(void)state;
-	int calls = 0;
-	cleanup(sse_fini) struct sse s;
-	sse_init(&s, 64);
-	assert_int_equal(sse_feed(&s, "data:1\n\ndata:2\n\n", 16, refuse_event, &calls), -7);
-	assert_int_equal(calls, 1);
-}
 
 /* --- terminal --- */
 
@@ -612,9 +539,6 @@ static void download_does_not_replace_devices_or_directories(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(sse_gives_the_same_events_however_the_bytes_are_cut),
-	    cmocka_unit_test(sse_refuses_a_line_or_an_event_past_its_bound),
-	    cmocka_unit_test(sse_stops_when_its_listener_says_so),
 	    cmocka_unit_test(terminal_shows_control_characters_as_escapes),
 	    cmocka_unit_test(terminal_leaves_other_text_alone),
 	    cmocka_unit_test(terminal_shows_bytes_that_are_not_text),

@@ -14,6 +14,7 @@
 #include "base/compiler.h"
 #include "codemode/codemode.h"
 #include "engine/packages.h"
+#include "fake_parking.h"
 #include "fake_runner.h"
 
 #define TURNS_MAX 20000
@@ -265,6 +266,7 @@ static int setup(void **state)
 	struct codemode_config config = {.engine = world->engine,
 	    .store = world->store,
 	    .runner = &world->runner,
+	    .approvals = fake_parking_init(),
 	    .allow_runtime_deps = true};
 	world->codemode = codemode_new(&world->loop, &config, &e);
 	*state = world;

@@ -3,6 +3,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -12,7 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -148,6 +154,78 @@ static void it_has_no_descriptor_and_no_power(void **state)
 	end(&r);
 }
 
+/* With nothing but zeros as arguments most of these would do something, or say something else than
+ * EPERM, if they were not refused. */
+static const int refused[] = {SYS_ptrace, SYS_unshare, SYS_setns, SYS_io_uring_setup,
+    SYS_io_uring_enter, SYS_userfaultfd, SYS_keyctl, SYS_add_key, SYS_request_key,
+    SYS_perf_event_open, SYS_bpf, SYS_mount, SYS_open_tree, SYS_move_mount, SYS_fsopen,
+    SYS_name_to_handle_at, SYS_open_by_handle_at, SYS_process_vm_readv, SYS_process_vm_writev,
+    SYS_process_madvise, SYS_pidfd_getfd, SYS_kcmp, SYS_move_pages, SYS_init_module,
+    SYS_finit_module, SYS_kexec_load, SYS_kexec_file_load, SYS_syslog, SYS_chroot, SYS_pivot_root,
+    SYS_reboot};
+
+/* These are told by their arguments. */
+static const struct attempt {
+	const char *name;
+	long arguments[4];
+	const char *answer; /* NULL: EINVAL in a namespace, where there is no other user */
+} attempts[] = {
+    {"user namespace", {SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0}, "EPERM"},
+    {"clone3", {SYS_clone3, 0, 0, 0}, "ENOSYS"},
+    {"raw socket", {SYS_socket, AF_INET, SOCK_RAW, IPPROTO_ICMP}, "EPERM"},
+    {"packets", {SYS_socket, AF_PACKET, SOCK_RAW, 0}, "EAFNOSUPPORT"},
+    {"hypervisor", {SYS_socket, AF_VSOCK, SOCK_STREAM, 0}, "EAFNOSUPPORT"},
+    {"ciphers", {SYS_socket, AF_ALG, SOCK_SEQPACKET, 0}, "EAFNOSUPPORT"},
+    {"terminal", {SYS_ioctl, 0, TIOCSTI, 0}, "EPERM"},
+    {"root", {SYS_setuid, 0, 0, 0}, NULL},
+    {"itself", {SYS_setuid, NOBODY, 0, 0}, "done"},
+    {"itself in all", {SYS_setresgid, NOBODY, NOBODY, NOBODY}, "done"},
+    {"nothing to keep", {SYS_prctl, PR_SET_KEEPCAPS, 1, 0}, "done"},
+    {"a usual socket", {SYS_socket, AF_INET, SOCK_DGRAM, 0}, "done"},
+};
+
+static void add_attempt(
+    struct buf *script, struct buf *expected, const struct attempt *a, const char *answer)
+{
+	const long *n = a->arguments;
+	assert_int_equal(
+	    buf_addf(script, "call('%s', %ld, %ld, %ld, %ld)\n", a->name, n[0], n[1], n[2], n[3]),
+	    0);
+	assert_int_equal(buf_addf(expected, "%s %s\n", a->name, answer), 0);
+}
+
+static void the_filter_refuses_what_no_tool_needs(void **state)
+{
+	(void)state;
+	cleanup(buf_fini) struct buf script = BUF_INIT(8192);
+	cleanup(buf_fini) struct buf expected = BUF_INIT(8192);
+	assert_int_equal(buf_add_str(&script,
+			     "python3 -I - <<'END'\n"
+			     "import ctypes, errno\n"
+			     "libc = ctypes.CDLL(None, use_errno=True)\n"
+			     "def call(name, *arguments):\n"
+			     "    ctypes.set_errno(0)\n"
+			     "    if libc.syscall(*(ctypes.c_long(a) for a in arguments)) >= 0:\n"
+			     "        print(name, 'done')\n"
+			     "    else:\n"
+			     "        print(name, errno.errorcode[ctypes.get_errno()])\n"),
+	    0);
+	for (size_t i = 0; i < array_len(refused); i++) {
+		const struct attempt a = {.name = "refused", .arguments = {refused[i]}};
+		add_attempt(&script, &expected, &a, "EPERM");
+	}
+	for (size_t i = 0; i < array_len(attempts); i++) {
+		const char *other = command_walls_namespaces(walls) ? "EINVAL" : "EPERM";
+		const char *answer = attempts[i].answer != NULL ? attempts[i].answer : other;
+		add_attempt(&script, &expected, &attempts[i], answer);
+	}
+	assert_int_equal(buf_add_str(&script, "END\n"), 0);
+	struct run r;
+	run(&r, buf_str(&script));
+	assert_string_equal(buf_str(&r.out), buf_str(&expected));
+	end(&r);
+}
+
 static void it_cannot_signal_who_started_it(void **state)
 {
 	(void)state;
@@ -218,6 +296,66 @@ static void what_it_leaves_behind_ends_with_it(void **state)
 	assert_true(clock_mono_ms() - began < ENOUGH_MS);
 	assert_int_equal(count_processes("4321"), 0);
 	end(&r);
+}
+
+/* The end that is told, once nothing is left: what waited for it need not have ended. */
+static int wait_for_end(const struct run *r)
+{
+	struct pollfd p = {.fd = r->child.channel_fd, .events = POLLIN};
+	assert_int_equal(poll(&p, 1, ENOUGH_MS), 1);
+	return command_ended(&r->child);
+}
+
+static void its_end_is_told_when_nothing_is_left(void **state)
+{
+	(void)state;
+	struct run r;
+	start(&r,
+	    "for i in 1 2 3 4 5 6 7 8; do setsid sh -c 'trap \"\" TERM HUP; sleep 4567; :' & done; "
+	    "sleep 0.1; exit 3",
+	    -1);
+	assert_int_equal(command_ended(&r.child), -EAGAIN);
+	assert_int_equal(wait_for_end(&r), 3);
+	assert_int_equal(count_processes("4567"), 0);
+	finish(&r);
+	assert_int_equal(r.status, 3);
+	end(&r);
+}
+
+static void the_end_of_what_was_killed_is_told_by_its_process(void **state)
+{
+	(void)state;
+	struct run r;
+	start(&r, "echo up; sleep 5678; :", -1);
+	char byte;
+	assert_int_equal(read(r.out_fd, &byte, 1), 1);
+	command_kill(walls, &r.child, false);
+	int told = wait_for_end(&r);
+	assert_true(
+	    told == -EPIPE || told == 137); /* without a namespace it was asked, and tells */
+	finish(&r);
+	assert_int_equal(r.status, 137);
+	assert_int_equal(count_processes("5678"), 0);
+	end(&r);
+}
+
+/* The next is made while one runs, and is another: nothing of the one is in it. */
+static void the_next_is_ready_and_shares_nothing(void **state)
+{
+	(void)state;
+	struct run first;
+	struct run second;
+	start(&first, "echo x > mine; sleep 0.3; cat mine", -1);
+	command_walls_prepare(walls);
+	command_walls_prepare(walls); /* one is enough */
+	start(&second, "ls; echo y > mine; cat mine", -1);
+	finish(&second);
+	finish(&first);
+	assert_string_equal(buf_str(&first.out), "x\n");
+	assert_string_equal(buf_str(&second.out), "y\n");
+	assert_int_not_equal(first.child.id, second.child.id);
+	end(&first);
+	end(&second);
 }
 
 static void a_kill_reaches_all_of_it(void **state)
@@ -326,9 +464,13 @@ int main(void)
 	    BOTH(its_output_and_status_come_back),
 	    BOTH(it_writes_in_its_own_directory_only),
 	    BOTH(it_has_no_descriptor_and_no_power),
+	    BOTH(the_filter_refuses_what_no_tool_needs),
 	    BOTH(it_cannot_signal_who_started_it),
 	    BOTH(it_reads_the_sessions_files_and_changes_none),
 	    BOTH(what_it_leaves_behind_ends_with_it),
+	    BOTH(its_end_is_told_when_nothing_is_left),
+	    BOTH(the_end_of_what_was_killed_is_told_by_its_process),
+	    BOTH(the_next_is_ready_and_shares_nothing),
 	    BOTH(a_kill_reaches_all_of_it),
 	    BOTH(a_fork_bomb_ends),
 	    BOTH(a_large_file_is_refused),

@@ -195,6 +195,28 @@ static void a_full_pool_refuses_until_a_place_is_free(void **state)
 	(void)open_session(world, "delta");
 }
 
+static void a_reserved_session_is_entered_by_nobody_else(void **state)
+{
+	struct world *world = *state;
+	struct err e = {0};
+	struct pool *p = pool_of(world);
+	struct session *s = engine_session_reserve(p, "red", "reviewed", &e);
+	assert_non_null(s);
+	assert_null(engine_session_find(p, "red", "reviewed"));
+	assert_null(engine_session_open(p, "red", "reviewed", &e));
+	assert_int_equal(e.code, ERR_CONFLICT);
+	assert_null(engine_session_reserve(p, "red", "reviewed", &e));
+	assert_int_equal(e.code, ERR_CONFLICT);
+	assert_ptr_equal(engine_session_find_reserved(p, "red", "reviewed"), s);
+	/* Another tenant's identifiers are its own, and a client's session is not taken over. */
+	assert_null(engine_session_find_reserved(p, "blue", "reviewed"));
+	assert_non_null(engine_session_open(p, "blue", "reviewed", &e));
+	assert_null(engine_session_reserve(p, "blue", "reviewed", &e));
+	assert_null(engine_session_find_reserved(p, "blue", "reviewed"));
+	engine_session_delete(s);
+	assert_non_null(engine_session_open(p, "red", "reviewed", &e));
+}
+
 static void identifiers_are_checked(void **state)
 {
 	struct world *world = *state;
@@ -287,6 +309,86 @@ static void past_the_deadline_it_is_interrupted_then_killed(void **state)
 	execution_unref(x);
 	x = run(world, open_session(world, "alpha"), "and again");
 	assert_false(x->new_session);
+	execution_unref(x);
+}
+
+/* --- pauses
+ * ---------------------------------------------------------------------------------------
+ */
+
+static void a_paused_execution_has_no_deadline(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "tools.pay()");
+	all_ready(world);
+	engine_tick(world->engine, 1000000 + 4000);
+	engine_pause(x);
+	engine_tick(world->engine, 1000000 + 3600000);
+	assert_int_equal(world->interrupts, 0);
+	engine_resume(x);
+	/* A second was left of its five. */
+	engine_tick(world->engine, 1000000 + 3600999);
+	assert_int_equal(world->interrupts, 0);
+	engine_tick(world->engine, 1000000 + 3601000);
+	assert_int_equal(world->interrupts, 1);
+	execution_unref(x);
+}
+
+static void pauses_are_counted(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "gather");
+	all_ready(world);
+	engine_pause(x);
+	engine_pause(x);
+	engine_tick(world->engine, 1000000 + 10000);
+	engine_resume(x);
+	engine_tick(world->engine, 1000000 + 20000);
+	assert_int_equal(world->interrupts, 0);
+	engine_resume(x);
+	engine_resume(x); /* one too many changes nothing */
+	engine_tick(world->engine, 1000000 + 24999);
+	assert_int_equal(world->interrupts, 0);
+	struct ipc_result r = {.status = IPC_STATUS_OK, .duration_us = 24999000};
+	assert_int_equal(engine_on_result(world->executing, world->seq, &r), 0);
+	assert_int_equal(x->state, EXECUTION_SUCCEEDED);
+	assert_int_equal(x->duration_us, 4999000);
+	engine_pause(x);
+	engine_resume(x);
+	execution_unref(x);
+}
+
+static void who_is_paused_goes_on_without_its_client(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "tools.pay()");
+	all_ready(world);
+	engine_pause(x);
+	engine_abandon(x);
+	assert_int_equal(world->interrupts, 0);
+	engine_cancel(x); /* but a person may still stop it */
+	assert_int_equal(world->interrupts, 1);
+	execution_unref(x);
+	x = run(world, open_session(world, "beta"), "1");
+	all_ready(world);
+	engine_abandon(x);
+	assert_int_equal(world->interrupts, 2);
+	execution_unref(x);
+}
+
+static void a_paused_execution_ends_with_its_session(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "tools.pay()");
+	all_ready(world);
+	engine_pause(x);
+	engine_session_delete(s);
+	assert_int_equal(x->verdict, VERDICT_SESSION_KILLED);
+	engine_resume(x);
 	execution_unref(x);
 }
 
@@ -841,11 +943,16 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(pools_fill_themselves),
 	    TEST(a_full_pool_refuses_until_a_place_is_free),
+	    TEST(a_reserved_session_is_entered_by_nobody_else),
 	    TEST(identifiers_are_checked),
 	    TEST(executions_run_one_at_a_time_in_order),
 	    TEST(a_queue_is_bounded),
 	    TEST(an_id_is_used_once),
 	    TEST(past_the_deadline_it_is_interrupted_then_killed),
+	    TEST(a_paused_execution_has_no_deadline),
+	    TEST(pauses_are_counted),
+	    TEST(who_is_paused_goes_on_without_its_client),
+	    TEST(a_paused_execution_ends_with_its_session),
 	    TEST(a_swallowed_interrupt_is_still_the_time_limit),
 	    TEST(nothing_starts_while_a_signal_is_on_its_way),
 	    TEST(cancel_takes_a_queued_one_out),

@@ -1,5 +1,7 @@
 #include "fake_approvals.h"
 
+#include "fake_parking.h" /* the rest of approvals.h, which rooms refer to */
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>

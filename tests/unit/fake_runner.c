@@ -63,6 +63,15 @@ void fake_runner_fail(struct runner_link *r, enum err_code code, const char *tex
 	end(r, NULL, &e);
 }
 
+void fake_runner_fail_unapproved(struct runner_link *r, const char *definition)
+{
+	struct err e;
+	(void)err_set(&e, ERR_DENIED, "a person has to allow this call");
+	json_t *result = json_pack("{s:s}", "definition", definition);
+	end(r, result, &e);
+	json_decref(result);
+}
+
 void runner_define(struct runner_link *r, const char *prefix, const json_t *definitions)
 {
 	json_decref(r->defined);
@@ -72,11 +81,13 @@ void runner_define(struct runner_link *r, const char *prefix, const json_t *defi
 }
 
 struct runner_call *runner_tool(struct runner_link *r, const char *prefix, const char *tool,
-    const char *callable, const json_t *arguments, int data_dir_fd, runner_done_fn done, void *ctx)
+    const char *callable, const json_t *arguments, int data_dir_fd, const char *approved,
+    runner_done_fn done, void *ctx)
 {
 	struct runner_call *c = begin(r, "tool", prefix, arguments, done, ctx);
 	(void)snprintf(c->tool, sizeof(c->tool), "%s", tool);
 	(void)snprintf(c->callable, sizeof(c->callable), "%s", callable != NULL ? callable : "");
+	(void)snprintf(c->approved, sizeof(c->approved), "%s", approved != NULL ? approved : "");
 	c->data_dir_fd = data_dir_fd;
 	return c;
 }

@@ -14,6 +14,7 @@ struct runner_call {
 	char prefix[64];
 	char tool[64];
 	char callable[64];
+	char approved[65];
 	json_t *arguments; /* or packages, texts, a callback's {url, id, body} */
 	int data_dir_fd;
 	runner_done_fn done;
@@ -33,6 +34,8 @@ void fake_runner_fini(struct runner_link *r);
 struct runner_call *fake_runner_last(struct runner_link *r);
 /* Ends it. RESULT is taken over. */
 void fake_runner_answer(struct runner_link *r, json_t *result);
+/* As for a tool that a person has to allow. */
+void fake_runner_fail_unapproved(struct runner_link *r, const char *definition);
 void fake_runner_fail(struct runner_link *r, enum err_code code, const char *text);
 
 #endif

@@ -72,6 +72,8 @@ class Server:
             raise Failure("ToolNotFoundError", f"Tool '{tool}' not found. Available: echo, nmap")
         if arguments.get("text") == "fail":
             raise Failure("ToolCallError", f"Tool '{tool}' failed: no")
+        if arguments.get("text") == "denied":
+            raise Failure("ApprovalDenied", f"Tool '{tool}' was not run: rejected by ann")
         if arguments.get("text") == "slow":
             raise Failure("ToolTimeoutError", f"Tool '{tool}' timed out after 1s")
         if callable == "twice":
@@ -283,6 +285,11 @@ class Tools(Names):
             "ToolCallError", "Tool 'echo' failed: no"))
         self.assertEqual(self.error("tools.echo(text='slow')"), (
             "ToolTimeoutError", "Tool 'echo' timed out after 1s"))
+        self.assertEqual(self.error("tools.echo(text='denied')"), (
+            "ApprovalDenied", "Tool 'echo' was not run: rejected by ann"))
+        self.assertEqual(self.value(
+            "try:\n    tools.echo(text='denied')\nexcept ToolCallError as e:\n    name = "
+            "type(e).__name__\nname"), "ApprovalDenied")
         self.assertEqual(self.error("tools.call('nope', {})"), (
             "ToolNotFoundError", "Tool 'nope' not found. Available: echo, nmap"))
         self.assertEqual(self.error("tools.echo('positional')")[0], "TypeError")

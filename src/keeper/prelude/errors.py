@@ -23,6 +23,10 @@ class ToolTimeoutError(CodeModeError):
     """A tool took longer than it may."""
 
 
+class ApprovalDenied(ToolCallError):
+    """A tool was not run: a person did not allow it, or could not be asked."""
+
+
 class ArtifactNotFoundError(CodeModeError):
     """There is no artifact of that name."""
 
@@ -39,8 +43,8 @@ class TooManyCalls(CodeModeError):
     """More calls at once than a session may have."""
 
 
-_OWN = (CodeModeError, ToolNotFoundError, ToolCallError, ToolTimeoutError, ArtifactNotFoundError,
-        RuntimeDepsDisabledError, StorageError, TooManyCalls)
+_OWN = (CodeModeError, ToolNotFoundError, ToolCallError, ToolTimeoutError, ApprovalDenied,
+        ArtifactNotFoundError, RuntimeDepsDisabledError, StorageError, TooManyCalls)
 _BY_NAME = {cls.__name__: cls for cls in _OWN + (
     ValueError, TypeError, SyntaxError, MemoryError, RuntimeError)}
 

@@ -1,14 +1,14 @@
-#include "cli/sse.h"
+#include "base/event_stream.h"
 
 #include <stdio.h>
 #include <string.h>
 
-void sse_init(struct sse *s, size_t max_bytes)
+void event_stream_init(struct event_stream *s, size_t max_bytes)
 {
-	*s = (struct sse){.line = BUF_INIT(max_bytes), .data = BUF_INIT(max_bytes)};
+	*s = (struct event_stream){.line = BUF_INIT(max_bytes), .data = BUF_INIT(max_bytes)};
 }
 
-void sse_fini(struct sse *s)
+void event_stream_fini(struct event_stream *s)
 {
 	if (s == NULL) {
 		return;
@@ -17,7 +17,7 @@ void sse_fini(struct sse *s)
 	buf_fini(&s->data);
 }
 
-static int dispatch(struct sse *s, sse_event_fn *on_event, void *arg)
+static int dispatch(struct event_stream *s, event_stream_fn *on_event, void *arg)
 {
 	int r = 0;
 	if (s->data.len > 0) {
@@ -36,7 +36,7 @@ static bool field_is(const char *line, size_t name_len, const char *field)
 	return strlen(field) == name_len && memcmp(line, field, name_len) == 0;
 }
 
-static int take_line(struct sse *s, sse_event_fn *on_event, void *arg)
+static int take_line(struct event_stream *s, event_stream_fn *on_event, void *arg)
 {
 	const char *line = buf_str(&s->line);
 	size_t len = s->line.len;
@@ -67,7 +67,8 @@ static int take_line(struct sse *s, sse_event_fn *on_event, void *arg)
 	return 0;
 }
 
-int sse_feed(struct sse *s, const char *bytes, size_t len, sse_event_fn *on_event, void *arg)
+int event_stream_feed(
+    struct event_stream *s, const char *bytes, size_t len, event_stream_fn *on_event, void *arg)
 {
 	const char *end = bytes + len;
 	while (bytes < end) {
