@@ -26,14 +26,18 @@ char *approval_view_when(const char *rfc3339, int64_t now_us, char out[APPROVAL_
 	}
 	int64_t away = (int64_t)timegm(&parts) - now_us / 1000000;
 	int64_t size = away < 0 ? -away : away;
+	if (size == 0) {
+		(void)snprintf(out, APPROVAL_WHEN_BYTES, "now");
+		return out;
+	}
 	for (size_t i = 0; i < array_len(units); i++) {
 		/* Two of a unit or nearly so: "90 min" says more than "1 h". */
 		int64_t unit = units[i].seconds;
 		if (size + unit / 20 >= 2 * unit || unit == 1) {
 			(void)snprintf(out, APPROVAL_WHEN_BYTES, "%s%" PRId64 " %s%s",
-			    away >= 0 ? "in " : "", (size + unit / 2) / unit, units[i].name,
+			    away > 0 ? "in " : "", (size + unit / 2) / unit, units[i].name,
 			    away < 0 ? " ago" : "");
-			break;
+			return out;
 		}
 	}
 	return out;

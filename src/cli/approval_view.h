@@ -26,7 +26,7 @@ void approval_view_event(struct paper *p, const json_t *event);
 void approval_view_question(struct paper *p, const json_t *approval);
 
 #define APPROVAL_WHEN_BYTES 32
-/* How far RFC3339 is from NOW_US: "in 3 h", "90 s ago"; "" where it is no time. */
+/* How far RFC3339 is from NOW_US: "in 3 h", "90 s ago", "now"; "" where it is no time. */
 char *approval_view_when(const char *rfc3339, int64_t now_us, char out[APPROVAL_WHEN_BYTES]);
 
 #endif

@@ -127,14 +127,22 @@ static bool is_final(const char *state)
 	return false;
 }
 
-/* A stream's end, then the approval: 1 when it is final, with *OUT; 0 when not yet. */
+static int64_t last_event(const json_t *approval)
+{
+	const json_t *history = json_object_get(approval, "history");
+	const json_t *last = json_array_get(history, json_array_size(history) - 1);
+	return json_integer_value(json_object_get(last, "seq"));
+}
+
+/* A stream's end, then the approval: 1 when it is final and all events have come, with *OUT; 0 when
+ * not yet. */
 static int follow_step(struct follower *f, const char *id, json_t **out, struct err *e)
 {
 	cleanup(json_decrefp) json_t *approval = NULL;
 	if (follow_once(f, id, e) < 0 || approval_get(&f->command->client, id, &approval, e) < 0) {
 		return -1;
 	}
-	if (!is_final(client_text(approval, "state"))) {
+	if (!is_final(client_text(approval, "state")) || f->after < last_event(approval)) {
 		return 0;
 	}
 	*out = steal(&approval);
