@@ -13,12 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/event_stream.h"
 #include "base/text.h"
 #include "cli/approval_calls.h"
 #include "cli/approval_view.h"
 #include "cli/cmd_approvals.h"
 #include "cli/command.h"
-#include "base/event_stream.h"
 #include "cli/url.h"
 
 #define EVENT_MAX_BYTES ((size_t)16 << 20)
@@ -280,7 +280,7 @@ static void watcher_fini(struct watcher *w)
 	json_decref(w->seen);
 }
 
-/* The newest that wait, newest first. */
+/* The newest that wait, newest first: as many as a person has a chance to get to. */
 static int list_waiting(struct approvals_command *c, json_t **out, struct err *e)
 {
 	cleanup(approval_pages_fini) struct approval_pages pages = APPROVAL_PAGES("waiting", NULL);
@@ -340,6 +340,7 @@ static int show_new(struct watcher *w, const json_t *list, struct err *e)
 		char key[APPROVAL_ID_BYTES + 32];
 		(void)snprintf(key, sizeof(key), "%s:%s", id, stage);
 		if (json_object_get(before, key) == NULL && show_waiting(w, id, stage, e) < 0) {
+			(void)json_object_update(w->seen, before); /* what was not come to again */
 			return -1;
 		}
 		(void)json_object_set_new(w->seen, key, json_true());

@@ -52,12 +52,14 @@ static bool is_unseen(uint32_t point)
 	} unseen[] = {
 	    {'\t', '\n'}, {0x00ad, 0x00ad}, /* soft hyphen */
 	    {0x115f, 0x1160},               /* Hangul fillers */
+	    {0x17b4, 0x17b5},               /* Khmer inherent vowels */
 	    {0x180e, 0x180e},               /* Mongolian vowel separator */
 	    {0x200b, 0x200d},               /* zero-width space, non-joiner, joiner */
 	    {0x2028, 0x2029},               /* line, paragraph separator */
 	    {0x2060, 0x2065},               /* word joiner, invisible operators */
 	    {0x206a, 0x206f},               /* deprecated format characters */
 	    {0x3164, 0x3164},               /* Hangul filler */
+	    {0xfe00, 0xfe0f},               /* variation selectors */
 	    {0xfeff, 0xfeff},               /* byte order mark */
 	    {0xffa0, 0xffa0},               /* halfwidth Hangul filler */
 	    {0xfff9, 0xfffb},               /* annotations */

@@ -34,7 +34,7 @@ int terminal_escape(struct buf *out, const char *bytes, size_t len);
 
 /* For what a person is to judge: LF and TAB are shown as \u000a and \u0009 too, and so is what is
  * not seen at all: soft hyphens, zero-width characters, line and paragraph separators, fillers,
- * tags (beyond U+FFFF as \U000e0041). As buf_add. */
+ * variation selectors, tags (beyond U+FFFF as \U000e0041). As buf_add. */
 int terminal_escape_all(struct buf *out, const char *bytes, size_t len);
 
 #endif

@@ -80,7 +80,7 @@ static void terminal_shows_what_hides_where_all_is_asked_for(void **state)
 	    {"a\tb\nc", "a\\u0009b\\u000ac"},
 	    {"ad\xe2\x80\x8bmin\xc2\xad", "ad\\u200bmin\\u00ad"},
 	    {"\xef\xbb\xbf\xe2\x80\xa8\xe3\x85\xa4", "\\ufeff\\u2028\\u3164"},
-	    {"\xf3\xa0\x81\x81", "\\U000e0041"},
+	    {"\xf3\xa0\x81\x81\xef\xb8\x8f", "\\U000e0041\\ufe0f"},
 	    {"\xe2\x80\x8f\xd8\x9c", "\\u200f\\u061c"},
 	    {"\xc3\xa9 \xf0\x9f\x90\x8d \xd7\xa9", "\xc3\xa9 \xf0\x9f\x90\x8d \xd7\xa9"},
 	};
