@@ -51,6 +51,7 @@ static bool is_unseen(uint32_t point)
 		uint32_t first, last;
 	} unseen[] = {
 	    {'\t', '\n'}, {0x00ad, 0x00ad}, /* soft hyphen */
+	    {0x034f, 0x034f},               /* combining grapheme joiner */
 	    {0x115f, 0x1160},               /* Hangul fillers */
 	    {0x17b4, 0x17b5},               /* Khmer inherent vowels */
 	    {0x180e, 0x180e},               /* Mongolian vowel separator */

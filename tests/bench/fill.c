@@ -1,7 +1,7 @@
 /*
- * fill URL COUNT PREFIX: makes COUNT approvals that wait for a person in the database of URL, by the
- * same changes as a server makes, many in one commit: PREFIX-0, PREFIX-1, … With PREFIX "code" they
- * wait with their code (policy before), with any other with their result (policy after).
+ * fill URL COUNT PREFIX: makes COUNT approvals that wait for a person in the database of URL, by
+ * the same changes as a server makes, many in one commit: PREFIX-0, PREFIX-1, … With PREFIX "code"
+ * they wait with their code (policy before), with any other with their result (policy after).
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -44,9 +44,8 @@ static int submit(struct fill *f, uint64_t number, struct err *e)
 	json_t *out = change(f, records_submit,
 	    json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:{s:I}, s:I, s:I}", "id", id, "tenant",
 		"", "pool", "default", "kind", "code", "policy", f->runs ? "after" : "before",
-		"submitter", "bench", "code", code, "settings", "deadline_ms",
-		(json_int_t)86400000, "now_us", (json_int_t)clock_wall_us(), "open_max",
-		(json_int_t)INT64_MAX),
+		"submitter", "bench", "code", code, "settings", "deadline_ms", (json_int_t)86400000,
+		"now_us", (json_int_t)clock_wall_us(), "open_max", (json_int_t)INT64_MAX),
 	    e);
 	json_decref(out);
 	return out != NULL ? 0 : -1;

@@ -4,7 +4,8 @@
  *
  *     CARREL_TOKEN=… load --port N [--connections N] [--requests N | --seconds S] [--warm-up N]
  *                         [--identifiers fixed|new] [--prefix TEXT] [--delete] [--rate R]
- *                         [--pool NAME] [--expect TEXT] [--pcm | --health | --get TARGET | --approve]
+ *                         [--pool NAME] [--expect TEXT] [--pcm | --health | --get TARGET |
+ * --approve]
  *
  * It executes `1+1`: on Azure's wire, or with --pcm on py-code-mode's. With --health it asks for
  * /health, which reaches no session, and with --get for TARGET, a path and query;

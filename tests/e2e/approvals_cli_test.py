@@ -288,6 +288,7 @@ class Cutter:
     def __init__(self, port):
         self.port = port
         self.cut = 0
+        self.down = False  # closes each connection at once
 
     def __enter__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -304,6 +305,9 @@ class Cutter:
                 client, _ = self.listener.accept()
             except OSError:
                 return
+            if self.down:
+                client.close()
+                continue
             with client, socket.create_connection(("127.0.0.1", self.port)) as server:
                 request = client.recv(65536)
                 head, _, body = request.partition(b"\r\n\r\n")
@@ -438,6 +442,30 @@ class AtATerminal(ApprovalsCli):
         self.assertEqual(self.get(made[1])["state"], "waiting")
         terminal.type("\x04")
         self.assertEqual(terminal.end(), OK)
+
+    def test_a_server_that_is_away_for_a_while(self):
+        self.submit("'skipped'", "--policy", "before")
+        with Cutter(self.server.port) as proxy:
+            terminal = self.terminal("approvals", "watch", CARREL_URL=proxy.url)
+            terminal.until(r"approve\? \[y/n/s/q\] ")
+            terminal.type("s\n")
+            proxy.down = True
+            terminal.until("trying again")
+            second = self.submit("'new'", "--policy", "before")
+            proxy.down = False
+            terminal.until(r"'new'.*approve\? \[y/n/s/q\] ")
+            # An answer that does not get through is asked for again.
+            proxy.down = True
+            terminal.type("y\n")
+            terminal.until("trying again")
+            proxy.down = False
+            terminal.until(r"'new'.*approve\? \[y/n/s/q\] ")
+            terminal.type("y\n")
+            terminal.until("approved; it is now")
+            terminal.type("q\n")
+            self.assertEqual(terminal.end(), OK)
+        self.wait_for(second, "approved")
+        self.assertEqual(terminal.seen.count(b"'skipped'"), 1)
 
     def test_another_was_faster(self):
         one = self.submit("1", "--policy", "before")
