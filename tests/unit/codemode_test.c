@@ -525,8 +525,8 @@ static void more_spaces_than_are_kept(void **state)
 			(void)mkdir(path, 0700);
 			write_skill(world, dir, name);
 			const struct store_space space = {.workspace = name};
-			if (begin(world, &space, "skills.search",
-				json_pack("{s:s}", "query", name), NULL, false) != NULL) {
+			if (begin(world, &space, "skills.search", json_pack("{s:s}", "query", name),
+				NULL, false) != NULL) {
 				run(world);
 			}
 			assert_int_equal(json_array_size(world->result), 1);
