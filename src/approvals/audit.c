@@ -1,6 +1,7 @@
 #include "approvals/audit.h"
 
-#include <openssl/evp.h>
+#include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,50 +57,100 @@ static int read_head(struct db *d, struct head *head, struct err *e)
 	return head->seq >= 0 ? 0 : err_set(e, ERR_INTERNAL, "the audit trail has no head");
 }
 
-static int insert(struct db *d, const json_t *record, const struct head *next, struct err *e)
+/* A record to be added: what its caller gives, and what the chain gives it. */
+struct added {
+	int64_t at_us;
+	const char *actor, *action, *subject, *outcome;
+	const char *detail; /* canonical */
+	struct head before, next;
+};
+
+static bool is_plain(const char *text)
 {
-	cleanup(text_free) char *detail = json_dumps(
-	    json_object_get(record, "detail"), JSON_SORT_KEYS | JSON_COMPACT);
-	if (detail == NULL) {
-		return records_no_memory(e);
+	for (; *text != '\0'; text++) {
+		if (*text < ' ' || *text > '~' || *text == '"' || *text == '\\') {
+			return false;
+		}
 	}
-	if (strlen(detail) > DB_TEXT_MAX_BYTES) {
+	return true;
+}
+
+/* As canonical JSON has it; most are plain. */
+static int add_text(struct buf *b, const char *text)
+{
+	if (is_plain(text)) {
+		return buf_addf(b, "\"%s\"", text);
+	}
+	cleanup(json_decrefp) json_t *value = json_string(text);
+	cleanup(text_free) char *quoted = records_dump(value);
+	return quoted != NULL ? buf_add_str(b, quoted) : -EINVAL;
+}
+
+static int add_member(struct buf *b, const char *name, const char *text)
+{
+	int r = buf_add_str(b, name);
+	return r < 0 ? r : add_text(b, text);
+}
+
+/* The hash of A, as hash_of would find it, without an object that would be made for it alone. */
+static int hash_added(struct added *a, struct err *e)
+{
+	cleanup(buf_fini) struct buf b = BUF_INIT(RECORD_MAX_BYTES);
+	if (buf_addf(&b, "%s\n", a->before.hash) < 0 ||
+	    add_member(&b, "{\"action\":", a->action) < 0 ||
+	    add_member(&b, ",\"actor\":", a->actor) < 0 ||
+	    buf_addf(&b, ",\"at_us\":%" PRId64 ",\"detail\":", a->at_us) < 0 ||
+	    buf_add_str(&b, a->detail) < 0 || add_member(&b, ",\"outcome\":", a->outcome) < 0 ||
+	    add_member(&b, ",\"previous\":", a->before.hash) < 0 ||
+	    buf_addf(&b, ",\"seq\":%" PRId64, a->next.seq) < 0 ||
+	    add_member(&b, ",\"subject\":", a->subject) < 0 || buf_add_char(&b, '}') < 0) {
+		return err_set(
+		    e, ERR_TOO_LARGE, "a record of the audit trail is too large, or no UTF-8");
+	}
+	return records_sha256(b.data, b.len, a->next.hash, e);
+}
+
+static int insert(struct db *d, const struct added *a, struct err *e)
+{
+	if (strlen(a->detail) > DB_TEXT_MAX_BYTES) {
 		return err_set(e, ERR_TOO_LARGE, "a record of the audit trail is too large");
 	}
 	if (db_run(d,
 		"INSERT INTO audit (seq, at_us, actor, action, subject, outcome, detail, previous, "
 		"hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-		(const struct db_value[]){DB_INT(next->seq),
-		    DB_INT(records_number(record, "at_us")), DB_TEXT(records_text(record, "actor")),
-		    DB_TEXT(records_text(record, "action")),
-		    DB_TEXT(records_text(record, "subject")),
-		    DB_TEXT(records_text(record, "outcome")), DB_TEXT(detail),
-		    DB_TEXT(records_text(record, "previous")), DB_TEXT(next->hash)},
+		(const struct db_value[]){DB_INT(a->next.seq), DB_INT(a->at_us), DB_TEXT(a->actor),
+		    DB_TEXT(a->action), DB_TEXT(a->subject), DB_TEXT(a->outcome),
+		    DB_TEXT(a->detail), DB_TEXT(a->before.hash), DB_TEXT(a->next.hash)},
 		9, NULL, NULL, NULL, e) < 0) {
 		return -1;
 	}
 	return db_run(d, "UPDATE audit_head SET seq = $1, hash = $2 WHERE id = 1",
-	    (const struct db_value[]){DB_INT(next->seq), DB_TEXT(next->hash)}, 2, NULL, NULL, NULL,
-	    e);
+	    (const struct db_value[]){DB_INT(a->next.seq), DB_TEXT(a->next.hash)}, 2, NULL, NULL,
+	    NULL, e);
 }
 
 int audit_add(struct db *d, int64_t at_us, const char *actor, const char *action,
     const char *subject, const char *outcome, const json_t *detail, struct err *e)
 {
-	struct head head, next;
-	if (read_head(d, &head, e) < 0) {
-		return -1;
-	}
-	cleanup(json_decrefp) json_t *empty = json_object();
-	cleanup(json_decrefp) json_t *copy = json_deep_copy(detail != NULL ? detail : empty);
-	cleanup(json_decrefp) json_t *record = json_pack("{s:I, s:I, s:s, s:s, s:s, s:s, s:O, s:s}",
-	    "seq", (json_int_t)head.seq + 1, "at_us", (json_int_t)at_us, "actor", actor, "action",
-	    action, "subject", subject, "outcome", outcome, "detail", copy, "previous", head.hash);
-	if (record == NULL) {
+	cleanup(text_free) char *canonical = detail != NULL
+						 ? json_dumps(detail, JSON_SORT_KEYS | JSON_COMPACT)
+						 : strdup("{}");
+	struct added a = {
+	    .at_us = at_us,
+	    .actor = actor,
+	    .action = action,
+	    .subject = subject,
+	    .outcome = outcome,
+	    .detail = canonical,
+	};
+	if (canonical == NULL) {
 		return records_no_memory(e);
 	}
-	next.seq = head.seq + 1;
-	return hash_of(head.hash, record, next.hash, e) < 0 ? -1 : insert(d, record, &next, e);
+	if (read_head(d, &a.before, e) < 0) {
+		return -1;
+	}
+	a.next.seq = a.before.seq + 1;
+	return hash_added(&a, e) < 0 ? -1 : insert(d, &a, e);
 }
 
 int audit_append(struct db *d, const json_t *in, json_t **out, struct err *e)

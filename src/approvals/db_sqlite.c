@@ -1,6 +1,7 @@
 /* SQLite beneath db.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,8 +232,16 @@ static int create(const char *path, struct err *e)
 	return 0;
 }
 
+/* Without the count of its memory, which all connections would take a lock for, again and again. */
+static void configure_all(void)
+{
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 int db_sqlite_open(struct db **out, const char *path, struct err *e)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	(void)pthread_once(&once, configure_all);
 	if (create(path, e) < 0) {
 		return -1;
 	}

@@ -380,7 +380,8 @@ int client_perform(struct client *c, struct client_call *call, struct err *e)
 	    add_header(&headers, "Accept", call->accept != NULL ? call->accept : "application/json",
 		e) < 0 ||
 	    (call->json != NULL &&
-		add_header(&headers, "Content-Type", "application/json", e) < 0)) {
+		add_header(&headers, "Content-Type", "application/json", e) < 0) ||
+	    (call->key != NULL && add_header(&headers, "Idempotency-Key", call->key, e) < 0)) {
 		return -1;
 	}
 	if (call->upload_name != NULL && (mime = build_mime(c->call, call)) == NULL) {

@@ -56,6 +56,7 @@ struct client_call {
 	const char *url;
 	const char *accept;      /* NULL: application/json */
 	const struct buf *json;  /* a JSON body, or NULL */
+	const char *key;         /* the Idempotency-Key, printable ASCII, or NULL */
 	const char *upload_name; /* sends UPLOAD_FD as the multipart part "file" of this name */
 	int upload_fd;           /* a regular file, read from offset 0 */
 	uint64_t upload_bytes;

@@ -33,6 +33,7 @@ int command_exit_of(const struct err *e);
 /* Tells a wrong use of COMMAND on stderr, with where to read on. Returns CLI_EXIT_USAGE. */
 int command_usage_error(const char *command, const struct err *e);
 
+int cmd_approvals(int argc, char **argv);
 int cmd_audit(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_exec(int argc, char **argv);

@@ -66,6 +66,43 @@ static const char sessions_help[] =
     "  carrel sessions ls -o json\n"
     "  carrel sessions rm demo\n";
 
+static const char approvals_help[] =
+    "carrel approvals: what waits for a person, and the person's answer.\n"
+    "\n"
+    "  carrel approvals submit FILE|-|-c CODE [--wait]  submit code; prints its id\n"
+    "  carrel approvals ls                              what waits, runs or is queued\n"
+    "  carrel approvals show ID                         code, result and history\n"
+    "  carrel approvals watch                           what waits, as it comes; at a terminal\n"
+    "                                                   answer with y or n, and why\n"
+    "  carrel approvals watch ID                        its history as it grows\n"
+    "  carrel approvals approve ID\n"
+    "  carrel approvals reject ID\n"
+    "  carrel approvals cancel ID                       it is not wanted any more\n"
+    "\n"
+    "      --policy POLICY         submit: after, before, both or rules (the pool's)\n"
+    "      --deadline TIME         submit: how long it may wait: 90s, 15m, 2h, 1d\n"
+    "  -t, --timeout TIME          submit: of its run\n"
+    "      --callback URL          submit: is told how it ended\n"
+    "      --promote GLOB...       submit: files to save as artifacts; more after FILE\n"
+    "      --promote-prefix PREFIX submit: of the artifacts' names\n"
+    "      --key KEY               submit: the same key is submitted once\n"
+    "      --wait                  submit: wait until it is final and show it\n"
+    "      --state STATE           ls: of this state\n"
+    "      --kind KIND             ls: code, or call\n"
+    "  -a, --all                   ls: of every state\n"
+    "      --reason TEXT           approve, reject, cancel: why\n"
+    "      --by NAME               approve, reject, watch: who says so, beside the token's name\n"
+    "      --stage STAGE           approve, reject: code or result, with the policy both\n"
+    "\n" SHARED_HELP "\n"
+    "ID may be the first four characters or more where no other id begins so. Control characters\n"
+    "of others are shown as escapes. NO_COLOR keeps colours away. With -o json watch prints one\n"
+    "document a line. Exit status: that of the other commands; with --wait, and of watch ID, 1\n"
+    "unless it was approved.\n"
+    "\n"
+    "Example:\n"
+    "  carrel approvals submit report.py --policy both --promote '*.pdf'\n"
+    "  carrel approvals watch --by Ada\n";
+
 static const char repl_help[] =
     "carrel repl: a Python prompt in a session.\n"
     "\n"
@@ -193,6 +230,7 @@ static const struct command commands[] = {
     {"repl", "a Python prompt in a session", repl_help, cmd_repl},
     {"files", "put, get, list and remove a session's files", files_help, cmd_files},
     {"sessions", "list, show and end sessions", sessions_help, cmd_sessions},
+    {"approvals", "submit code, and decide what waits for a person", approvals_help, cmd_approvals},
     {"store", "fill, list, compare and copy stores", store_help, cmd_store},
     {"serve", "run the server", serve_help, cmd_serve},
     {"doctor", "say what isolation this host gives", doctor_help, cmd_doctor},

@@ -164,7 +164,11 @@ GROUPS = [
     }),
     (redis_server, {"exists-redis": lambda b, both: codemode.exists_redis(both, b)}),
     (skills_server, {"search": lambda b, started: codemode.search(started, b)}),
-    (nothing, {"approvals-commits": lambda b, _: approvals.commits(b)}),
+    (nothing, {
+        "approvals-commits": lambda b, _: approvals.commits(b),
+        "approvals-decisions": lambda b, _: approvals.decisions(b),
+        "approvals-waiting": lambda b, _: approvals.waiting(b),
+    }),
     (jupyter_server, {
         "jupyter": lambda b, server: peers.jupyter(server, b.scale(3, 1), b.scale(300, 50)),
     }),
@@ -183,7 +187,7 @@ GROUPS = [
 ]
 NAMES = [name for _, measures in GROUPS for name in measures]
 # Too long for every round of a whole run; --only measures them in each.
-FIRST_ROUND_ONLY = {"live"}
+FIRST_ROUND_ONLY = {"live", "approvals-waiting"}
 
 
 def wait_for_quiet(bench):

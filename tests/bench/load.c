@@ -4,10 +4,12 @@
  *
  *     CARREL_TOKEN=… load --port N [--connections N] [--requests N | --seconds S] [--warm-up N]
  *                         [--identifiers fixed|new] [--prefix TEXT] [--delete] [--rate R]
- *                         [--pool NAME] [--expect TEXT] [--pcm | --health | --get TARGET]
+ *                         [--pool NAME] [--expect TEXT] [--pcm | --health | --get TARGET |
+ * --approve]
  *
  * It executes `1+1`: on Azure's wire, or with --pcm on py-code-mode's. With --health it asks for
- * /health, which reaches no session, and with --get for TARGET, a path and query. An answer other
+ * /health, which reaches no session, and with --get for TARGET, a path and query;
+ * with --approve it approves the result of the approval that has the identifier. An answer other
  * than 200 with --expect's text in it (the right result, unless told) is an error, which is counted
  * and not among the times. --identifiers fixed is one identifier a connection (PREFIX-0, PREFIX-1,
  * …), new is the next one for each request. --delete ends the session after each answer, over the
@@ -53,6 +55,7 @@ struct options {
 	bool new_identifiers;
 	bool deletes;
 	bool pcm;
+	bool approve;
 	const char *get; /* what is asked for in the place of an execution, or NULL */
 	const char *prefix;
 	const char *pool;
@@ -132,6 +135,12 @@ static int request_write_wanted(struct load *l, struct connection *c)
 	const struct options *o = &l->options;
 	if (o->get != NULL) {
 		return request_write(l, c, "GET", o->get, NULL);
+	}
+	if (o->approve) {
+		char target[TARGET_MAX_BYTES];
+		(void)snprintf(target, sizeof(target), "/approvals/%s/decision", c->identifier);
+		return request_write(
+		    l, c, "POST", target, "{\"approve\":true,\"stage\":\"result\"}");
 	}
 	return o->pcm ? request_write(l, c, "POST", "/execute", body)
 		      : request_write_aca(l, c, "POST", "executions", body);
@@ -492,6 +501,10 @@ static int take_option(int name, const char *value, struct options *o)
 		o->get = "/health";
 		o->expect = o->expect != NULL ? o->expect : "healthy";
 		return 0;
+	case 'a':
+		o->approve = true;
+		o->expect = o->expect != NULL ? o->expect : "\"state\":\"approved\"";
+		return 0;
 	case 'g':
 		o->get = value;
 		return *value == '/' && strlen(value) < TARGET_MAX_BYTES ? 0 : -EINVAL;
@@ -517,6 +530,7 @@ static int parse(int argc, char **argv, struct options *o)
 	    {"pcm", no_argument, NULL, 'm'},
 	    {"health", no_argument, NULL, 'h'},
 	    {"get", required_argument, NULL, 'g'},
+	    {"approve", no_argument, NULL, 'a'},
 	    {NULL, 0, NULL, 0},
 	};
 	for (int name; (name = getopt_long(argc, argv, "", known, NULL)) != -1;) {

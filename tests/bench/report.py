@@ -58,6 +58,8 @@ TOOL = "`tools.echo(text=\"x\")` in a session"
 EXISTS = "`artifacts.exists` in a session, {}"
 COMPUTE = "four sessions that compute ÷ one"
 COMMITS = "approvals' transitions committed, {}"
+DECISIONS = "approvals: 100 decisions at once, each final and on disk"
+WAITING = "100,000 approvals that wait: {}"
 SEARCH = "`skills.search` over 10,000 skills"
 
 FIGURES = [
@@ -83,6 +85,10 @@ FIGURES = [
     Row(EXECUTE, "execute", "per_second", PER_SECOND, least=15000),
     Row(COMPUTE, "compute", "ratio", TIMES, most=2.2),
     Row(COMMITS.format("SQLite"), "approvals-commits", "per_second", PER_SECOND, least=5000),
+    Row(DECISIONS + ", p99", "approvals-decisions", "p99_us", MS, 1e-3, most=20),
+    Row(WAITING.format("memory of the gateway"), "approvals-waiting", "resident_mb", MB, most=100),
+    Row(WAITING.format("server start to the first list"), "approvals-waiting", "start_ms", MS,
+        most=2000),
     Row(SEARCH + ", the first", "search", "first_us", MS, 1e-3, most=5),
     Row(SEARCH + ", the first over HTTP", "search", "http.first_us", MS, 1e-3, most=5),
 ]
@@ -127,6 +133,13 @@ BESIDE = [
     Row(COMMITS.format("PostgreSQL"), "approvals-commits", "postgresql.per_second", PER_SECOND),
     Row(COMMITS.format("PostgreSQL") + ": p99 of each", "approvals-commits", "postgresql.p99_us",
         MS, 1e-3),
+    Row(DECISIONS + ", p50", "approvals-decisions", "p50_us", MS, 1e-3),
+    Row("approvals: decisions of 100 clients that go on", "approvals-decisions",
+        "steady.per_second", PER_SECOND),
+    Row("approvals: decisions of 100 clients that go on, p99", "approvals-decisions",
+        "steady.p99_us", MS, 1e-3),
+    Row(WAITING.format("how much the gateway's memory is more than with none"),
+        "approvals-waiting", "growth_mb", MB),
     Row(EXECUTE + ", p50", "execute", "p50_us", MS, 1e-3),
     Row(EXECUTE + ", p99", "execute", "p99_us", MS, 1e-3),
     Row("one session that computes", "compute", "one_ms", MS),

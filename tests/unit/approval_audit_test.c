@@ -79,6 +79,21 @@ static void records_follow_each_other(void **state)
 	    json_integer_value(json_object_get(json_array_get(records, 0), "seq")), 21);
 }
 
+/* Whatever a name or a path holds, it is hashed as it is read again. */
+static void odd_characters_change_nothing(void **state)
+{
+	static const char *const odd[] = {"", "\"", "\\", "a\nb\t\r\b\f", "\x01\x1f\x7f", "/", "</",
+	    "h\xc3\xa9 \xe2\x80\xa8 \xf0\x9f\x98\x80", "{\"action\":1}", "%s%n"};
+	struct approval_base *b = *state;
+	for (size_t i = 0; i < array_len(odd); i++) {
+		json_decref(base_do(b, audit_append,
+		    json_pack("{s:I, s:s, s:s, s:s, s:s}", "at_us", (json_int_t)-1, "actor", odd[i],
+			"action", odd[i], "subject", odd[i], "outcome", odd[i])));
+		assert_string_equal(b->e.text, "");
+	}
+	assert_int_equal(base_verify(b), (int)array_len(odd));
+}
+
 /* As somebody would who may do everything to the database. */
 static void drop_guards(struct approval_base *b)
 {
@@ -250,6 +265,7 @@ int main(void)
 	    TEST(an_empty_trail_has_a_head),
 	    TEST(the_hash_is_what_the_page_says),
 	    TEST(records_follow_each_other),
+	    TEST(odd_characters_change_nothing),
 	    TEST(what_was_touched_is_found),
 	    TEST(what_was_taken_out_is_found),
 	    TEST(what_was_put_in_is_found),

@@ -219,7 +219,7 @@ json_t *base_decision(const struct approval_base *b, const char *id, const char 
 {
 	json_t *in = json_pack("{s:s, s:s?, s:s?, s:b, s:s, s:s, s:s, s:I, s:b}", "id", id,
 	    "tenant", tenant, "stage", stage, "approve", (int)approve, "by", "bob", "person",
-	    "Bob B.", "reason", "looks fine", "now_us", (json_int_t)b->now_us, "own", 0);
+	    "Bob B.", "reason", "looks fine", "now_us", (json_int_t)b->now_us, "own", 1);
 	assert_non_null(in);
 	return in;
 }

@@ -266,29 +266,6 @@ static void a_decision_is_single_use(void **state)
 	(void)base_verify(b);
 }
 
-static void who_submitted_does_not_decide_unless_allowed(void **state)
-{
-	struct approval_base *b = *state;
-	const char *id = base_new(b, "before");
-	json_t *in = base_decision(b, id, "t1", NULL, true);
-	assert_int_equal(json_object_set_new(in, "by", json_string("alice")), 0);
-	base_refuses(b, records_decide, json_incref(in), ERR_DENIED);
-	assert_int_equal(json_object_set_new(in, "own", json_true()), 0);
-	must(b, records_decide, in, "queued");
-}
-
-static void who_may_not_decide_about_its_own_does_not_about_calls(void **state)
-{
-	struct approval_base *b = *state;
-	json_t *in = base_call(b, "t1");
-	assert_int_equal(json_object_set_new(in, "submitter", json_string(RECORDS_SESSION)), 0);
-	const char *id = base_submit(b, in);
-	base_refuses(b, records_decide, base_decision(b, id, "t1", NULL, true), ERR_DENIED);
-	in = base_decision(b, id, "t1", NULL, true);
-	assert_int_equal(json_object_set_new(in, "own", json_true()), 0);
-	must(b, records_decide, in, "approved");
-}
-
 static void a_decision_says_who_and_why(void **state)
 {
 	struct approval_base *b = *state;
@@ -839,8 +816,6 @@ int main(void)
 	    TEST(a_run_put_back_is_no_attempt),
 	    TEST(the_code_and_the_result_come_back_as_they_were),
 	    TEST(a_decision_is_single_use),
-	    TEST(who_submitted_does_not_decide_unless_allowed),
-	    TEST(who_may_not_decide_about_its_own_does_not_about_calls),
 	    TEST(a_decision_says_who_and_why),
 	    TEST(what_is_decided_is_never_run),
 	    TEST(a_cancelled_run_has_no_result),

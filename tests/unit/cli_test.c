@@ -71,6 +71,27 @@ static void terminal_shows_bytes_that_are_not_text(void **state)
 	assert_shown("\xf0\x9f\x1b", 3, "\\xf0\\x9f\\u001b");
 }
 
+static void terminal_shows_what_hides_where_all_is_asked_for(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *bytes, *expected;
+	} rows[] = {
+	    {"a\tb\nc", "a\\u0009b\\u000ac"},
+	    {"ad\xe2\x80\x8bmin\xc2\xad", "ad\\u200bmin\\u00ad"},
+	    {"\xef\xbb\xbf\xe2\x80\xa8\xe3\x85\xa4", "\\ufeff\\u2028\\u3164"},
+	    {"\xf3\xa0\x81\x81\xef\xb8\x8f", "\\U000e0041\\ufe0f"},
+	    {"\xe2\x80\x8f\xd8\x9c", "\\u200f\\u061c"},
+	    {"\xc3\xa9 \xf0\x9f\x90\x8d \xd7\xa9", "\xc3\xa9 \xf0\x9f\x90\x8d \xd7\xa9"},
+	};
+	for (size_t i = 0; i < array_len(rows); i++) {
+		cleanup(buf_fini) struct buf shown = BUF_INIT(1024);
+		assert_int_equal(
+		    terminal_escape_all(&shown, rows[i].bytes, strlen(rows[i].bytes)), 0);
+		assert_string_equal(buf_str(&shown), rows[i].expected);
+	}
+}
+
 /* --- is it a whole cell? --- */
 
 static void repl_input_knows_a_whole_cell(void **state)
@@ -521,6 +542,7 @@ int main(void)
 	    cmocka_unit_test(terminal_shows_control_characters_as_escapes),
 	    cmocka_unit_test(terminal_leaves_other_text_alone),
 	    cmocka_unit_test(terminal_shows_bytes_that_are_not_text),
+	    cmocka_unit_test(terminal_shows_what_hides_where_all_is_asked_for),
 	    cmocka_unit_test(repl_input_knows_a_whole_cell),
 	    cmocka_unit_test(repl_input_waits_for_the_rest),
 	    cmocka_unit_test(repl_input_lets_the_session_judge_mistakes),
