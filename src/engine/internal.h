@@ -29,14 +29,28 @@ size_t execution_kept_bytes(const struct execution *x);
 struct session *session_new(struct pool *p, const char *tenant, const char *identifier);
 /* Gives a PENDING session its worker. */
 void session_attach(struct session *s, struct worker *w);
-/* Starts the next execution when it may. */
-void session_pump(struct session *s);
 /* The session's worker is gone for good: what ran is final with VERDICT, what waited gets a fresh
  * worker; without anything waiting the session ends. */
 void session_lose(struct session *s, enum verdict verdict, const char *reason);
 /* Ends it: running and queued executions become final, waiters are told E. Frees S. */
 void session_end(struct session *s, enum verdict verdict, const struct err *e);
 void session_tick(struct session *s);
+/* An access: the cooldown begins anew. */
+void session_touch(struct session *s);
+
+/* --- queue.c: the executions of a session --- */
+
+/* Starts the next execution when it may. */
+void session_pump(struct session *s);
+/* Takes X out of the queue with its verdict, keeps it for look-ups and tells its observers. */
+void session_finish(struct session *s, struct execution *x, enum verdict v);
+/* Asks the running execution to stop because of WHY; the grace time runs from here. */
+void session_interrupt(struct session *s, struct execution *x, enum verdict why);
+void session_drop_oldest(struct session *s);
+/* Those that filled the memory before X have gone: what is counted from here on is its own. */
+void session_settle(struct session *s, const struct execution *x);
+/* For a person; cut to what there is room for. */
+void execution_set_reason(struct execution *x, const char *reason);
 
 /* --- packages.c --- */
 
