@@ -19,7 +19,7 @@
 
 /* What a page aims at: when it is all new, and when most of it is known. */
 #define PAGE_NEW_BYTES (32U << 10)
-#define PAGE_KNOWN_BYTES (128U << 10)
+#define PAGE_KNOWN_BYTES (64U << 10)
 #define PAGE_FIRST 16 /* records */
 #define PAGE_MAX 1000
 

@@ -67,14 +67,20 @@ struct document {
 	uint32_t word_count, word_alloc;
 };
 
-/* Documents have small numbers, which are used again; the four arrays go by them. */
+/* Which pairs of bytes a text has, by their hash: what lacks one of a query's does not hold it. */
+struct pairs {
+	uint64_t bits[4];
+};
+
+/* Documents have small numbers, which are used again; the arrays go by them. */
 struct search {
 	struct word *words;
 	struct document *by_name;
 	struct document **documents; /* NULL: the number is free */
 	float *lengths;              /* sum of the weights of a document's words */
-	double *scores;              /* 0 between queries */
-	uint32_t *free;              /* numbers that are free, free_count of them */
+	struct pairs *pairs; /* of a document's name and of what is kept of its description */
+	double *scores;      /* 0 between queries */
+	uint32_t *free;      /* numbers that are free, free_count of them */
 	uint32_t count, alloc, free_count;
 	uint64_t place_count;
 	double length; /* of all documents */
@@ -117,6 +123,7 @@ void search_free(struct search *s)
 	}
 	free(s->documents);
 	free(s->lengths);
+	free(s->pairs);
 	free(s->scores);
 	free(s->free);
 	free(s);
@@ -270,6 +277,21 @@ static char *lower(const char *text, size_t max)
 	return copy;
 }
 
+static void add_pairs(struct pairs *p, const char *text)
+{
+	for (const unsigned char *c = (const unsigned char *)text; c[0] != '\0' && c[1] != '\0';
+	     c++) {
+		uint32_t hash = (c[0] * 31U + c[1]) * 2654435761U >> 24;
+		p->bits[hash >> 6] |= 1ULL << (hash & 63);
+	}
+}
+
+static bool has_pairs(const struct pairs *p, const struct pairs *of)
+{
+	return (of->bits[0] & ~p->bits[0]) == 0 && (of->bits[1] & ~p->bits[1]) == 0 &&
+	       (of->bits[2] & ~p->bits[2]) == 0 && (of->bits[3] & ~p->bits[3]) == 0;
+}
+
 /* Takes D's places out, and frees it. Its number can be used again. */
 static void drop(struct search *s, struct document *d)
 {
@@ -323,6 +345,7 @@ static bool make_room(struct search *s)
 	uint32_t more = s->alloc < 16 ? 16 : s->alloc * 2;
 	if (!resize(&s->documents, more, sizeof(struct document *)) ||
 	    !resize(&s->lengths, more, sizeof(*s->lengths)) ||
+	    !resize(&s->pairs, more, sizeof(*s->pairs)) ||
 	    !resize(&s->scores, more, sizeof(*s->scores)) ||
 	    !resize(&s->free, more, sizeof(*s->free))) {
 		return false;
@@ -367,6 +390,9 @@ int search_put(struct search *s, const struct search_document *given)
 	s->documents[d->id] = d;
 	s->lengths[d->id] = 0;
 	s->scores[d->id] = 0;
+	s->pairs[d->id] = (struct pairs){0};
+	add_pairs(&s->pairs[d->id], d->low_name);
+	add_pairs(&s->pairs[d->id], d->low_description);
 	int r = index_document(s, d, given);
 	s->length += (double)s->lengths[d->id];
 	if (r < 0) {
@@ -446,8 +472,10 @@ static void score_substrings(struct search *s, const char *query)
 {
 	char *low = trimmed(query);
 	size_t len = low == NULL ? 0 : strlen(low);
+	struct pairs pairs = {0};
+	add_pairs(&pairs, len > 0 ? low : "");
 	for (uint32_t i = 0; len > 0 && i < s->count; i++) {
-		if (s->documents[i] != NULL) {
+		if (has_pairs(&s->pairs[i], &pairs) && s->documents[i] != NULL) {
 			s->scores[i] += bonus_of(s->documents[i], low, len);
 		}
 	}
@@ -488,7 +516,7 @@ static size_t pick(const struct search *s, struct search_hit *out, size_t n)
 {
 	size_t count = 0;
 	for (uint32_t i = 0; n > 0 && i < s->count; i++) {
-		if (s->documents[i] == NULL || s->scores[i] <= 0) {
+		if (s->scores[i] <= 0 || (count == n && s->scores[i] < out[0].score)) {
 			continue;
 		}
 		struct search_hit hit = {.name = s->documents[i]->name, .score = s->scores[i]};
