@@ -159,9 +159,7 @@ static void askers_take_turns(void **state)
 	(void)read_text(b, "1", LARGE_BYTES);
 	(void)read_text(c, "1", LARGE_BYTES);
 	(void)uv_run(&loop, UV_RUN_DEFAULT);
-	assert_int_equal(strlen(order), 9);
-	/* Whichever thread is faster. */
-	assert_true(strchr(order, 'c') - order < 5);
+	assert_string_equal(order, "ababcaaaa");
 }
 
 static void what_is_cancelled_is_not_told(void **state)
@@ -246,5 +244,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(
 		what_is_large_is_told_from_what_is_small, setup, teardown),
 	};
+	/* So that what is begun first is done first, however busy the machine is. */
+	if (setenv("UV_THREADPOOL_SIZE", "1", 1) < 0) {
+		return 1;
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
