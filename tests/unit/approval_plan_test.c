@@ -29,7 +29,8 @@ static int on_plan(void *ctx, const struct db_row *r)
 {
 	const char *step = db_text(r, 3, NULL);
 	assert_non_null(step);
-	bool scans = strstr(step, "SCAN") == step && strstr(step, "CONSTANT ROW") == NULL;
+	bool scans = strstr(step, "SCAN") == step && strstr(step, "CONSTANT ROW") == NULL &&
+		     strcmp(step, "SCAN turn") != 0; /* what a recursion has found so far */
 	if (scans || strstr(step, "TEMP B-TREE") != NULL) {
 		print_error("%s\n  %s\n", (const char *)ctx, step);
 		fail();
