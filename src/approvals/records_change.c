@@ -227,8 +227,8 @@ static int write_tasks(struct record_change *c, struct err *e)
 	if (!ran && runs && record_task_add(c, "run", c->now_us, NULL, e) < 0) {
 		return -1;
 	}
-	if (to == APPROVAL_WAITING && record_task_add(c, "expire",
-					  records_number(c->row, "deadline_us"), NULL, e) < 0) {
+	if (to == APPROVAL_WAITING &&
+	    record_task_add(c, "expire", records_number(c->row, "deadline_us"), NULL, e) < 0) {
 		return -1;
 	}
 	return approval_state_is_final(to) ? follow_up(c, to == APPROVAL_APPROVED, e) : 0;

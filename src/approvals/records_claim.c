@@ -108,8 +108,7 @@ static int claim_one(struct claim *c, const char *kind, const json_t *found, str
 }
 
 /* One that cannot be gone on with stops nobody. */
-static int claim_or_put_aside(
-    struct claim *c, const char *kind, const json_t *found, struct err *e)
+static int claim_or_put_aside(struct claim *c, const char *kind, const json_t *found, struct err *e)
 {
 	struct err why = {0};
 	uint64_t before = db_changes(c->d);
@@ -119,8 +118,8 @@ static int claim_or_put_aside(
 	if (!record_can_skip(c->d, before, &why)) {
 		return err_set(e, why.code, "%s", why.text);
 	}
-	return record_task_put_aside(c->d, records_text(found, "id"), kind,
-	    records_number(c->in, "now_us"), &why, e);
+	return record_task_put_aside(
+	    c->d, records_text(found, "id"), kind, records_number(c->in, "now_us"), &why, e);
 }
 
 static int claim_all(struct claim *c, struct record_turns *turns, int64_t limit, struct err *e)
@@ -177,8 +176,7 @@ int records_claim(struct db *d, const json_t *in, json_t **out, struct err *e)
 	    .tasks = json_object_get(answer, "tasks"),
 	    .changed = json_object_get(answer, "changed"),
 	};
-	if (record_turns_find(&turns, d, in, limit, e) < 0 ||
-	    claim_all(&c, &turns, limit, e) < 0) {
+	if (record_turns_find(&turns, d, in, limit, e) < 0 || claim_all(&c, &turns, limit, e) < 0) {
 		return -1;
 	}
 	if (json_object_set(answer, "turns", turns.said) < 0) {

@@ -32,8 +32,7 @@ static int on_any(void *ctx, const struct db_row *r)
 
 static int is_any_due(struct record_turns *t, bool *any, struct err *e)
 {
-	return db_run(t->d,
-	    "SELECT 1 FROM approval_task WHERE kind = $1 AND wake_us <= $2 LIMIT 1",
+	return db_run(t->d, "SELECT 1 FROM approval_task WHERE kind = $1 AND wake_us <= $2 LIMIT 1",
 	    (const struct db_value[]){DB_TEXT(t->kind), DB_INT(t->now_us)}, 2, on_any, any, NULL,
 	    e);
 }
@@ -68,8 +67,7 @@ static bool has_share(const struct record_turns *t, int64_t held)
 	return t->share > 0 && held >= t->share;
 }
 
-static int add_queue(
-    struct record_turns *t, struct turn_pool *p, const char *tenant, struct err *e)
+static int add_queue(struct record_turns *t, struct turn_pool *p, const char *tenant, struct err *e)
 {
 	int64_t held = 0;
 	if (find_held(t, tenant, &held, e) < 0) {
@@ -87,29 +85,31 @@ static int on_tenant(void *ctx, const struct db_row *r)
 	return json_array_append_new(ctx, one) == 0 ? 0 : 1;
 }
 
-/* BATCH tenants from START on, and when the first task of each is due. From one tenant to the next
- * by the index, past however many tasks the one has. */
+/* BATCH tenants from START on, and when the first task of each is due. From one to the next by
+ * the index, past however many tasks the one has; ORDER BY and LIMIT, because PostgreSQL reads
+ * them all for a min() while it knows little of the table. */
 static int find_tenants(
     struct record_turns *t, const char *pool, const json_t *start, json_t *out, struct err *e)
 {
 	return db_run(t->d,
 	    "WITH RECURSIVE turn (tenant, looks) AS ("
-	    "SELECT min(tenant), 1 FROM approval_task "
-	    "WHERE kind = $1 AND pool = $2 AND tenant >= $3 "
-	    "UNION ALL SELECT (SELECT min(x.tenant) FROM approval_task x "
-	    "WHERE x.kind = $1 AND x.pool = $2 AND x.tenant > turn.tenant), turn.looks + 1 "
+	    "SELECT (SELECT tenant FROM approval_task "
+	    "WHERE kind = $1 AND pool = $2 AND tenant >= $3 ORDER BY tenant LIMIT 1), 1 "
+	    "UNION ALL SELECT (SELECT x.tenant FROM approval_task x "
+	    "WHERE x.kind = $1 AND x.pool = $2 AND x.tenant > turn.tenant "
+	    "ORDER BY x.tenant LIMIT 1), turn.looks + 1 "
 	    "FROM turn WHERE turn.tenant IS NOT NULL AND turn.looks < $4) "
-	    "SELECT turn.tenant, (SELECT min(x.wake_us) FROM approval_task x "
-	    "WHERE x.kind = $1 AND x.pool = $2 AND x.tenant = turn.tenant) "
+	    "SELECT turn.tenant, (SELECT x.wake_us FROM approval_task x "
+	    "WHERE x.kind = $1 AND x.pool = $2 AND x.tenant = turn.tenant "
+	    "ORDER BY x.wake_us LIMIT 1) "
 	    "FROM turn WHERE turn.tenant IS NOT NULL",
-	    (const struct db_value[]){DB_TEXT(t->kind), DB_TEXT(pool),
-		DB_TEXT(json_string_value(start)), DB_INT(BATCH)},
+	    (const struct db_value[]){
+		DB_TEXT(t->kind), DB_TEXT(pool), DB_TEXT(json_string_value(start)), DB_INT(BATCH)},
 	    4, on_tenant, out, NULL, e);
 }
 
 /* 1: no more of the pool are to be looked at. */
-static int look_at(
-    struct record_turns *t, struct turn_pool *p, const json_t *found, struct err *e)
+static int look_at(struct record_turns *t, struct turn_pool *p, const json_t *found, struct err *e)
 {
 	const char *tenant = records_text(found, "tenant");
 	int64_t places = p->places < t->limit ? p->places : t->limit;
@@ -120,9 +120,8 @@ static int look_at(
 		t->unseen = true;
 		return 1;
 	}
-	if (++p->looks == TURN_LOOKS_MAX &&
-	    json_object_set(json_object_get(t->said, "tenants"), p->name,
-		json_object_get(found, "tenant")) < 0) {
+	if (++p->looks == TURN_LOOKS_MAX && json_object_set(json_object_get(t->said, "tenants"),
+						p->name, json_object_get(found, "tenant")) < 0) {
 		return records_no_memory(e);
 	}
 	return records_number(found, "wake_us") <= t->now_us ? add_queue(t, p, tenant, e) : 0;
@@ -144,8 +143,9 @@ static int look_at_all(struct record_turns *t, struct turn_pool *p, const char *
 		json_array_foreach(batch, i, found)
 		{
 			const char *tenant = records_text(found, "tenant");
-			int r = until != NULL && strcmp(tenant, until) > 0 ? 1
-									   : look_at(t, p, found, e);
+			int r = until != NULL && strcmp(tenant, until) > 0
+				    ? 1
+				    : look_at(t, p, found, e);
 			if (r != 0) {
 				return r;
 			}
@@ -173,14 +173,14 @@ static int find_waiting(
 
 static int on_pool(void *ctx, const struct db_row *r)
 {
-	*(json_t **)ctx = db_is_null(r, 0) ? NULL : records_column_text(r, 0);
+	*(json_t **)ctx = records_column_text(r, 0);
 	return 1;
 }
 
 static int find_pool(struct record_turns *t, const json_t *start, json_t **pool, struct err *e)
 {
 	return db_run(t->d,
-	    "SELECT min(pool) FROM approval_task WHERE kind = $1 AND pool >= $2",
+	    "SELECT pool FROM approval_task WHERE kind = $1 AND pool >= $2 ORDER BY pool LIMIT 1",
 	    (const struct db_value[]){DB_TEXT(t->kind), DB_TEXT(json_string_value(start))}, 2,
 	    on_pool, pool, NULL, e);
 }
@@ -192,7 +192,8 @@ static int add_pool(struct record_turns *t, const json_t *in, const char *name, 
 	const json_t *turns = json_object_get(json_object_get(in, "turns"), "tenants");
 	json_t *last = json_object_get(turns, name);
 	json_t *tenants = json_object_get(t->said, "tenants");
-	if (json_object_set_new(tenants, name, last != NULL ? json_incref(last) : json_null()) < 0) {
+	if (json_object_set_new(tenants, name, last != NULL ? json_incref(last) : json_null()) <
+	    0) {
 		return records_no_memory(e);
 	}
 	struct turn_pool *p = &t->pools[t->count++];
@@ -203,8 +204,8 @@ static int add_pool(struct record_turns *t, const json_t *in, const char *name, 
 }
 
 /* The pools from START on, past UNTIL not. */
-static int add_pools(struct record_turns *t, const json_t *in, const char *start, const char *until,
-    struct err *e)
+static int add_pools(
+    struct record_turns *t, const json_t *in, const char *start, const char *until, struct err *e)
 {
 	cleanup(json_decrefp) json_t *from = json_string(start);
 	while (t->count < TURN_POOLS_MAX) {
@@ -268,9 +269,10 @@ static int on_task(void *ctx, const struct db_row *r)
 	return json_array_append_new(ctx, one) == 0 ? 0 : 1;
 }
 
-#define DUE                                                          \
-	"SELECT approval, fence, attempt, owner FROM approval_task " \
-	"WHERE kind = $1 AND pool = $2 AND tenant = $3 AND wake_us <= $4 ORDER BY wake_us LIMIT $5"
+#define DUE                                                                                       \
+	"SELECT approval, fence, attempt, owner FROM approval_task "                              \
+	"WHERE kind = $1 AND pool = $2 AND tenant = $3 AND wake_us <= $4 ORDER BY wake_us LIMIT " \
+	"$5"
 
 /* The queue's tasks, as many as may be wanted; read when the first of them is. */
 static int read_queue(
@@ -289,8 +291,8 @@ static int read_queue(
 }
 
 /* Takes the first of the queue, if its tenant may have it. */
-static int take(struct record_turns *t, struct turn_pool *p, json_t *queue, json_t **task,
-    struct err *e)
+static int take(
+    struct record_turns *t, struct turn_pool *p, json_t *queue, json_t **task, struct err *e)
 {
 	const char *tenant = records_text(queue, "tenant");
 	int64_t held = 0;
@@ -318,8 +320,7 @@ static int take(struct record_turns *t, struct turn_pool *p, json_t *queue, json
 	return 0;
 }
 
-static int next_of_pool(
-    struct record_turns *t, struct turn_pool *p, json_t **task, struct err *e)
+static int next_of_pool(struct record_turns *t, struct turn_pool *p, json_t **task, struct err *e)
 {
 	size_t count = json_array_size(p->queues);
 	for (size_t k = 0; k < count && p->places > 0; k++) {

@@ -24,7 +24,8 @@
 struct turn_pool {
 	const char *name; /* in turns.said */
 	int64_t places;
-	json_t *queues; /* [{tenant, tasks: [task] or null, not read yet}], in their order of turn */
+	json_t
+	    *queues; /* [{tenant, tasks: [task] or null, not read yet}], in their order of turn */
 	size_t next;
 	int64_t waiting; /* how many queues of those who have not had their share */
 	int64_t looks;
@@ -50,8 +51,8 @@ struct record_turns {
 void record_turns_fini(struct record_turns *t);
 /* Finds who waits. IN is borrowed, and must outlive T: owner, kind, now_us, share?, places?, turns?
  * of records_claim; at most LIMIT tasks will be asked for. T is zero before. -1 with E. */
-int record_turns_find(struct record_turns *t, struct db *d, const json_t *in, int64_t limit,
-    struct err *e);
+int record_turns_find(
+    struct record_turns *t, struct db *d, const json_t *in, int64_t limit, struct err *e);
 /* *TASK: {id, fence, attempt, owner} of the next, the caller's; NULL: there is none. */
 int record_turns_next(struct record_turns *t, json_t **task, struct err *e);
 

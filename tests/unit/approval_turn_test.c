@@ -112,8 +112,7 @@ static void tenants_take_turns(void **state)
 
 static void the_next_claim_goes_on_where_the_last_stopped(void **state)
 {
-	static const char *const expected[] = {
-	    "t1 ", "t2 ", "t3 ", "t1 ", "t2 ", "t1 ", "t2 ", ""};
+	static const char *const expected[] = {"t1 ", "t2 ", "t3 ", "t1 ", "t2 ", "t1 ", "t2 ", ""};
 	cleanup(claims_fini) struct claims c = {.b = *state};
 	(void)queue(c.b, "t1", 3);
 	(void)queue(c.b, "t2", 3);
@@ -284,13 +283,12 @@ static void callbacks_are_shared_too(void **state)
 /* As version 1 left them. */
 static void go_back_to_version_1(struct approval_base *b)
 {
-	if (!base_sql(b,
-		"DROP INDEX approval_task_turn; DROP INDEX approval_task_owned;"
-		"ALTER TABLE approval_task DROP COLUMN tenant;"
-		"ALTER TABLE approval_task DROP COLUMN pool;"
-		"CREATE INDEX approval_task_owned ON approval_task (owner) "
-		"WHERE owner IS NOT NULL;"
-		"DELETE FROM approval_schema WHERE version > 1")) {
+	if (!base_sql(b, "DROP INDEX approval_task_turn; DROP INDEX approval_task_owned;"
+			 "ALTER TABLE approval_task DROP COLUMN tenant;"
+			 "ALTER TABLE approval_task DROP COLUMN pool;"
+			 "CREATE INDEX approval_task_owned ON approval_task (owner) "
+			 "WHERE owner IS NOT NULL;"
+			 "DELETE FROM approval_schema WHERE version > 1")) {
 		fail_msg("%s", b->e.text);
 	}
 }

@@ -299,6 +299,18 @@ static void a_pool_that_pauses_delays_no_other(void **state)
 	run_to_end(w, "later()", NULL);
 }
 
+/* How many run CODE. */
+static unsigned running(const struct world *w, const char *code)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < WORLD_WORKERS_MAX; i++) {
+		const struct world_worker *at = &w->workers[i];
+		n += at->worker != NULL && at->executing && !at->killed &&
+		     strcmp(at->code, code) == 0;
+	}
+	return n;
+}
+
 static void a_tenant_has_half_while_others_wait(void **state)
 {
 	struct world *w = *state;
@@ -314,13 +326,16 @@ static void a_tenant_has_half_while_others_wait(void **state)
 	run_to_end(w, "red()", NULL);
 	world_until(w, world_running(w, "blue()") != NULL);
 	run_to_end(w, "red()", NULL);
+	/* Red has its half: it would have been its turn. */
 	world_until(w, world_running_count(w) == 4);
-	/* Two and two: now each of blue's makes room for one of blue's. */
+	assert_int_equal(running(w, "blue()"), 2);
 	run_to_end(w, "blue()", NULL);
 	world_until(w, world_running_count(w) == 4);
+	assert_int_equal(running(w, "blue()"), 2);
 	run_to_end(w, "blue()", NULL);
 	run_to_end(w, "blue()", NULL);
-	world_until(w, world_running_count(w) == 4);
+	/* Alone again. */
+	world_until(w, running(w, "red()") == 4);
 	for (unsigned i = 0; i < 6; i++) {
 		run_to_end(w, "red()", NULL);
 	}
@@ -446,6 +461,7 @@ static void an_outdated_run_is_taken_over_and_changes_nothing(void **state)
 	const char *id = world_submit(w, w->a, "twice()", NULL, NULL);
 	world_until(w, world_running(w, "twice()") != NULL);
 	struct world_worker *old = world_running(w, "twice()");
+	world_turns(w, 100); /* A has looked for more, and looks again in a second */
 	/* A is held up for longer than its lease: its clock stands for both. */
 	w->b = world_open(w);
 	world_pass_us(11000000);
