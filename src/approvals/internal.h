@@ -25,6 +25,12 @@
 
 enum lane_kind { LANE_RUN, LANE_CALLBACK, LANE_PROMOTE, LANE_COUNT };
 
+/* A pool that had no room: nothing is claimed for it until then. */
+struct pool_pause {
+	uint64_t pause_us; /* the next one; 0: the first */
+	int64_t until_us;
+};
+
 struct lane {
 	struct approvals *approvals;
 	enum lane_kind kind;
@@ -32,6 +38,7 @@ struct lane {
 	uint32_t active;
 	bool again; /* something may have come due while it was asked */
 	struct approval_request *claim;
+	json_t *turns; /* who had the last (records_claim) */
 };
 
 struct approvals {
@@ -59,7 +66,7 @@ struct approvals {
 	struct approvals_parked *parked;
 	struct sure *sure;
 	struct approvals_call *calls;
-	uint64_t full_pause_us; /* how long a run waits for a place in its pool */
+	struct pool_pause pauses[IPC_POOLS_MAX];
 
 	struct approvals_watch *watches[APPROVALS_WATCH_BUCKETS];
 	struct approvals_watch *next_watch; /* to be told, while some are told */

@@ -197,11 +197,11 @@ static int follow_up(struct record_change *c, bool approved, struct err *e)
 	if (is_call && !approved && record_task_drop(c->d, id, "call", e) < 0) {
 		return -1;
 	}
-	if (promotes && (approved ? record_task_add(c->d, id, "promote", c->now_us, NULL, e)
+	if (promotes && (approved ? record_task_add(c, "promote", c->now_us, NULL, e)
 				  : record_files_drop(c->d, id, e)) < 0) {
 		return -1;
 	}
-	if (calls && record_task_add(c->d, id, "callback", c->now_us, NULL, e) < 0) {
+	if (calls && record_task_add(c, "callback", c->now_us, NULL, e) < 0) {
 		return -1;
 	}
 	return count_open(c, -1, e);
@@ -224,11 +224,11 @@ static int write_tasks(struct record_change *c, struct err *e)
 	if (ran && !runs && record_task_drop(c->d, id, "run", e) < 0) {
 		return -1;
 	}
-	if (!ran && runs && record_task_add(c->d, id, "run", c->now_us, NULL, e) < 0) {
+	if (!ran && runs && record_task_add(c, "run", c->now_us, NULL, e) < 0) {
 		return -1;
 	}
-	if (to == APPROVAL_WAITING && record_task_add(c->d, id, "expire",
-					  records_number(c->row, "deadline_us"), NULL, e) < 0) {
+	if (to == APPROVAL_WAITING &&
+	    record_task_add(c, "expire", records_number(c->row, "deadline_us"), NULL, e) < 0) {
 		return -1;
 	}
 	return approval_state_is_final(to) ? follow_up(c, to == APPROVAL_APPROVED, e) : 0;
@@ -329,14 +329,19 @@ int record_task_check(const struct record_change *c, const char *kind, int64_t f
 	return 0;
 }
 
-int record_task_add(struct db *d, const char *id, const char *kind, int64_t due_us,
+int record_task_add(const struct record_change *c, const char *kind, int64_t due_us,
     const char *owner, struct err *e)
 {
-	return db_run(d,
-	    "INSERT INTO approval_task (approval, kind, wake_us, owner, fence, attempt) "
-	    "VALUES ($1, $2, $3, $4, 0, 0)",
-	    (const struct db_value[]){DB_TEXT(id), DB_TEXT(kind), DB_INT(due_us), DB_TEXT(owner)},
-	    4, NULL, NULL, NULL, e);
+	/* Only a run needs a place in its pool. */
+	const char *pool = strcmp(kind, "run") == 0 ? records_text(c->row, "pool") : "-";
+	return db_run(c->d,
+	    "INSERT INTO approval_task "
+	    "(approval, kind, wake_us, owner, fence, attempt, tenant, pool) "
+	    "VALUES ($1, $2, $3, $4, 0, 0, $5, $6)",
+	    (const struct db_value[]){DB_TEXT(records_text(c->row, "id")), DB_TEXT(kind),
+		DB_INT(due_us), DB_TEXT(owner), DB_TEXT(records_text(c->row, "tenant")),
+		DB_TEXT(pool)},
+	    6, NULL, NULL, NULL, e);
 }
 
 int record_task_drop(struct db *d, const char *id, const char *kind, struct err *e)

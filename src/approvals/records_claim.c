@@ -3,32 +3,12 @@
 
 #include "approvals/records.h"
 #include "approvals/records_rows.h"
+#include "approvals/records_turn.h"
 #include "base/text.h"
 
 #define CLAIM_MAX 256
 
 /* --- claiming --- */
-
-static int on_due(void *ctx, const struct db_row *r)
-{
-	json_t *one = json_pack("{s:o, s:I, s:I, s:o}", "id", records_column_text(r, 0), "fence",
-	    (json_int_t)db_int(r, 1), "attempt", (json_int_t)db_int(r, 2), "owner",
-	    records_column_text(r, 3));
-	return one != NULL && json_array_append_new(ctx, one) == 0 ? 0 : 1;
-}
-
-#define DUE                                                          \
-	"SELECT approval, fence, attempt, owner FROM approval_task " \
-	"WHERE kind = $1 AND wake_us <= $2 ORDER BY wake_us LIMIT $3"
-
-static int find_due(
-    struct db *d, const char *kind, int64_t now_us, int64_t limit, json_t *due, struct err *e)
-{
-	const char *sql = *db_skip_locked(d) != '\0' ? DUE " FOR UPDATE SKIP LOCKED" : DUE;
-	return db_run(d, sql,
-	    (const struct db_value[]){DB_TEXT(kind), DB_INT(now_us), DB_INT(limit)}, 3, on_due, due,
-	    NULL, e);
-}
 
 /* The owner's, until the lease; its fence is the new one. */
 static int take_task(
@@ -127,71 +107,83 @@ static int claim_one(struct claim *c, const char *kind, const json_t *found, str
 	return add_task(c, &change, kind, found, e);
 }
 
-static int claim_kind(struct claim *c, const char *kind, int64_t *limit, struct err *e)
+/* One that cannot be gone on with stops nobody. */
+static int claim_or_put_aside(struct claim *c, const char *kind, const json_t *found, struct err *e)
 {
-	size_t i;
-	const json_t *found;
-	cleanup(json_decrefp) json_t *due = json_array();
-	if (kind == NULL || (strcmp(kind, "run") != 0 && strcmp(kind, "callback") != 0 &&
-				strcmp(kind, "promote") != 0)) {
-		return err_set(e, ERR_INTERNAL, "approvals: nobody claims such a task");
-	}
-	if (*limit <= 0) {
+	struct err why = {0};
+	uint64_t before = db_changes(c->d);
+	if (claim_one(c, kind, found, &why) == 0) {
 		return 0;
 	}
-	if (find_due(c->d, kind, records_number(c->in, "now_us"), *limit, due, e) < 0) {
-		return -1;
+	if (!record_can_skip(c->d, before, &why)) {
+		return err_set(e, why.code, "%s", why.text);
 	}
-	json_array_foreach(due, i, found)
-	{
-		struct err why = {0};
-		uint64_t before = db_changes(c->d);
-		if (claim_one(c, kind, found, &why) == 0) {
-			continue;
+	return record_task_put_aside(
+	    c->d, records_text(found, "id"), kind, records_number(c->in, "now_us"), &why, e);
+}
+
+static int claim_all(struct claim *c, struct record_turns *turns, int64_t limit, struct err *e)
+{
+	for (int64_t i = 0; i < limit; i++) {
+		cleanup(json_decrefp) json_t *found = NULL;
+		if (record_turns_next(turns, &found, e) < 0) {
+			return -1;
 		}
-		if (!record_can_skip(c->d, before, &why)) {
-			return err_set(e, why.code, "%s", why.text);
+		if (found == NULL) {
+			return 0;
 		}
-		if (record_task_put_aside(c->d, records_text(found, "id"), kind,
-			records_number(c->in, "now_us"), &why, e) < 0) {
+		if (claim_or_put_aside(c, turns->kind, found, e) < 0) {
 			return -1;
 		}
 	}
-	*limit -= (int64_t)json_array_size(due);
 	return 0;
 }
 
-int records_claim(struct db *d, const json_t *in, json_t **out, struct err *e)
+static int claim_check(const json_t *in, struct err *e)
 {
 	static const struct record_field fields[] = {
 	    {"owner", RECORD_TEXT, false},
 	    {"now_us", RECORD_NUMBER, false},
 	    {"lease_us", RECORD_NUMBER, false},
 	    {"limit", RECORD_NUMBER, false},
-	    {"kinds", RECORD_ARRAY, false},
+	    {"kind", RECORD_TEXT, false},
+	    {"share", RECORD_NUMBER, true},
+	    {"places", RECORD_OBJECT, true},
+	    {"turns", RECORD_OBJECT, true},
 	};
 	if (records_check(in, fields, array_len(fields), e) < 0) {
+		return -1;
+	}
+	const char *kind = records_text(in, "kind");
+	return strcmp(kind, "run") == 0 || strcmp(kind, "callback") == 0 ||
+		       strcmp(kind, "promote") == 0
+		   ? 0
+		   : err_set(e, ERR_INTERNAL, "approvals: nobody claims such a task");
+}
+
+int records_claim(struct db *d, const json_t *in, json_t **out, struct err *e)
+{
+	if (claim_check(in, e) < 0) {
 		return -1;
 	}
 	int64_t limit = records_number(in, "limit");
 	limit = limit < CLAIM_MAX ? limit : CLAIM_MAX;
 	cleanup(json_decrefp) json_t *answer = json_pack("{s:[], s:[]}", "tasks", "changed");
+	cleanup(record_turns_fini) struct record_turns turns = {0};
 	struct claim c = {
 	    .d = d,
 	    .in = in,
 	    .tasks = json_object_get(answer, "tasks"),
 	    .changed = json_object_get(answer, "changed"),
 	};
-	size_t i;
-	const json_t *kind;
-	json_array_foreach(json_object_get(in, "kinds"), i, kind)
-	{
-		if (claim_kind(&c, json_string_value(kind), &limit, e) < 0) {
-			return -1;
-		}
+	if (record_turns_find(&turns, d, in, limit, e) < 0 || claim_all(&c, &turns, limit, e) < 0) {
+		return -1;
+	}
+	if (json_object_set(answer, "turns", turns.said) < 0) {
+		return records_no_memory(e);
 	}
 	*out = steal(&answer);
-	return *out != NULL ? 0 : records_no_memory(e);
+	return 0;
 }
 
 /* --- keeping --- */

@@ -138,8 +138,8 @@ int record_task_load(
  * NULL. */
 int record_task_check(const struct record_change *c, const char *kind, int64_t fence,
     struct record_task *t, struct err *e);
-/* Due at DUE_US, OWNER's (NULL: nobody's) until then. */
-int record_task_add(struct db *d, const char *id, const char *kind, int64_t due_us,
+/* Of C's approval; due at DUE_US, OWNER's (NULL: nobody's) until then. */
+int record_task_add(const struct record_change *c, const char *kind, int64_t due_us,
     const char *owner, struct err *e);
 int record_task_drop(struct db *d, const char *id, const char *kind, struct err *e);
 /* Nobody's, due at DUE_US; its fence grows, so that the owner it had cannot finish it. */

@@ -97,12 +97,37 @@ static const char guards_postgres[] =
     "WHEN (OLD.state NOT IN ('approved', 'rejected', 'expired', 'failed', 'cancelled')) "
     "EXECUTE FUNCTION approval_refuse();";
 
+/*
+ * Version 2: tenants take turns (records_turn.h). A task has its approval's tenant and, of a run,
+ * its pool; "-" of all else, and of what a server of version 1 adds meanwhile. A turn goes on from
+ * a name by the order of its bytes, which PostgreSQL is told; SQLite has no other.
+ */
+static const char turns[] =
+    "ALTER TABLE approval_task ADD COLUMN tenant TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE approval_task ADD COLUMN pool TEXT NOT NULL DEFAULT '-';"
+    "UPDATE approval_task SET tenant = COALESCE((SELECT a.tenant FROM approval a "
+    "WHERE a.id = approval_task.approval), '');"
+    "UPDATE approval_task SET pool = COALESCE((SELECT a.pool FROM approval a "
+    "WHERE a.id = approval_task.approval), '-') WHERE kind = 'run';"
+    "DROP INDEX approval_task_owned;"
+    "CREATE INDEX approval_task_owned ON approval_task (owner, kind, tenant) "
+    "WHERE owner IS NOT NULL;";
+
+#define TURNS_INDEX \
+	"CREATE INDEX approval_task_turn ON approval_task (kind, pool, tenant, wake_us);"
+
+static const char turns_sqlite[] = TURNS_INDEX;
+static const char turns_postgres[] =
+    "ALTER TABLE approval_task ALTER COLUMN tenant TYPE TEXT COLLATE \"C\", "
+    "ALTER COLUMN pool TYPE TEXT COLLATE \"C\";" TURNS_INDEX;
+
 /* Both scripts run in the step's transaction; a NULL ends them. Never change a step that was
  * released: add one. */
 static const struct {
 	const char *both, *sqlite, *postgres;
 } steps[] = {
     {tables, guards_sqlite, guards_postgres},
+    {turns, turns_sqlite, turns_postgres},
 };
 
 static int on_version(void *ctx, const struct db_row *r)

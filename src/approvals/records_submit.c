@@ -253,8 +253,8 @@ static int write_all(
 		return -1;
 	}
 	if (record_policy(c->row) == APPROVAL_POLICY_COUNT &&
-	    record_task_add(c->d, id, "call", records_number(in, "lease_us"),
-		records_text(in, "owner"), e) < 0) {
+	    record_task_add(
+		c, "call", records_number(in, "lease_us"), records_text(in, "owner"), e) < 0) {
 		return -1;
 	}
 	return record_change_audit(c, records_text(in, "submitter"), "approval.submit",

@@ -156,15 +156,27 @@ static json_t *back(const struct run *r, int64_t in_us, const char *reason)
 	    "now_us", (json_int_t)now_us, "retry_us", retry_us, "reason", reason);
 }
 
-/* There was no room for it; each time nobody has any, all wait longer. */
+static struct pool_pause *pause_of(const struct run *r)
+{
+	return &r->approvals->pauses[r->pool - r->approvals->config.engine->pools];
+}
+
+/* There was no room for it in its pool, which has none of its own begun for a while; each time
+ * longer, until one has. Other pools' go on. */
 static void put_back(struct run *r, const char *reason)
 {
 	struct approvals *a = r->approvals;
-	uint64_t pause_us = a->full_pause_us < FULL_PAUSE_US ? FULL_PAUSE_US : a->full_pause_us;
-	a->full_pause_us = pause_us * 2 < FULL_PAUSE_MAX_US ? pause_us * 2 : FULL_PAUSE_MAX_US;
+	struct pool_pause *p = pause_of(r);
+	int64_t now_us = approvals_now_us(a);
+	if (now_us >= p->until_us) { /* else one of the same claim has had it pause */
+		p->pause_us = p->pause_us == 0 ? FULL_PAUSE_US : p->pause_us * 2;
+		p->pause_us = p->pause_us < FULL_PAUSE_MAX_US ? p->pause_us : FULL_PAUSE_MAX_US;
+		p->until_us = now_us + (int64_t)p->pause_us;
+	}
+	int64_t pause_us = p->until_us - now_us;
 	end_session(r);
 	stop_looking(r);
-	sure_write(a, records_put_back, back(r, (int64_t)pause_us, reason), on_put_back, r);
+	sure_write(a, records_put_back, back(r, pause_us, reason), on_put_back, r);
 }
 
 /* --- files to keep -------------------------------------------------------------------------------
@@ -236,6 +248,9 @@ static void conclude(struct run *r)
 	bool begun = x->started_us != 0;
 	r->result = begun ? result_of(x, r->key) : NULL;
 	execution_unref(x);
+	if (begun) {
+		*pause_of(r) = (struct pool_pause){0};
+	}
 	if (!begun) {
 		put_back(r, "no session could be made for it");
 	} else if (r->result == NULL) {
@@ -402,7 +417,6 @@ void run_begin(struct approvals *a, const struct task *t)
 	/* Those before it were interrupted: one that was put back does not count. */
 	a->counts.runs_interrupted += t->attempt > 1;
 	if (execute(r, t->approval, &e) == 0) {
-		a->full_pause_us = 0;
 		log_event(LOG_LEVEL_INFO, "approval_run", LOG_STR("run", r->key));
 	} else if (e.code == ERR_BUSY || e.code == ERR_UNAVAILABLE || e.code == ERR_CONFLICT) {
 		put_back(r, e.text);

@@ -80,6 +80,8 @@ static void on_claimed(void *ctx, const json_t *answer, const struct err *e)
 		return; /* the timer asks again */
 	}
 	json_t *tasks = json_object_get(answer, "tasks");
+	json_decref(l->turns);
+	l->turns = json_incref(json_object_get(answer, "turns"));
 	json_array_foreach(tasks, i, one)
 	{
 		begin(l, one);
@@ -97,18 +99,38 @@ static bool may_claim(const struct lane *l)
 	       !(l->kind == LANE_PROMOTE && a->config.store == NULL) && l->active < l->max;
 }
 
-/* How many more may be begun: runs, as many as there are places in pools. */
-static uint32_t room_of(const struct lane *l)
+/* How many runs P may begin. */
+static uint32_t places_of(const struct approvals *a, uint32_t pool)
 {
-	const struct engine *en = l->approvals->config.engine;
-	uint32_t room = l->max - l->active;
-	uint32_t places = 0;
+	const struct pool *p = &a->config.engine->pools[pool];
+	uint32_t used = p->session_count - p->own_count;
+	return used >= p->config.max_sessions || approvals_now_us(a) < a->pauses[pool].until_us
+		   ? 0
+		   : p->config.max_sessions - used;
+}
+
+/* {pool: places}; *SUM of all. */
+static json_t *all_places(const struct approvals *a, uint32_t *sum)
+{
+	const struct engine *en = a->config.engine;
+	json_t *all = json_object();
 	for (uint32_t i = 0; i < en->pool_count; i++) {
-		const struct pool *p = &en->pools[i];
-		uint32_t used = p->session_count - p->own_count;
-		places += used < p->config.max_sessions ? p->config.max_sessions - used : 0;
+		uint32_t places = places_of(a, i);
+		*sum += places;
+		(void)json_object_set_new(
+		    all, en->pools[i].config.name, json_integer((json_int_t)places));
 	}
-	return l->kind == LANE_RUN && places < room ? places : room;
+	return all;
+}
+
+static json_t *claim_of(const struct lane *l, uint32_t room, const json_t *places)
+{
+	const struct approvals *a = l->approvals;
+	int64_t now_us = approvals_now_us(a);
+	return json_pack("{s:s, s:I, s:I, s:i, s:s, s:i, s:O*, s:O*}", "owner", a->owner, "now_us",
+	    (json_int_t)now_us, "lease_us", (json_int_t)(now_us + a->config.lease_ms * 1000LL),
+	    "limit", (int)(room < CLAIM_MAX ? room : CLAIM_MAX), "kind", lane_names[l->kind],
+	    "share", (int)((l->max + 1) / 2), "places", places, "turns", l->turns);
 }
 
 static void claim(struct lane *l)
@@ -122,14 +144,14 @@ static void claim(struct lane *l)
 		return;
 	}
 	l->again = false;
-	uint32_t room = room_of(l);
+	uint32_t sum = 0;
+	cleanup(json_decrefp) json_t *places = l->kind == LANE_RUN ? all_places(a, &sum) : NULL;
+	uint32_t room = l->max - l->active;
+	room = places != NULL && sum < room ? sum : room;
 	if (room == 0) {
 		return; /* the timer asks again */
 	}
-	int64_t now_us = approvals_now_us(a);
-	json_t *in = json_pack("{s:s, s:I, s:I, s:i, s:[s]}", "owner", a->owner, "now_us",
-	    (json_int_t)now_us, "lease_us", (json_int_t)(now_us + a->config.lease_ms * 1000LL),
-	    "limit", (int)(room < CLAIM_MAX ? room : CLAIM_MAX), "kinds", lane_names[l->kind]);
+	json_t *in = claim_of(l, room, places);
 	l->claim = in != NULL ? approval_store_write(a->store, records_claim, in, on_claimed, l)
 			      : NULL;
 }
@@ -326,5 +348,6 @@ void workflow_stop(struct approvals *a)
 	for (int i = 0; i < LANE_COUNT; i++) {
 		/* What it may have claimed is somebody else's when the lease has ended. */
 		approval_store_cancel(steal(&a->lanes[i].claim));
+		json_decref(steal(&a->lanes[i].turns));
 	}
 }

@@ -184,9 +184,8 @@ const char *base_member(struct approval_base *b, const char *id, const char *nam
 json_t *base_claim(struct approval_base *b, const char *owner, const char *kind)
 {
 	cleanup(json_decrefp) json_t *out = base_do(b, records_claim,
-	    json_pack("{s:s, s:I, s:I, s:i, s:[s]}", "owner", owner, "now_us",
-		(json_int_t)b->now_us, "lease_us", (json_int_t)(b->now_us + BASE_LEASE_US), "limit",
-		1, "kinds", kind));
+	    json_pack("{s:s, s:I, s:I, s:i, s:s}", "owner", owner, "now_us", (json_int_t)b->now_us,
+		"lease_us", (json_int_t)(b->now_us + BASE_LEASE_US), "limit", 1, "kind", kind));
 	assert_string_equal(b->e.text, "");
 	json_t *tasks = json_object_get(out, "tasks");
 	return json_array_size(tasks) == 1 ? json_incref(json_array_get(tasks, 0)) : NULL;

@@ -29,7 +29,8 @@ static int on_plan(void *ctx, const struct db_row *r)
 {
 	const char *step = db_text(r, 3, NULL);
 	assert_non_null(step);
-	bool scans = strstr(step, "SCAN") == step && strstr(step, "CONSTANT ROW") == NULL;
+	bool scans = strstr(step, "SCAN") == step && strstr(step, "CONSTANT ROW") == NULL &&
+		     strcmp(step, "SCAN turn") != 0; /* what a recursion has found so far */
 	if (scans || strstr(step, "TEMP B-TREE") != NULL) {
 		print_error("%s\n  %s\n", (const char *)ctx, step);
 		fail();
@@ -103,6 +104,10 @@ static void change_all(struct approval_base *b)
 	const char *id = base_submit(b, in);
 	base_run(b, id, true);
 	json_decref(base_do(b, records_decide, base_decision(b, id, "t1", NULL, true)));
+	json_decref(base_do(b, records_claim,
+	    json_pack("{s:s, s:I, s:I, s:i, s:s, s:i, s:{s:s, s:{s:s}}}", "owner", "a", "now_us",
+		(json_int_t)b->now_us, "lease_us", (json_int_t)b->now_us, "limit", 1, "kind",
+		"callback", "share", 1, "turns", "pool", "p", "tenants", "-", "t")));
 	json_decref(base_claim(b, "a", "callback"));
 	json_decref(base_claim(b, "a", "promote"));
 	json_decref(base_do(b, records_renew,

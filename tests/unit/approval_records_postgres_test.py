@@ -30,6 +30,9 @@ class Records(unittest.TestCase):
     def test_records(self):
         self.run_suite("approval_records_test")
 
+    def test_turns(self):
+        self.run_suite("approval_turn_test")
+
     def test_audit(self):
         self.run_suite("approval_audit_test")
 

@@ -253,6 +253,94 @@ static void a_full_pool_has_it_wait(void **state)
 	until_state(w, id, "waiting");
 }
 
+/* Submits CODE to POOL as somebody of TENANT. */
+static void submit_to(struct world *w, const char *tenant, const char *pool, const char *code)
+{
+	const struct approvals_who who = {.name = "somebody", .tenant = tenant, .own = true};
+	struct world_answer out = {0};
+	cleanup(json_decrefp) json_t *request = json_pack("{s:s}", "code", code);
+	(void)approvals_submit(w->a, &who, pool, request, NULL, world_told, &out);
+	world_until(w, out.called);
+	assert_string_equal(out.e.text, "");
+	json_decref(out.json);
+}
+
+static void a_full_pool_delays_no_other(void **state)
+{
+	struct world *w = *state;
+	struct err e = {0};
+	struct pool *p = engine_pool(w->engine, NULL);
+	assert_non_null(engine_session_open(p, NULL, "someone", &e));
+	assert_non_null(engine_session_open(p, NULL, "another", &e));
+	for (unsigned i = 0; i < 40; i++) {
+		submit_to(w, "red", NULL, "waits()");
+	}
+	submit_to(w, "blue", "other", "quick()");
+	run_to_end(w, "quick()", NULL);
+	assert_null(world_running(w, "waits()"));
+}
+
+/* Its workers never start: each try has it pause for longer, and nobody else. */
+static void a_pool_that_pauses_delays_no_other(void **state)
+{
+	struct world *w = *state;
+	w->no_workers = true;
+	const char *id = world_submit(w, w->a, "waits()", NULL, NULL);
+	world_until(w, world_events(w, w->a, id, "run_put_back") > 0);
+	w->no_workers = false;
+	const char *later = world_submit(w, w->a, "later()", NULL, NULL);
+	submit_to(w, "blue", "other", "quick()");
+	run_to_end(w, "quick()", NULL);
+	/* The pause is the pool's: nothing of it was tried meanwhile. */
+	assert_null(world_running(w, "later()"));
+	assert_int_equal(world_events(w, w->a, later, "run_started"), 0);
+	world_pass_us(60000000);
+	run_to_end(w, "waits()", NULL);
+	run_to_end(w, "later()", NULL);
+}
+
+/* How many run CODE. */
+static unsigned running(const struct world *w, const char *code)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < WORLD_WORKERS_MAX; i++) {
+		const struct world_worker *at = &w->workers[i];
+		n += at->worker != NULL && at->executing && !at->killed &&
+		     strcmp(at->code, code) == 0;
+	}
+	return n;
+}
+
+static void a_tenant_has_half_while_others_wait(void **state)
+{
+	struct world *w = *state;
+	engine_pool(w->engine, NULL)->config.max_sessions = 8;
+	for (unsigned i = 0; i < 8; i++) {
+		submit_to(w, "red", NULL, "red()");
+	}
+	/* Alone it has all four of the server. */
+	world_until(w, world_running_count(w) == 4);
+	for (unsigned i = 0; i < 3; i++) {
+		submit_to(w, "blue", NULL, "blue()");
+	}
+	run_to_end(w, "red()", NULL);
+	world_until(w, world_running(w, "blue()") != NULL);
+	run_to_end(w, "red()", NULL);
+	/* Red has its half: it would have been its turn. */
+	world_until(w, world_running_count(w) == 4);
+	assert_int_equal(running(w, "blue()"), 2);
+	run_to_end(w, "blue()", NULL);
+	world_until(w, world_running_count(w) == 4);
+	assert_int_equal(running(w, "blue()"), 2);
+	run_to_end(w, "blue()", NULL);
+	run_to_end(w, "blue()", NULL);
+	/* Alone again. */
+	world_until(w, running(w, "red()") == 4);
+	for (unsigned i = 0; i < 6; i++) {
+		run_to_end(w, "red()", NULL);
+	}
+}
+
 static void no_more_run_than_the_server_may(void **state)
 {
 	struct world *w = *state;
@@ -373,6 +461,7 @@ static void an_outdated_run_is_taken_over_and_changes_nothing(void **state)
 	const char *id = world_submit(w, w->a, "twice()", NULL, NULL);
 	world_until(w, world_running(w, "twice()") != NULL);
 	struct world_worker *old = world_running(w, "twice()");
+	world_turns(w, 100); /* A has looked for more, and looks again in a second */
 	/* A is held up for longer than its lease: its clock stands for both. */
 	w->b = world_open(w);
 	world_pass_us(11000000);
@@ -675,6 +764,9 @@ int main(void)
 	    WITH_WORLD(code_that_raises_is_reviewed_all_the_same),
 	    WITH_WORLD(a_session_that_dies_is_a_result),
 	    WITH_WORLD(a_full_pool_has_it_wait),
+	    WITH_WORLD(a_full_pool_delays_no_other),
+	    WITH_WORLD(a_pool_that_pauses_delays_no_other),
+	    WITH_WORLD(a_tenant_has_half_while_others_wait),
 	    WITH_WORLD(no_more_run_than_the_server_may),
 	    WITH_WORLD(a_worker_that_never_starts_counts_no_attempt),
 	    WITH_WORLD(a_pool_that_is_gone_fails_it),
