@@ -34,7 +34,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", ROOT / "build"))
 PYTHON = "/usr/bin/python3"
-FUZZ_SECONDS = 10
+FUZZ_SECONDS = 6
 SLOW_LINES = 60
 
 # The Python tests that drive the C code hardest. Not those about memory limits: the sanitizer's own
