@@ -17,6 +17,7 @@
 #include "base/compiler.h"
 #include "base/json_stream.h"
 #include "base/json_text.h"
+#include "engine/host_call.h"
 
 #define SMALL_BYTES (1U << 20)
 #define PIECE_BYTES (16U << 10) /* read at once */
@@ -333,6 +334,14 @@ static void on_open(struct call *c, void *state, enum codemode_error code, const
 	}
 	b->loading = bytes;
 	b->left = (uint64_t)json_integer_value(json_object_get(result, "size"));
+	if (b->left > HOST_BYTES_MAX) {
+		/* No session can have saved it: a file that somebody put there, perhaps of holes.
+		 */
+		body_free(b);
+		pcm_fail(c, 413, "The artifact is larger than %llu bytes",
+		    (unsigned long long)HOST_BYTES_MAX);
+		return;
+	}
 	if (b->media == NULL) {
 		choose(b, type != NULL ? type : "text");
 	}
