@@ -188,7 +188,7 @@ static void few_start_at_once_and_all_get_one(void **state)
 	struct pool *p = pool_of(world);
 	p->config.max_sessions = 20;
 	for (int i = 0; i < 20; i++) {
-		char name[16];
+		char name[32];
 		(void)snprintf(name, sizeof(name), "session-%d", i);
 		(void)open_session(world, name);
 	}
