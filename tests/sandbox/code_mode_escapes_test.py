@@ -582,7 +582,8 @@ class SlowReaders(unittest.TestCase):
             before = hostile.resident_bytes(gateway)
             request = (f"GET /api/artifacts/large HTTP/1.1\r\nHost: x\r\n"
                        f"Authorization: Bearer {server.token}\r\n\r\n").encode()
-            readers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(16)]
+            # More than may be sent to at once, of one tenant.
+            readers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(140)]
             try:
                 for reader in readers:
                     reader.settimeout(20)
@@ -590,13 +591,13 @@ class SlowReaders(unittest.TestCase):
                 heads = [reader.recv(12) for reader in readers]
                 self.assertIn(b"HTTP/1.1 200", heads)
                 self.assertIn(b"HTTP/1.1 503", heads)
-                self.assertLess(hostile.resident_bytes(gateway) - before, 1100 << 20)
+                self.assertLess(hostile.resident_bytes(gateway) - before, 128 << 20)
                 self.assertEqual(caller.value("6 * 7"), 42)
             finally:
                 for reader in readers:
                     reader.close()
             self.assertTrue(hostile.wait_until(
-                lambda: hostile.resident_bytes(gateway) - before < 128 << 20, 20))
+                lambda: caller.send("GET", "/api/artifacts/large").status == 200, 20))
             self.assertEqual(len(caller.send("GET", "/api/artifacts/large").body), 100 << 20)
 
 
