@@ -72,8 +72,8 @@ static int run(struct fill *f, struct err *e)
 	json_int_t now_us = clock_wall_us();
 	json_int_t lease_us = now_us + 60000000;
 	cleanup(json_decrefp) json_t *out = change(f, records_claim,
-	    json_pack("{s:s, s:I, s:I, s:i, s:[s]}", "owner", OWNER, "now_us", now_us, "lease_us",
-		lease_us, "limit", BATCH, "kinds", "run"),
+	    json_pack("{s:s, s:I, s:I, s:i, s:s}", "owner", OWNER, "now_us", now_us, "lease_us",
+		lease_us, "limit", BATCH, "kind", "run"),
 	    e);
 	if (out == NULL) {
 		return -1;
