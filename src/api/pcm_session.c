@@ -6,6 +6,7 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "base/text.h"
 #define DIGEST_BYTES 32
 #define DIGEST_TEXT_BYTES (2 * DIGEST_BYTES + 1)
 #define DIGEST_PREFIX "sha256:"
@@ -94,9 +95,7 @@ static bool digest(const char *text, size_t len, char out[DIGEST_TEXT_BYTES])
 	if (EVP_Digest(text, len, bytes, NULL, EVP_sha256(), NULL) != 1) {
 		return false;
 	}
-	for (size_t i = 0; i < sizeof(bytes); i++) {
-		(void)snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-	}
+	text_hex(out, bytes, sizeof(bytes));
 	return true;
 }
 

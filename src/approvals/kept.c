@@ -129,9 +129,7 @@ static int sha256_hex(const struct buf *b, char out[65])
 	if (EVP_Digest(buf_str(b), b->len, digest, NULL, EVP_sha256(), NULL) != 1) {
 		return -1;
 	}
-	for (size_t i = 0; i < sizeof(digest); i++) {
-		(void)snprintf(out + i * 2, 3, "%02x", digest[i]);
-	}
+	text_hex(out, digest, sizeof(digest));
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 /* --- arguments --- */
 
 static bool is_type(const json_t *value, enum record_field_type type)
@@ -68,7 +69,6 @@ static void find_sha256(void)
 
 int records_sha256(const char *bytes, size_t len, char out[RECORDS_SHA256_BYTES], struct err *e)
 {
-	static const char digits[] = "0123456789abcdef";
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	unsigned char hash[EVP_MAX_MD_SIZE];
 	unsigned size = 0;
@@ -77,11 +77,7 @@ int records_sha256(const char *bytes, size_t len, char out[RECORDS_SHA256_BYTES]
 	    size != 32) {
 		return err_set(e, ERR_INTERNAL, "SHA-256 failed");
 	}
-	for (unsigned i = 0; i < size; i++) {
-		out[2 * i] = digits[hash[i] >> 4];
-		out[2 * i + 1] = digits[hash[i] & 15];
-	}
-	out[2 * size] = '\0';
+	text_hex(out, hash, size);
 	return 0;
 }
 

@@ -247,9 +247,7 @@ int submission_sha256(const char *pool, const json_t *request, char out[65], str
 	if (text == NULL || EVP_Digest(text, strlen(text), digest, NULL, EVP_sha256(), NULL) != 1) {
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
-	for (size_t i = 0; i < sizeof(digest); i++) {
-		(void)snprintf(out + i * 2, 3, "%02x", digest[i]);
-	}
+	text_hex(out, digest, sizeof(digest));
 	return 0;
 }
 

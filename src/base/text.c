@@ -69,6 +69,16 @@ int text_to_bytes(const char *text, uint64_t *out)
 	return 0;
 }
 
+void text_hex(char *out, const unsigned char *bytes, size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+	for (size_t i = 0; i < len; i++) {
+		out[2 * i] = digits[bytes[i] >> 4];
+		out[2 * i + 1] = digits[bytes[i] & 15];
+	}
+	out[2 * len] = '\0';
+}
+
 bool text_is_hex(const char *text, size_t digits)
 {
 	return strspn(text, "0123456789abcdef") == digits && text[digits] == '\0';

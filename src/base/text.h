@@ -18,6 +18,9 @@ int text_to_u64(const char *text, uint64_t max, uint64_t *out);
  * follow): "64m", "2GiB", "4096". 0, -EINVAL or -ERANGE. */
 int text_to_bytes(const char *text, uint64_t *out);
 
+/* LEN bytes as 2 * LEN hexadecimal digits in lower case and a NUL, to OUT. */
+void text_hex(char *out, const unsigned char *bytes, size_t len);
+
 /* True when TEXT is DIGITS hexadecimal digits in lower case and nothing else. */
 bool text_is_hex(const char *text, size_t digits);
 

@@ -10,6 +10,7 @@
 #include "base/fd.h"
 #include "base/text.h"
 #include "cli/config_tree.h"
+#include "tools/callback_url.h"
 
 #define URL_MAX_BYTES 8192
 #define URL_VARIABLE "CARREL_DATABASE_URL"
@@ -178,16 +179,12 @@ static int read_pools(struct config *c, struct err *e)
 /* --- callbacks ----------------------------------------------------------------------------------
  */
 
-/* scheme://host[:port][/path], nothing that two readers could read differently. */
+/* scheme://host[:port][/path], as the one who compares with it will read it, and spelt plainly. */
 static bool is_url_prefix(const char *text)
 {
 	static const char plain[] =
 	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/[]";
-	bool http = text_has_prefix(text, "https://") || text_has_prefix(text, "http://");
-	const char *host = http ? strstr(text, "//") + 2 : "";
-	return strlen(text) <= 2048 && *host != '\0' && *host != '/' && *host != ':' &&
-	       strspn(text, plain) == strlen(text) && strstr(host, "/../") == NULL &&
-	       !text_has_suffix(host, "/..");
+	return strspn(text, plain) == strlen(text) && callback_url_check(text, NULL) == 0;
 }
 
 static int read_callbacks(struct config *c, const json_t *map, struct err *e)

@@ -102,9 +102,7 @@ static json_t *said_by_name(struct saving *s)
 	json_t *said = json_object();
 	for (size_t i = 0; i < s->count; i++) {
 		char name[2 * DESCRIBE_HASH_BYTES + 1];
-		for (size_t k = 0; k < DESCRIBE_HASH_BYTES; k++) {
-			(void)snprintf(name + 2 * k, 3, "%02x", s->said[i].hash[k]);
-		}
+		text_hex(name, s->said[i].hash, DESCRIBE_HASH_BYTES);
 		(void)json_object_set_new(said, name, s->said[i].result);
 	}
 	return said;

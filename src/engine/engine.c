@@ -113,13 +113,3 @@ uint32_t engine_active_executions(const struct engine *en)
 	}
 	return active;
 }
-
-void engine_kill_all(struct engine *en)
-{
-	struct worker *w;
-	struct worker *next;
-	HASH_ITER(by_id, en->workers, w, next)
-	{
-		worker_end(w);
-	}
-}

@@ -323,7 +323,5 @@ void engine_tick(struct engine *en, uint64_t now_ms);
 void engine_drain(struct engine *en);
 /* How many executions are queued or running. */
 uint32_t engine_active_executions(const struct engine *en);
-/* Kills every worker. */
-void engine_kill_all(struct engine *en);
 
 #endif

@@ -278,17 +278,3 @@ size_t execution_kept_bytes(const struct execution *x)
 	return x->out.len + x->err.len + x->display_bytes + x->value.text.len +
 	       x->value.traceback.len;
 }
-
-const char *execution_last_display(const struct execution *x, const char *mime, size_t *len)
-{
-	for (size_t i = x->display_count; i-- > 0;) {
-		const struct display *d = x->displays[i];
-		for (uint32_t k = 0; k < d->count; k++) {
-			if (strcmp(d->items[k].mime, mime) == 0) {
-				*len = d->items[k].len;
-				return d->items[k].data;
-			}
-		}
-	}
-	return NULL;
-}

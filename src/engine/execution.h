@@ -171,7 +171,4 @@ bool execution_is_final(const struct execution *x);
 void execution_observe(struct execution *x, struct execution_observer *o);
 void execution_unobserve(struct execution *x, struct execution_observer *o);
 
-/* A MIME item of the last display that has one, or NULL; *LEN gets its size. Borrowed. */
-const char *execution_last_display(const struct execution *x, const char *mime, size_t *len);
-
 #endif

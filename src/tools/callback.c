@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "tools/callback_url.h"
 #include "tools/fetch.h"
 #include "tools/runner.h"
@@ -87,16 +88,15 @@ static int sign(const char *secret, const char *body, char *out, size_t room, st
 		text.len, mac, &mac_len) == NULL) {
 		return err_set(e, ERR_INTERNAL, "it could not be signed");
 	}
-	int n = snprintf(out, room, "t=%" PRId64 ",v1=", seconds);
-	for (unsigned i = 0; i < mac_len; i++) {
-		n += snprintf(out + n, room - (size_t)n, "%02x", mac[i]);
-	}
+	char hex[2 * EVP_MAX_MD_SIZE + 1];
+	text_hex(hex, mac, mac_len);
+	(void)snprintf(out, room, "t=%" PRId64 ",v1=%s", seconds, hex);
 	return 0;
 }
 
 static json_t *headers_of(const struct runner *r, const char *id, const char *body, struct err *e)
 {
-	char signature[128];
+	char signature[2 * EVP_MAX_MD_SIZE + 64];
 	const char *name = json_string_value(
 	    json_object_get(json_object_get(r->config, "callbacks"), "secret"));
 	const char *secret = name != NULL ? json_string_value(json_object_get(r->secrets, name))

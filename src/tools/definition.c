@@ -383,9 +383,7 @@ int definition_digest(const json_t *tool, char digest[DEFINITION_DIGEST_BYTES])
 	}
 	(void)SHA256((const unsigned char *)text, strlen(text), bytes);
 	free(text);
-	for (size_t i = 0; i < sizeof(bytes); i++) {
-		(void)snprintf(digest + 2 * i, 3, "%02x", bytes[i]);
-	}
+	text_hex(digest, bytes, sizeof(bytes));
 	return 0;
 }
 

@@ -64,9 +64,7 @@ char *installer_name(const struct installer *in, const char *const *lines, size_
 		(void)EVP_DigestFinal_ex(ctx, digest, &len);
 	}
 	EVP_MD_CTX_free(ctx);
-	for (unsigned i = 0; i < 32; i++) {
-		(void)snprintf(out + 2 * (size_t)i, 3, "%02x", digest[i]);
-	}
+	text_hex(out, digest, 32);
 	return out;
 }
 

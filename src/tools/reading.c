@@ -149,20 +149,6 @@ bool node_bool(const struct node *n, bool fallback)
 	return fallback;
 }
 
-int64_t node_integer(const struct node *n, int64_t min, int64_t max, int64_t fallback)
-{
-	if (n->value == NULL) {
-		return fallback;
-	}
-	json_int_t value = json_integer_value(n->value);
-	if (!json_is_integer(n->value) || value < min || value > max) {
-		reading_fail(n, "'%s' must be a whole number from %lld to %lld", called(n),
-		    (long long)min, (long long)max);
-		return fallback;
-	}
-	return value;
-}
-
 uint64_t node_seconds_ms(const struct node *n, uint64_t max_ms, uint64_t fallback_ms)
 {
 	if (n->value == NULL) {

@@ -49,8 +49,6 @@ bool node_is(const struct node *n);
 const char *node_text(const struct node *n, const char *fallback);
 const char *node_required_text(const struct node *n);
 bool node_bool(const struct node *n, bool fallback);
-/* Whole numbers within the range. */
-int64_t node_integer(const struct node *n, int64_t min, int64_t max, int64_t fallback);
 /* Seconds, which may have a fraction, as milliseconds. */
 uint64_t node_seconds_ms(const struct node *n, uint64_t max_ms, uint64_t fallback_ms);
 /* A copy (new) of a list of texts; empty when there is nothing. Takes a single text as a list. */

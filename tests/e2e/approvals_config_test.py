@@ -69,7 +69,7 @@ class Refusals(unittest.TestCase):
                 ({"callbacks": {"attempts": 0}}, "approvals.callbacks.attempts")):
             self.refused({"approvals": approvals}, *words)
         for url in ("ftp://x", "https://", "https:///a", "https://u:p@x/", "https://x/?a=b",
-                    "https://x/%2e", "https://x/../y", "https://x/..", "https://x/a#b", "x",
+                    "https://h//x", "https://x/%2e", "https://x/../y", "https://x/..", "https://x/a#b", "x",
                     "https://:443/", "https://x\\y/"):
             self.refused({"approvals": {"callbacks": {"allow": [url], "secret": "key"}}, **secret},
                          "approvals.callbacks.allow", environment={"KEY": "k"})
