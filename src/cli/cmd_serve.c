@@ -663,8 +663,10 @@ static void release(struct server *s)
 {
 	http_free(s->http);
 	if (s->gateway != NULL) {
-		uv_close((uv_handle_t *)&s->on_term, NULL);
-		uv_close((uv_handle_t *)&s->on_int, NULL);
+		/* Not closed: that would give the signals back their default action, and one that
+		 * comes while the server clears up would kill it. */
+		uv_unref((uv_handle_t *)&s->on_term);
+		uv_unref((uv_handle_t *)&s->on_int);
 		uv_close((uv_handle_t *)&s->drain_timer, NULL);
 		uv_close((uv_handle_t *)&s->beat_timer, NULL);
 		uv_close((uv_handle_t *)&s->audit_timer, NULL);
@@ -681,7 +683,6 @@ static void release(struct server *s)
 	store_free(s->store);
 	json_decref(s->first_tools);
 	(void)uv_run(&s->loop, UV_RUN_DEFAULT);
-	(void)uv_loop_close(&s->loop);
 	auth_free(s->auth);
 	pcm_free(s->api.pcm);
 	appr_free(s->api.appr);

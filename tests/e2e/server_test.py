@@ -334,12 +334,22 @@ class Stopping(unittest.TestCase):
 
     def test_a_second_signal_does_not_wait(self):
         server = self.server(drain_seconds=30)
-        self.begin(server, "import time; time.sleep(60)")
+        running = self.begin(server, "import time; time.sleep(60)")
         server.process.send_signal(signal.SIGTERM)
         server.wait_for("draining")
         start = time.monotonic()
         self.assertEqual(server.stop(), 0)
         self.assertLess(time.monotonic() - start, 3)
+        running.close()
+
+    def test_signals_while_it_clears_up_do_no_harm(self):
+        server = self.server()
+        process = server.process
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.0005)
+        self.assertEqual(server.stop(), 0)
+        self.assertIn("stopped", server.log_text())
 
     def test_the_sessions_end_with_a_gateway_that_is_killed(self):
         server = self.server()
