@@ -268,9 +268,9 @@ void engine_cancel(struct execution *x);
 void engine_abandon(struct execution *x);
 
 /* The clock of a running execution stands still from here: it waits for something that is not its
- * own doing, a person. Its deadline comes no nearer, and it goes on when its client is gone. The
- * session's maximum lifetime ends it all the same. Each pause is taken back by one engine_resume;
- * both may come after the execution is final. */
+ * own doing, a person. Its deadline comes nearer only by what the session computes meanwhile, and
+ * it goes on when its client is gone. The session's maximum lifetime ends it all the same. Each
+ * pause is taken back by one engine_resume; both may come after the execution is final. */
 void engine_pause(struct execution *x);
 void engine_resume(struct execution *x);
 
@@ -299,7 +299,7 @@ void engine_on_display(struct worker *w, uint64_t seq, struct display *d);
 int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r);
 void engine_on_interrupted(struct worker *w);
 /* The answer to ops->usage; answers come in the order of the questions. */
-void engine_on_usage(struct worker *w, uint64_t oom_kills);
+void engine_on_usage(struct worker *w, uint64_t oom_kills, uint64_t cpu_us);
 
 /* The worker broke the protocol or closed its socket: it is killed, and its session lost. */
 void engine_on_worker_broken(struct worker *w, const char *why);

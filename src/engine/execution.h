@@ -149,7 +149,10 @@ struct execution {
 	uint64_t deadline_ms; /* clock_mono_ms; 0 when not running */
 	unsigned pauses;      /* its clock stands still while there are any; see engine_pause */
 	uint64_t paused_since_ms;
-	uint64_t paused_ms; /* of the pauses that are over */
+	bool paused_cpu_known; /* of this pause; the next two are then set */
+	uint64_t paused_from_cpu_us;
+	uint64_t paused_cpu_us; /* computed since; see struct ipc_used */
+	uint64_t paused_ms;     /* of the pauses that are over */
 	uint64_t
 	    still_ms; /* when observers were last told that nothing changed, or it was queued */
 

@@ -46,6 +46,8 @@ void session_pump(struct session *s);
 void session_finish(struct session *s, struct execution *x, enum verdict v);
 /* Asks the running execution to stop because of WHY; the grace time runs from here. */
 void session_interrupt(struct session *s, struct execution *x, enum verdict why);
+/* True when the time of X, which runs, is over. */
+bool session_is_late(struct session *s, const struct execution *x);
 void session_drop_oldest(struct session *s);
 /* Those that filled the memory before X have gone: what is counted from here on is its own. */
 void session_settle(struct session *s, const struct execution *x);

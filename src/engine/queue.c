@@ -86,11 +86,15 @@ static enum execution_state state_of(enum verdict v, const struct execution *x)
 	return EXECUTION_FAILED;
 }
 
-/* How long X's clock has stood still. */
-static uint64_t paused_ms(const struct execution *x)
+/* How long X's clock has stood still in this pause: not while the session computed. */
+static uint64_t standing_ms(const struct execution *x)
 {
-	uint64_t now_ms = x->session->pool->engine->now_ms;
-	return x->paused_ms + (x->pauses > 0 ? now_ms - x->paused_since_ms : 0);
+	if (x->pauses == 0) {
+		return 0;
+	}
+	uint64_t wall_ms = x->session->pool->engine->now_ms - x->paused_since_ms;
+	uint64_t cpu_ms = x->paused_cpu_us / 1000;
+	return wall_ms > cpu_ms ? wall_ms - cpu_ms : 0;
 }
 
 void session_finish(struct session *s, struct execution *x, enum verdict v)
@@ -106,7 +110,7 @@ void session_finish(struct session *s, struct execution *x, enum verdict v)
 	if (x->duration_us == 0 && x->started_us != 0) {
 		x->duration_us = x->ended_us - x->started_us;
 	}
-	uint64_t paused_us = paused_ms(x) * 1000;
+	uint64_t paused_us = (x->paused_ms + standing_ms(x)) * 1000;
 	x->duration_us -= x->duration_us > paused_us ? paused_us : x->duration_us;
 	x->deadline_ms = 0;
 	x->verdict = v;
@@ -234,17 +238,44 @@ void engine_pause(struct execution *x)
 	x->detached = true;
 	if (x->pauses++ == 0) {
 		x->paused_since_ms = x->session->pool->engine->now_ms;
+		x->paused_cpu_known = false;
+		x->paused_cpu_us = 0;
+		ask_usage(x->session->worker);
 	}
 }
 
 void engine_resume(struct execution *x)
 {
-	if (x->state != EXECUTION_RUNNING || x->pauses == 0 || --x->pauses > 0) {
+	if (x->state != EXECUTION_RUNNING || x->pauses == 0) {
 		return;
 	}
-	uint64_t stood_ms = x->session->pool->engine->now_ms - x->paused_since_ms;
-	x->paused_ms += stood_ms;
-	x->deadline_ms += stood_ms;
+	uint64_t stood_ms = standing_ms(x);
+	if (--x->pauses == 0) {
+		x->paused_ms += stood_ms;
+		x->deadline_ms += stood_ms;
+	}
+}
+
+bool session_is_late(struct session *s, const struct execution *x)
+{
+	struct worker *w = s->worker;
+	uint64_t now_ms = s->pool->engine->now_ms;
+	if (x->pauses > 0 && w->usage_pending == 0 &&
+	    now_ms >= w->usage_asked_ms + USAGE_KNOWN_MS) {
+		ask_usage(w);
+	}
+	return now_ms >= x->deadline_ms + standing_ms(x);
+}
+
+static void count_pause(struct execution *x, uint64_t cpu_us)
+{
+	if (!x->paused_cpu_known) {
+		x->paused_cpu_known = true;
+		x->paused_from_cpu_us = cpu_us;
+	}
+	if (cpu_us > x->paused_from_cpu_us) {
+		x->paused_cpu_us = cpu_us - x->paused_from_cpu_us;
+	}
 }
 
 void engine_on_interrupted(struct worker *w)
@@ -332,13 +363,16 @@ int engine_on_result(struct worker *w, uint64_t seq, const struct ipc_result *r)
 	return 0;
 }
 
-void engine_on_usage(struct worker *w, uint64_t oom_kills)
+void engine_on_usage(struct worker *w, uint64_t oom_kills, uint64_t cpu_us)
 {
 	struct execution *x = w->session == NULL ? NULL : engine_session_running(w->session);
 	uint64_t before = w->oom_kills;
 	w->oom_kills = oom_kills;
 	if (w->usage_pending > 0) {
 		w->usage_pending--;
+	}
+	if (x != NULL && x->pauses > 0) {
+		count_pause(x, cpu_us);
 	}
 	if (x == NULL || x->told == VERDICT_NONE || w->usage_pending > 0) {
 		return;

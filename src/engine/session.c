@@ -358,8 +358,8 @@ void session_tick(struct session *s)
 	} else if (x != NULL && s->kill_at_ms != 0 && en->now_ms >= s->kill_at_ms) {
 		s->kill_at_ms = 0;
 		worker_end(s->worker);
-	} else if (x != NULL && x->stopping == VERDICT_NONE && x->pauses == 0 &&
-		   en->now_ms >= x->deadline_ms && s->worker->state == WORKER_ATTACHED) {
+	} else if (x != NULL && x->stopping == VERDICT_NONE &&
+		   s->worker->state == WORKER_ATTACHED && session_is_late(s, x)) {
 		session_interrupt(s, x, VERDICT_TIME_LIMIT);
 	} else if (s->queue == NULL && s->waiters == NULL && s->holds == 0 &&
 		   en->now_ms >= s->accessed_ms + c->cooldown_ms) {

@@ -108,9 +108,9 @@ static void on_mounted(struct gateway *g, const struct ipc_message *m)
 static void on_used(struct gateway *g, const struct ipc_message *m)
 {
 	struct worker *w = engine_worker_find(g->engine, m->ref);
-	uint64_t oom_kills;
-	if (w != NULL && ipc_u64_decode(&m->body, &oom_kills) == 0) {
-		engine_on_usage(w, oom_kills);
+	struct ipc_used x;
+	if (w != NULL && ipc_used_decode(&m->body, &x) == 0) {
+		engine_on_usage(w, x.oom_kills, x.cpu_us);
 	}
 }
 

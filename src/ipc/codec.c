@@ -267,20 +267,6 @@ int ipc_u32_decode(const struct buf *body, uint32_t *value)
 	return reader_end(&r);
 }
 
-int ipc_u64_encode(uint64_t value, struct buf *out)
-{
-	struct writer w = {out, 0};
-	put_u64(&w, value);
-	return w.result;
-}
-
-int ipc_u64_decode(const struct buf *body, uint64_t *value)
-{
-	struct reader r = reader_of(body);
-	*value = get_u64(&r);
-	return reader_end(&r);
-}
-
 int ipc_text_encode(const char *text, struct buf *out)
 {
 	struct writer w = {out, 0};
@@ -308,6 +294,22 @@ int ipc_mounted_decode(const struct buf *body, struct ipc_mounted *x)
 	struct reader r = reader_of(body);
 	x->name = get_text(&r);
 	x->reason = get_text(&r);
+	return reader_end(&r);
+}
+
+int ipc_used_encode(const struct ipc_used *x, struct buf *out)
+{
+	struct writer w = {out, 0};
+	put_u64(&w, x->oom_kills);
+	put_u64(&w, x->cpu_us);
+	return w.result;
+}
+
+int ipc_used_decode(const struct buf *body, struct ipc_used *x)
+{
+	struct reader r = reader_of(body);
+	x->oom_kills = get_u64(&r);
+	x->cpu_us = get_u64(&r);
 	return reader_end(&r);
 }
 

@@ -67,10 +67,6 @@ int ipc_keeper_ready_decode(const struct buf *body, struct ipc_keeper_ready *x);
 int ipc_u32_encode(uint32_t value, struct buf *out);
 int ipc_u32_decode(const struct buf *body, uint32_t *value);
 
-/* USED. */
-int ipc_u64_encode(uint64_t value, struct buf *out);
-int ipc_u64_decode(const struct buf *body, uint64_t *value);
-
 /* KEEPER_FAILED, SPAWN_FAILED, WALLS_FAILED, MOUNT. */
 int ipc_text_encode(const char *text, struct buf *out);
 int ipc_text_decode(const struct buf *body, const char **text);
@@ -82,6 +78,14 @@ struct ipc_mounted {
 
 int ipc_mounted_encode(const struct ipc_mounted *x, struct buf *out);
 int ipc_mounted_decode(const struct buf *body, struct ipc_mounted *x);
+
+struct ipc_used {
+	uint64_t oom_kills; /* processes killed at the memory limit */
+	uint64_t cpu_us;    /* of all its processes, since it began */
+};
+
+int ipc_used_encode(const struct ipc_used *x, struct buf *out);
+int ipc_used_decode(const struct buf *body, struct ipc_used *x);
 
 struct ipc_ended {
 	uint32_t wait_status; /* as from waitpid */

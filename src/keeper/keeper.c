@@ -194,7 +194,8 @@ static int tell_usage(struct keeper *k, uint64_t id, struct child *c)
 		sandbox_child_usage(k->sb, &c->walls, &usage);
 	}
 	cleanup(buf_fini) struct buf body = BUF_INIT(64);
-	int r = ipc_u64_encode(usage.oom_kills, &body);
+	struct ipc_used x = {.oom_kills = usage.oom_kills, .cpu_us = usage.cpu_us};
+	int r = ipc_used_encode(&x, &body);
 	return r < 0 ? r : tell(k, IPC_USED, id, &body);
 }
 

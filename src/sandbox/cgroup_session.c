@@ -15,8 +15,10 @@
 #define CPU_PERIOD_US 100000u
 #define CPU_QUOTA_MIN_US 1000u /* the kernel's own minimum (kernel/sched/core.c) */
 #define PENDING_PER_CALL 8
+#define NSEC_PER_USEC 1000
 
-int cgroup_process_start(int pid, uint64_t *out)
+/* COUNT numbers of /proc/<pid>/stat from field FIRST (proc(5)) on. 0 or -errno. */
+static int process_fields(int pid, int first, uint64_t *out, int count)
 {
 	char path[64];
 	cleanup(buf_fini) struct buf text = {.max = 4096};
@@ -27,13 +29,21 @@ int cgroup_process_start(int pid, uint64_t *out)
 	}
 	/* The name, in brackets, may hold anything; the fields are counted from its end. */
 	const char *at = strrchr(buf_str(&text), ')');
-	for (int field = 2; at != NULL && field < 22; field++) {
-		at = strchr(at + 1, ' ');
-	}
-	if (at == NULL || sscanf(at, " %" SCNu64, out) != 1) {
-		return -EINVAL;
+	for (int field = 2; field < first + count; field++) {
+		if (field >= first && sscanf(at, " %" SCNu64, &out[field - first]) != 1) {
+			return -EINVAL;
+		}
+		at = at == NULL ? NULL : strchr(at + 1, ' ');
+		if (at == NULL) {
+			return -EINVAL;
+		}
 	}
 	return 0;
+}
+
+int cgroup_process_start(int pid, uint64_t *out)
+{
+	return process_fields(pid, 22, out, 1);
 }
 
 uint64_t cgroup_pid_namespace(void)
@@ -216,7 +226,42 @@ void cgroups_usage(const struct cgroups *cg, uint64_t id, struct sandbox_usage *
 		if (has(h, CGROUP_PIDS)) {
 			out->pids_refused = read_number(h->base_fd, name, "pids.events", "max");
 		}
+		/* Version 1 counts time in a hierarchy of its own, which as a rule is that of cpu.
+		 */
+		if (v2) {
+			out->cpu_us = read_number(h->base_fd, name, "cpu.stat", "usage_usec");
+		} else if (has(h, CGROUP_CPU)) {
+			out->cpu_us = read_number(h->base_fd, name, "cpuacct.usage", NULL) /
+				      NSEC_PER_USEC;
+		}
 	}
+}
+
+static uint64_t process_cpu_us(int pid)
+{
+	uint64_t ticks[4]; /* utime, stime, cutime, cstime */
+	if (process_fields(pid, 14, ticks, 4) < 0) {
+		return 0;
+	}
+	uint64_t a_second = (uint64_t)sysconf(_SC_CLK_TCK);
+	return (ticks[0] + ticks[1] + ticks[2] + ticks[3]) * 1000000 / a_second;
+}
+
+uint64_t cgroups_cpu_us(const struct cgroups *cg, uint64_t id, pid_t first)
+{
+	char path[CGROUP_NAME_BYTES + 16];
+	cleanup(buf_fini) struct buf pids = {.max = 1 << 16};
+	(void)snprintf(path, sizeof(path), "s%" PRIx64 "/cgroup.procs", id);
+	if (cg->count == 0 || fd_read_file(cg->hierarchies[0].base_fd, path, &pids) < 0) {
+		return process_cpu_us(first);
+	}
+	uint64_t sum_us = 0;
+	int pid = 0;
+	int len = 0;
+	for (const char *at = buf_str(&pids); sscanf(at, "%d%n", &pid, &len) == 1; at += len) {
+		sum_us += process_cpu_us(pid);
+	}
+	return sum_us;
 }
 
 int cgroups_kill(const struct cgroups *cg, uint64_t id)

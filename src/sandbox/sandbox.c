@@ -461,6 +461,9 @@ void sandbox_child_usage(
 {
 	*out = (struct sandbox_usage){0};
 	cgroups_usage(&sb->cgroups, child->id, out);
+	if (out->cpu_us == 0) {
+		out->cpu_us = cgroups_cpu_us(&sb->cgroups, child->id, child->pid);
+	}
 }
 
 void sandbox_child_remove(struct sandbox *sb, const struct sandbox_child *child)

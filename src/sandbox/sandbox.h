@@ -106,6 +106,8 @@ struct sandbox_usage {
 	uint64_t oom_kills;    /* processes killed at the memory limit */
 	uint64_t pids_refused; /* forks refused at the process limit */
 	uint64_t memory_peak_bytes;
+	uint64_t cpu_us; /* computed by its processes; where no control group counts it, by those
+			    that live and the children they waited for */
 };
 
 void sandbox_child_usage(

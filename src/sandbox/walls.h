@@ -239,7 +239,11 @@ int cgroups_add(struct cgroups *cg, uint64_t id, const struct sandbox_limits *li
     struct err *e);
 /* Moves the calling process into ID's v1 groups. Allocates nothing. */
 int cgroups_join_v1(const struct cgroups *cg, uint64_t id, struct err *e);
+/* Fills in what the groups tell; the rest stays as it is. */
 void cgroups_usage(const struct cgroups *cg, uint64_t id, struct sandbox_usage *out);
+/* Where no group counts it: how long ID's processes (without any group, FIRST alone) have computed,
+ * with those children that they waited for. */
+uint64_t cgroups_cpu_us(const struct cgroups *cg, uint64_t id, pid_t first);
 /* Kills all in ID's group where the kernel can (v2, Linux 5.14). 0 or -errno. */
 int cgroups_kill(const struct cgroups *cg, uint64_t id);
 void cgroups_remove(struct cgroups *cg, uint64_t id);

@@ -13,6 +13,7 @@ import machine
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import harness  # noqa: E402
+import processes  # noqa: E402
 
 # The default of `carrel serve`; the fork baseline and the peers import the same.
 PRELOAD = ["numpy", "pandas", "matplotlib", "scipy", "sklearn", "IPython"]
@@ -92,11 +93,11 @@ def unique(word):
 def processes_of(subject):
     """(gateway, keeper, [sessions])."""
     gateway = subject.process.pid
-    keepers = [pid for pid in machine.children_of(gateway)
+    keepers = [pid for pid in processes.children(gateway)
                if machine.name_of(pid) == "carrel-keeper"]
     if len(keepers) != 1:
         raise Failed(f"{len(keepers)} keepers")
-    return gateway, keepers[0], machine.children_of(keepers[0])
+    return gateway, keepers[0], processes.children(keepers[0])
 
 
 def warm(load, bench):

@@ -130,21 +130,6 @@ def available_bytes():
     return int(re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE).group(1)) * 1024
 
 
-def children_of(pid):
-    """Processes whose parent is pid."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            text = pathlib.Path("/proc", entry, "stat").read_text()
-        except OSError:
-            continue
-        if int(text[text.rindex(")") + 2:].split()[1]) == pid:
-            found.append(int(entry))
-    return found
-
-
 def name_of(pid):
     """By which it was started; of a program without a file the kernel has another one."""
     return pathlib.Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")[0].decode()

@@ -10,12 +10,16 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
 
 import machine
 import websocket
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import processes  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -180,7 +184,7 @@ class Kernel:
         return value
 
     def process(self):
-        for pid in machine.children_of(self.server.process.pid):
+        for pid in processes.children(self.server.process.pid):
             command = pathlib.Path("/proc", str(pid), "cmdline").read_bytes()
             if self.identifier.encode() in command:
                 return pid

@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests" / "lib")]
 
 import harness  # noqa: E402
+import processes  # noqa: E402
 
 os.environ["CARREL_BIN"] = str(harness.CARREL)
 
@@ -43,37 +44,6 @@ args: "{flags} {target}"
 timeout: 300
 tags: [network, recon]
 """
-
-
-def processes_with(word):
-    """The ids of processes whose command line holds word."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if word in (entry / "cmdline").read_bytes().decode("utf-8", "replace"):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def children_of(pid):
-    """Every descendant's id."""
-    tree = {}
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            tree.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, waiting = [], [pid]
-    while waiting:
-        for child in tree.get(waiting.pop(), []):
-            found.append(child)
-            waiting.append(child)
-    return found
 
 
 class PackageCase(unittest.IsolatedAsyncioTestCase):
@@ -245,12 +215,12 @@ class PrivateTest(PackageCase):
                     env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
                 with process:
                     pid, directory = process.stdout.readline().split()
-                    family = [int(pid), *children_of(int(pid))]
+                    family = [int(pid), *processes.descendants(int(pid))]
                     if how == "kill":
                         self.assertGreater(len(family), 2)
                     process.stdin.write("\n")
                 await self.eventually(
-                    lambda: not [p for p in family if os.path.exists(f"/proc/{p}")],
+                    lambda: not processes.are_there(family),
                     f"processes of {family} are left")
                 if how == "kill":
                     async with self.session():  # the next one takes away what that one left

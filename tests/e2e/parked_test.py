@@ -151,6 +151,16 @@ class Waiting(ParkedCase):
         self.decide(one, True)
         self.assertEqual(reply()["verdict"], "time_limit")
 
+    def test_computing_beside_it_counts(self):
+        for spin in ("threading.Thread(target=spin, daemon=True).start()",
+                     "os.fork() or spin()"):
+            reply = self.begin("import os, threading\n"
+                               "def spin():\n    while True: pass\n"
+                               f"{spin}\ntools.pay.send(words=['1'])")
+            started = time.monotonic()
+            self.assertEqual(reply()["verdict"], "time_limit", spin)
+            self.assertLess(time.monotonic() - started, 20)
+
     def test_others_go_on_meanwhile(self):
         reply = self.begin("import asyncio\n"
                            "done = []\n"

@@ -15,6 +15,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "lib"))
+import processes  # noqa: E402
 from harness import BUILD  # noqa: E402
 from runner import (INTERNAL, INVALID, NOBODY, NOT_FOUND, TIMEOUT, UNAVAILABLE,  # noqa: E402
                     Runner)
@@ -28,19 +29,6 @@ SHELL = """
     schema:
       options: {c: {type: string, short: c}}
     """
-
-
-def processes_with(word):
-    """How many processes have word on their command line."""
-    count = 0
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            count += word.encode() in command
-    return count
 
 
 def in_directories_of(directory):
@@ -245,14 +233,14 @@ class Ends(unittest.TestCase):
             began = time.monotonic()
             self.assertEqual(runner.outcome("slow", {"c": script}), (TIMEOUT, "timed out after 1s"))
             self.assertLess(time.monotonic() - began, 10)
-            self.assertEqual(processes_with("7654"), 0)
+            self.assertEqual(len(processes.with_word("7654")), 0)
 
     def test_what_is_left_behind_does_not_hold_the_answer(self):
         with Runner({"sh.yaml": SHELL}) as runner:
             began = time.monotonic()
             self.assertEqual(runner.text("sh", {"c": "setsid sleep 8765 & echo done"}), "done\n")
             self.assertLess(time.monotonic() - began, 8)
-            self.assertEqual(processes_with("8765"), 0)
+            self.assertEqual(len(processes.with_word("8765")), 0)
 
     def test_a_fork_bomb_harms_its_own_call_only(self):
         tools = {"sh.yaml": SHELL, "bomb.yaml": SHELL.replace("timeout: 20", "timeout: 2").replace(
@@ -267,12 +255,12 @@ class Ends(unittest.TestCase):
         with Runner({"sh.yaml": SHELL}) as runner:
             number = runner.ask("sh", {"c": "sleep 9876; :"})
             deadline = time.monotonic() + ENOUGH
-            while processes_with("9876") == 0 and time.monotonic() < deadline:
+            while len(processes.with_word("9876")) == 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
             runner.cancel(number)
-            while processes_with("9876") > 0 and time.monotonic() < deadline:
+            while len(processes.with_word("9876")) > 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            self.assertEqual(processes_with("9876"), 0)
+            self.assertEqual(len(processes.with_word("9876")), 0)
             self.assertEqual(runner.text("sh", {"c": "echo on"}), "on\n")
             self.assertNotIn(number, runner.answers)
 
@@ -280,12 +268,12 @@ class Ends(unittest.TestCase):
         with Runner({"sh.yaml": SHELL}) as runner:
             runner.ask("sh", {"c": "setsid sleep 6789; :"})
             deadline = time.monotonic() + ENOUGH
-            while processes_with("6789") == 0 and time.monotonic() < deadline:
+            while len(processes.with_word("6789")) == 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
             runner.process.kill()
-            while processes_with("6789") > 0 and time.monotonic() < deadline:
+            while len(processes.with_word("6789")) > 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            self.assertEqual(processes_with("6789"), 0)
+            self.assertEqual(len(processes.with_word("6789")), 0)
 
     def test_when_the_runner_dies_calls_fail_and_nothing_hangs(self):
         with Runner({"sh.yaml": SHELL}) as runner:
@@ -296,9 +284,9 @@ class Ends(unittest.TestCase):
             self.assertEqual(runner.result(number)[1]["code"], UNAVAILABLE)
             self.assertEqual(runner.outcome("sh", {"c": "echo"})[0], UNAVAILABLE)
             deadline = time.monotonic() + ENOUGH
-            while processes_with("5678") > 0 and time.monotonic() < deadline:
+            while len(processes.with_word("5678")) > 0 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            self.assertEqual(processes_with("5678"), 0)
+            self.assertEqual(len(processes.with_word("5678")), 0)
 
 
 class Files(unittest.TestCase):

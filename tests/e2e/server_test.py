@@ -16,6 +16,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import processes  # noqa: E402
 from harness import CARREL, Server, ServerCase, ServerError, run_at_once  # noqa: E402
 
 POOL = {"name": "default", "ready_sessions": 1}
@@ -69,15 +70,6 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
-
-
-def children_of(pid):
-    """All processes beneath a process."""
-    found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *children_of(child)]
-    return found
 
 
 class FailClosed(unittest.TestCase):
@@ -269,14 +261,14 @@ class Stopping(unittest.TestCase):
     def test_nothing_stays_behind(self):
         server = self.server()
         server.value("demo", "import subprocess; p = subprocess.Popen(['sleep', '100'])")
-        pids = children_of(server.process.pid)
+        pids = processes.descendants(server.process.pid)
         self.assertGreaterEqual(len(pids), 3)  # the keeper, a session, its child
         data = pathlib.Path(server.config["data_dir"])
         # Kept past the harness's own clearing up.
         server.directory.cleanup = lambda: None
         self.assertEqual(server.stop(), 0)
         end = time.monotonic() + 5
-        while any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids):
+        while processes.are_there(pids):
             self.assertLess(time.monotonic(), end, "processes stayed")
             time.sleep(0.01)
         left = [p.name for p in data.rglob("*") if p.is_file()] if data.exists() else []
@@ -354,17 +346,17 @@ class Stopping(unittest.TestCase):
     def test_the_sessions_end_with_a_gateway_that_is_killed(self):
         server = self.server()
         server.value("demo", "1")
-        pids = children_of(server.process.pid)
+        pids = processes.descendants(server.process.pid)
         self.assertNotEqual(server.stop(signal.SIGKILL), 0)
         end = time.monotonic() + 5
-        while any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids):
+        while processes.are_there(pids):
             self.assertLess(time.monotonic(), end, "processes stayed")
             time.sleep(0.01)
 
     def test_a_server_without_its_keeper_ends_and_says_so(self):
         server = self.server()
-        keeper = [pid for pid in children_of(server.process.pid)
-                  if b"carrel-keeper" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()][0]
+        keeper = [pid for pid in processes.descendants(server.process.pid)
+                  if b"carrel-keeper" in processes.read(pid, "cmdline")][0]
         os.kill(keeper, signal.SIGKILL)
         server.expect_failure = True
         self.assertEqual(server.process.wait(10), EXIT_SERVER)
@@ -552,9 +544,10 @@ class Telling(unittest.TestCase):
                     {"name": "x", "token": "the-third-secret-token"}]}}, token=self.TOKEN) as server:
                 server.value("demo", "1")
                 secrets = (self.TOKEN.encode(), b"the-second-secret-token", b"the-third-secret-token")
-                for pid in [server.process.pid, *children_of(server.process.pid)]:
+                for pid in [server.process.pid, *processes.descendants(server.process.pid)]:
                     for name in ("environ", "cmdline"):
-                        data = pathlib.Path(f"/proc/{pid}/{name}").read_bytes()
+                        data = processes.read(pid, name)
+                        self.assertTrue(data or pid != server.process.pid)
                         for secret in secrets:
                             self.assertNotIn(secret, data, (pid, name))
                 inside = server.value(

@@ -12,6 +12,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import harness  # noqa: E402
+import processes  # noqa: E402
 
 SESSIONS = 1000
 AT_ONCE = 4
@@ -21,12 +22,6 @@ REST_SECONDS = 2
 
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def descendants(pid):
-    """How many processes stand below PID."""
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return len(children) + sum(descendants(child) for child in children)
 
 
 class Leaks(unittest.TestCase):
@@ -39,7 +34,7 @@ class Leaks(unittest.TestCase):
         that are kept ready are made."""
         seen, since, end = None, 0, time.monotonic() + 60
         while seen is None or time.monotonic() < since + REST_SECONDS:
-            now = descriptors(pid), descendants(pid)
+            now = descriptors(pid), len(processes.descendants(pid))
             if now != seen:
                 seen, since = now, time.monotonic()
             self.assertLess(time.monotonic(), end, f"{seen} does not come to rest")

@@ -20,6 +20,8 @@ import subprocess
 import tempfile
 import time
 
+import processes
+
 PROGRAMS = pathlib.Path("/usr/lib/postgresql/15/bin")
 START_SECONDS = 60
 # It refuses root; any other user will do.
@@ -127,11 +129,7 @@ class Postgres:
 
     def _pids(self):
         """The postmaster, which is ours, and what it has started."""
-        children = pathlib.Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        try:
-            return [self._process.pid, *map(int, children.read_text().split())]
-        except FileNotFoundError:
-            return [self._process.pid]
+        return [self._process.pid, *processes.children(self._process.pid)]
 
     def _signal_all(self, number):
         for pid in self._pids():

@@ -9,7 +9,7 @@ import time
 import unittest
 
 import hostile
-from hostile import harness
+from hostile import harness, processes
 
 SERIAL = True
 
@@ -165,7 +165,7 @@ while True:
             self.server.request("DELETE", "session", self.attacker)
         self.assert_whole()
         self.assertTrue(hostile.wait_until(
-            lambda: len(hostile.descendants(hostile.keeper_of(self.server))) < 20, 3))
+            lambda: len(processes.descendants(hostile.keeper_of(self.server))) < 20, 3))
 
     def test_fork_bomb_in_shell(self):
         reply = self.run_cell("import subprocess\n"
@@ -865,7 +865,7 @@ class Remains:
     def settled(self):
         return hostile.wait_until(
             lambda: len(hostile.sessions_of(self.own)) == self.ready
-            and len(hostile.descendants(hostile.keeper_of(self.own))) == self.ready, 10)
+            and len(processes.descendants(hostile.keeper_of(self.own))) == self.ready, 10)
 
     @staticmethod
     def session_groups(keeper):
@@ -894,7 +894,7 @@ class Remains:
                 self.own.upload(identifier, "file", b"x" * 1000)
                 self.own.request("DELETE", "session", identifier)
             if not self.settled():
-                self.fail(f"processes remain: {hostile.descendants(gateway)}")
+                self.fail(f"processes remain: {processes.descendants(gateway)}")
             if turn == 1:
                 time.sleep(0.2)
                 descriptors = [hostile.descriptor_count(p) for p in (gateway, keeper)]
@@ -910,7 +910,7 @@ class Remains:
                 lambda: len(list(data.rglob("data"))) <= self.ready, 5),
                 "directories of sessions remain")
         user = hostile.NOBODY if os.geteuid() == 0 else os.geteuid()
-        tree = {gateway, *hostile.descendants(gateway)}
+        tree = {gateway, *processes.descendants(gateway)}
         self.assertEqual([p for p in tree if os.stat(f"/proc/{p}").st_uid not in (user, 0)
                           and p != gateway], [])
         self.assertEqual(mounts(), self.mounts)
@@ -928,7 +928,7 @@ class Remains:
 
     def test_killed_gateway_takes_all_with_it(self):
         self.own.execute("killed-gateway", "import subprocess\nsubprocess.Popen(['sleep', '600'])\n1")
-        tree = [self.own.process.pid, *hostile.descendants(self.own.process.pid)]
+        tree = [self.own.process.pid, *processes.descendants(self.own.process.pid)]
         self.own.stop(sig=9)
         self.assertTrue(hostile.wait_until(
             lambda: not [p for p in tree[1:] if os.path.exists(f"/proc/{p}")], 5),
@@ -937,7 +937,7 @@ class Remains:
     def test_killed_keeper_takes_its_sessions_with_it(self):
         self.own.execute("killed-keeper", "import subprocess\nsubprocess.Popen(['sleep', '600'])\n1")
         keeper = hostile.keeper_of(self.own)
-        tree = hostile.descendants(keeper)
+        tree = processes.descendants(keeper)
         self.assertGreaterEqual(len(tree), 2)
         os.kill(keeper, 9)
         self.own.expect_failure = True

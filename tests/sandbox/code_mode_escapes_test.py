@@ -19,6 +19,7 @@ import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import hostile  # noqa: E402
+from hostile import processes  # noqa: E402
 from protocol_test import FORGERY  # noqa: E402
 
 harness = hostile.harness
@@ -914,7 +915,7 @@ class Secrets(unittest.TestCase):
             self.addCleanup(server.stop)
             caller = Caller(server, token, "some-session")
             said = self.answers_of(caller)
-            pids = [server.process.pid, *hostile.descendants(server.process.pid)]
+            pids = [server.process.pid, *processes.descendants(server.process.pid)]
             self.assertGreater(len(pids), 2)
             for pid in pids:
                 for name in ("environ", "cmdline"):

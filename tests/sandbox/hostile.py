@@ -17,6 +17,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 import harness  # noqa: E402
+import processes  # noqa: E402
 
 NOBODY = 65534
 X86_64 = platform.machine() == "x86_64"
@@ -182,29 +183,12 @@ class Hostile:
 
 # --- the server's processes, from outside ----------------------------------------------------------
 
-def children(pid):
-    found = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split())
-    except OSError:
-        pass
-    return found
-
-
-def descendants(pid):
-    found = []
-    for child in children(pid):
-        found += [child, *descendants(child)]
-    return found
-
-
 def keeper_of(server):
-    return children(server.process.pid)[0]
+    return processes.children(server.process.pid)[0]
 
 
 def sessions_of(server):
-    return children(keeper_of(server))
+    return processes.children(keeper_of(server))
 
 
 def resident_bytes(pid):

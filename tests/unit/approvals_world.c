@@ -88,7 +88,7 @@ static void op_mount(void *ctx, struct worker *worker, const char *name)
 static void op_usage(void *ctx, struct worker *worker)
 {
 	(void)ctx;
-	engine_on_usage(worker, 0);
+	engine_on_usage(worker, 0, 0);
 }
 
 static const struct engine_ops ops = {

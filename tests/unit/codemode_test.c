@@ -85,7 +85,7 @@ static void op_mount(void *ctx, struct worker *w, const char *name)
 static void op_usage(void *ctx, struct worker *w)
 {
 	(void)ctx;
-	engine_on_usage(w, 0);
+	engine_on_usage(w, 0, 0);
 }
 
 static void op_release(void *ctx, struct worker *w)

@@ -381,6 +381,36 @@ static void pauses_are_counted(void **state)
 	execution_unref(x);
 }
 
+static void computing_in_a_pause_counts(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	struct execution *x = run(world, s, "Thread(target=spin).start(); tools.pay()");
+	all_ready(world);
+	engine_pause(x);
+	engine_on_usage(s->worker, 0, 700000); /* it had computed as much before */
+	engine_tick(world->engine, 1000000 + 60000);
+	engine_on_usage(s->worker, 0, 700000 + 3000000);
+	engine_tick(world->engine, 1000000 + 61000);
+	assert_int_equal(world->interrupts, 0);
+	engine_resume(x);
+	/* Two seconds are left of its five. */
+	engine_tick(world->engine, 1000000 + 62000);
+	engine_pause(x);
+	engine_on_usage(s->worker, 0, 4000000);
+	engine_tick(world->engine, 1000000 + 90000);
+	engine_on_usage(s->worker, 0, 4000000 + 999000);
+	engine_tick(world->engine, 1000000 + 91000);
+	assert_int_equal(world->interrupts, 0);
+	engine_on_usage(s->worker, 0, 4000000 + 1000000);
+	engine_tick(world->engine, 1000000 + 92000);
+	assert_int_equal(world->interrupts, 1);
+	struct ipc_result r = {.status = IPC_STATUS_INTERRUPTED};
+	assert_int_equal(engine_on_result(world->executing, world->seq, &r), 0);
+	assert_int_equal(x->verdict, VERDICT_TIME_LIMIT);
+	execution_unref(x);
+}
+
 static void who_is_paused_goes_on_without_its_client(void **state)
 {
 	struct world *world = *state;
@@ -720,7 +750,7 @@ static void children_killed_at_the_memory_limit_are_its_verdict(void **state)
 	/* A second result meanwhile is one that nobody waits for. */
 	struct ipc_result r = {.status = IPC_STATUS_OK};
 	assert_int_equal(engine_on_result(s->worker, x->seq, &r), -1);
-	engine_on_usage(s->worker, 2);
+	engine_on_usage(s->worker, 2, 0);
 	assert_int_equal(x->verdict, VERDICT_MEMORY_LIMIT);
 	assert_int_equal(x->state, EXECUTION_FAILED);
 	assert_int_equal(x->oom_kills, 2);
@@ -737,11 +767,11 @@ static void children_killed_at_the_memory_limit_are_its_verdict(void **state)
 	run_long(x);
 	engine_tick(world->engine, 1000000 + 100);
 	assert_int_equal(world->usage_asked, 2);
-	engine_on_usage(s->worker, 5);
+	engine_on_usage(s->worker, 5, 0);
 	answer(world, IPC_STATUS_EXCEPTION);
 	assert_int_equal(world->usage_asked, 3);
 	/* What has been counted is not counted again, whatever the result. */
-	engine_on_usage(s->worker, 5);
+	engine_on_usage(s->worker, 5, 0);
 	assert_int_equal(x->verdict, VERDICT_EXCEPTION);
 	execution_unref(x);
 }
@@ -759,9 +789,9 @@ static void what_was_killed_between_executions_is_nobodys(void **state)
 	run_long(x);
 	answer(world, IPC_STATUS_OK);
 	assert_int_equal(world->usage_asked, 2);
-	engine_on_usage(s->worker, 3); /* as it was before */
+	engine_on_usage(s->worker, 3, 0); /* as it was before */
 	assert_int_equal(x->state, EXECUTION_RUNNING);
-	engine_on_usage(s->worker, 3);
+	engine_on_usage(s->worker, 3, 0);
 	assert_int_equal(x->verdict, VERDICT_SUCCEEDED);
 	execution_unref(x);
 }
@@ -973,6 +1003,7 @@ int main(void)
 	    TEST(past_the_deadline_it_is_interrupted_then_killed),
 	    TEST(a_paused_execution_has_no_deadline),
 	    TEST(pauses_are_counted),
+	    TEST(computing_in_a_pause_counts),
 	    TEST(who_is_paused_goes_on_without_its_client),
 	    TEST(a_paused_execution_ends_with_its_session),
 	    TEST(a_swallowed_interrupt_is_still_the_time_limit),

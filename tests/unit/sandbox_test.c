@@ -294,6 +294,8 @@ static void usage_is_read_in_both_versions(void **state)
 	struct host *h = *state;
 	put(h, "/v2/s7/memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n");
 	put(h, "/v2/s7/memory.peak", "4096\n");
+	put(h, "/v2/s7/cpu.stat", "usage_usec 12345\nuser_usec 12000\nsystem_usec 345\n");
+	put(h, "/v1/s7/cpuacct.usage", "23456789\n");
 	put(h, "/v1/s7/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
 	put(h, "/v1/s7/memory.max_usage_in_bytes", "8192\n");
 	put(h, "/v1/s7/pids.events", "max 9\n");
@@ -304,13 +306,14 @@ static void usage_is_read_in_both_versions(void **state)
 		cg.hierarchies[0] = (struct cgroup_hierarchy){
 		    .base_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
 		    .version = version,
-		    .kinds = 1u << CGROUP_MEMORY | 1u << CGROUP_PIDS,
+		    .kinds = 1u << CGROUP_MEMORY | 1u << CGROUP_PIDS | 1u << CGROUP_CPU,
 		};
 		struct sandbox_usage usage = {0};
 		cgroups_usage(&cg, 7, &usage);
 		assert_int_equal(usage.oom_kills, version == 2 ? 2 : 5);
 		assert_int_equal(usage.memory_peak_bytes, version == 2 ? 4096 : 8192);
 		assert_int_equal(usage.pids_refused, version == 2 ? 0 : 9);
+		assert_int_equal(usage.cpu_us, version == 2 ? 12345 : 23456);
 		cgroups_usage(&cg, 8, &usage);
 		assert_int_equal(usage.oom_kills, 0);
 	}
