@@ -82,6 +82,14 @@ class FailClosed(unittest.TestCase):
             self.assertIn("CONTAINER_AUTH_TOKEN", said)
             self.assertIn("CONTAINER_AUTH_DISABLED=true", said)
 
+    def test_without_the_runner_that_its_tools_need(self):
+        with tempfile.TemporaryDirectory() as tools:
+            environment = {"CONTAINER_AUTH_TOKEN": "t", "CARREL_RUNNER": "/bin/false",
+                           "TOOLS_PATH": tools}
+            status, said = refusal(environment=environment)
+        self.assertEqual(status, EXIT_SERVER, said)
+        self.assertIn("the runner ended at its start", said)
+
     def test_token_files(self):
         with tempfile.TemporaryDirectory() as directory:
             empty = pathlib.Path(directory, "empty")
