@@ -287,6 +287,12 @@ void call_fail(struct method_call *c, const char *error, const char *fmt, ...)
 	call_answer(c, code_of(error), call_error(error, made ? text : "out of memory"), NULL, 0);
 }
 
+void call_fail_busy(struct method_call *c, const struct err *e, const char *what)
+{
+	call_fail(
+	    c, e->code == ERR_BUSY ? "TooManyCalls" : "RuntimeError", "%s: %s", what, e->text);
+}
+
 void call_fail_store(struct method_call *c, const struct err *e)
 {
 	bool user = e->code == ERR_INVALID || e->code == ERR_TOO_LARGE;

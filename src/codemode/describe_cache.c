@@ -15,13 +15,13 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "codemode/said.h"
+#include "skill_source_format.h" /* made by the build */
 
 #define CACHED_MAX 32768
 #define CACHED_BYTES_MAX (64U << 20)
 #define SAVE_AFTER_MS 60000 /* of something new; and when the server stops */
 #define FILE_MAX_BYTES (64U << 20)
 #define NAME "skills.said.json"
-#define FORMAT 1 /* another one when prelude/skill_source.py says other things of a source */
 
 /* What was said of one source. */
 struct said {
@@ -59,6 +59,13 @@ static int open_dir(const char *dir)
 	return open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* What another version of skill_source.py said, or one under another Python, is not believed. */
+static bool is_ours(const json_t *all)
+{
+	const char *format = json_string_value(json_object_get(all, "format"));
+	return format != NULL && strcmp(format, SKILL_SOURCE_FORMAT) == 0;
+}
+
 static json_t *load_file(const char *dir)
 {
 	struct stat st;
@@ -69,7 +76,7 @@ static json_t *load_file(const char *dir)
 	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
 	    st.st_size <= (off_t)FILE_MAX_BYTES) {
 		json_t *all = json_loadfd(fd, JSON_REJECT_DUPLICATES, NULL);
-		if (json_integer_value(json_object_get(all, "format")) == FORMAT) {
+		if (is_ours(all)) {
 			said = json_incref(json_object_get(all, "said"));
 		}
 		json_decref(all);
@@ -83,7 +90,7 @@ static json_t *load_file(const char *dir)
 
 static int write_file(int dir, const char *name, json_t *said)
 {
-	json_t *all = json_pack("{s:i, s:O}", "format", FORMAT, "said", said);
+	json_t *all = json_pack("{s:s, s:O}", "format", SKILL_SOURCE_FORMAT, "said", said);
 	cleanup(fd_close) int fd = openat(
 	    dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	bool good = all != NULL && fd >= 0 && json_dumpfd(all, fd, JSON_COMPACT) == 0 &&

@@ -112,6 +112,8 @@ void call_finish(struct method_call *c, json_t *result);
 void call_finish_bytes(struct method_call *c, json_t *result, uint64_t size);
 /* ERROR is a name of codemode.h's list. */
 void call_fail(struct method_call *c, const char *error, const char *fmt, ...) printf_like(3, 4);
+/* "WHAT: E", which is TooManyCalls where E is ERR_BUSY. */
+void call_fail_busy(struct method_call *c, const struct err *e, const char *what);
 /* What the store said. */
 void call_fail_store(struct method_call *c, const struct err *e);
 

@@ -212,8 +212,7 @@ static void on_installed(void *ctx, const json_t *said, const struct err *e)
 	struct method_call *c = ctx;
 	c->running = NULL;
 	if (e != NULL) {
-		call_fail(c, e->code == ERR_BUSY ? "TooManyCalls" : "RuntimeError",
-		    "The packages could not be installed: %s", e->text);
+		call_fail_busy(c, e, "The packages could not be installed");
 		return;
 	}
 	const json_t *failed = json_object_get(said, "failed");

@@ -95,8 +95,7 @@ static void on_described(void *ctx, const json_t *results, const struct err *e)
 	struct method_call *c = ctx;
 	c->describing = NULL;
 	if (e != NULL) {
-		call_fail(c, e->code == ERR_BUSY ? "TooManyCalls" : "RuntimeError",
-		    "The skill cannot be read: %s", e->text);
+		call_fail_busy(c, e, "The skill cannot be read");
 		return;
 	}
 	const json_t *said = json_array_get(results, 0);
@@ -165,8 +164,7 @@ static void on_described_to_create(void *ctx, const json_t *results, const struc
 	struct method_call *c = ctx;
 	c->describing = NULL;
 	if (e != NULL) {
-		call_fail(c, e->code == ERR_BUSY ? "TooManyCalls" : "RuntimeError",
-		    "The skill cannot be checked: %s", e->text);
+		call_fail_busy(c, e, "The skill cannot be checked");
 		return;
 	}
 	const json_t *said = json_array_get(results, 0);

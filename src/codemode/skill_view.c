@@ -304,8 +304,7 @@ static void show(struct view_build *b)
 
 static void fail_one(struct method_call *c, const struct err *e)
 {
-	call_fail(c, e->code == ERR_BUSY ? "TooManyCalls" : "RuntimeError",
-	    "The skills cannot be read: %s", e->text);
+	call_fail_busy(c, e, "The skills cannot be read");
 }
 
 /* The change is given up, and those who wait for it are told. Who came later will begin another. */

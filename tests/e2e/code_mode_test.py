@@ -447,18 +447,21 @@ class SkillsAfterARestart(unittest.TestCase):
             said = "repr(sorted(map(str, skills.list())))"
             kept = base / "data" / "skills.said.json"
             runs, lists = [], []
-            for change in (None, None, b"{not json", b'{"format": 1, "said": {"' + b"0" * 64 + b'": 5, "x": {}}}'):
+            nonsense = {"0" * 64: 5, "x": {}}
+            for change in (None, None, "{not json", {"said": nonsense}, {"format": "another"}):
+                if isinstance(change, dict):
+                    change = json.dumps({**json.loads(kept.read_bytes()), **change})
                 if change is not None:
-                    kept.write_bytes(change)
+                    kept.write_text(change)
                 with harness.Server(config, environment=environment) as server:
                     lists.append(server.value("demo", said))
                     runs.append(self.parsed(server))
                 self.assertEqual(len(json.loads(kept.read_bytes())["said"]), self.COUNT)
-            self.assertEqual(lists[1:], lists[:1] * 3)
+            self.assertEqual(lists[1:], lists[:1] * 4)
             self.assertEqual(lists[0].count("Number"), self.COUNT)
             # The second parses what is broken alone; a file that is none costs all of it again.
             self.assertLess(runs[1], runs[0])
-            self.assertEqual(runs[2:], runs[:1] * 2)
+            self.assertEqual(runs[2:], runs[:1] * 3)
             self.assertEqual(kept.stat().st_mode & 0o777, 0o600)
 
 
