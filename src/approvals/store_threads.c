@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/compiler.h"
+#include "base/log.h"
 
 #define PAUSE_MIN_MS 50
 #define PAUSE_MAX_MS 2000
@@ -104,13 +105,23 @@ static void lane_lose(struct store_lane *l)
 static bool lane_open(struct store_lane *l)
 {
 	struct db *d = NULL;
+	struct err e;
 	if (l->db != NULL) {
 		return true;
 	}
-	if (db_open(&d, l->store->url, NULL) < 0) {
+	if (db_open(&d, l->store->url, &e) < 0) {
+		if (!l->away) {
+			log_event(LOG_LEVEL_WARNING, "approvals_database_away",
+			    LOG_STR("thread", l->name), LOG_STR("reason", e.text));
+		}
+		l->away = true;
 		return false;
 	}
 	l->db = d;
+	if (l->away) {
+		log_event(LOG_LEVEL_INFO, "approvals_database_back", LOG_STR("thread", l->name));
+	}
+	l->away = false;
 	if (l->writes) {
 		atomic_store(&l->store->writer_session, db_session(d));
 	}

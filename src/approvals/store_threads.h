@@ -59,6 +59,7 @@ struct store_lane {
 	pthread_t thread;
 	struct db *db;     /* the thread's; NULL: lost */
 	uint32_t pause_ms; /* the thread's: before it opens again */
+	bool away;         /* the thread's: it could not be opened, which was logged */
 	pthread_mutex_t lock;
 	pthread_cond_t more;
 	struct request_queue waiting;

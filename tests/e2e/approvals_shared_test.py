@@ -126,6 +126,12 @@ class Away(unittest.TestCase):
                 self.assertLess(time.monotonic(), end, reply)
                 time.sleep(0.1)
             self.assertEqual(reply.json()["state"], "waiting")
+            # A person who reads the log knows when, and why; the address has a password.
+            away = [e for e in server.events if e["event"] == "approvals_database_away"]
+            self.assertIn("connecting", away[0]["reason"])
+            self.assertLessEqual(len(away), 2)  # one of each thread
+            self.assertIn("approvals_database_back", [e["event"] for e in server.events])
+            self.assertNotIn(database.password, json.dumps(server.events))
 
 
 if __name__ == "__main__":
