@@ -252,12 +252,19 @@ static void add_number(
 
 static void add_approvals(struct buf *b, const struct approvals *a)
 {
+	static const char open[] = "carrel_approvals";
 	static const char decided[] = "carrel_approvals_decided_total";
 	static const char callbacks[] = "carrel_approval_callbacks_total";
 	struct approvals_counts n = {0};
 	approvals_counts(a, &n);
 	add_number(b, "carrel_approvals_submitted_total", "counter", "Approvals submitted here.",
 	    n.submitted);
+	add_head(
+	    b, open, "gauge", "Approvals that are not final, in the database that servers share.");
+	(void)buf_addf(b,
+	    "%s{state=\"queued\"} %" PRIu64 "\n%s{state=\"running\"} %" PRIu64
+	    "\n%s{state=\"waiting\"} %" PRIu64 "\n",
+	    open, n.open_queued, open, n.open_running, open, n.open_waiting);
 	add_head(b, decided, "counter", "Decisions of people taken here.");
 	(void)buf_addf(b,
 	    "%s{decision=\"approved\"} %" PRIu64 "\n%s{decision=\"rejected\"} %" PRIu64 "\n",

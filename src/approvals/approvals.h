@@ -146,6 +146,9 @@ struct approvals_counts {
 	uint64_t callbacks_failed;
 	uint32_t running;
 	uint32_t parked;
+	uint64_t open_queued; /* in the database, whoever submitted them, as counted a while ago */
+	uint64_t open_running;
+	uint64_t open_waiting;
 	uint64_t commits;
 	uint64_t changes;
 };

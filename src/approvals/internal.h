@@ -58,6 +58,8 @@ struct approvals {
 	struct lane lanes[LANE_COUNT];
 	struct approval_request *lapse;
 	struct approval_request *renewal;
+	struct approval_request *count;
+	int64_t count_us; /* when to count next */
 	struct approval_request *forget;
 	int64_t forget_us; /* when to look next */
 	struct run *runs;

@@ -130,7 +130,8 @@ int records_files(struct db *d, const json_t *in, json_t **out, struct err *e);
  * left to do, and their events, texts and keys. The audit trail stays. */
 int records_forget(struct db *d, const json_t *in, json_t **out, struct err *e);
 
-/* {} -> {counts: {state: n}, tasks: {kind: n}}. */
+/* {} -> {open: {state: n}, tasks: {kind: n}}: the states that are not final, none where there is
+ * none. */
 int records_count(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {after?: id, limit} -> {checked, next: id or null, wrong: [{id, reason}]}: whether each row is

@@ -93,12 +93,14 @@ static int on_group(void *ctx, const struct db_row *r)
 int records_count(struct db *d, const json_t *in, json_t **out, struct err *e)
 {
 	(void)in;
-	cleanup(json_decrefp) json_t *answer = json_pack("{s:{}, s:{}}", "counts", "tasks");
+	cleanup(json_decrefp) json_t *answer = json_pack("{s:{}, s:{}}", "open", "tasks");
 	if (answer == NULL) {
 		return records_no_memory(e);
 	}
-	if (db_run(d, "SELECT state, count(*) FROM approval GROUP BY state", NULL, 0, on_group,
-		json_object_get(answer, "counts"), NULL, e) < 0 ||
+	if (db_run(d,
+		"SELECT state, count(*) FROM approval "
+		"WHERE state IN ('queued', 'running', 'waiting') GROUP BY state",
+		NULL, 0, on_group, json_object_get(answer, "open"), NULL, e) < 0 ||
 	    db_run(d, "SELECT kind, count(*) FROM approval_task GROUP BY kind", NULL, 0, on_group,
 		json_object_get(answer, "tasks"), NULL, e) < 0) {
 		return -1;

@@ -13,6 +13,7 @@
 #define LAPSE_MAX 200
 #define CLAIM_MAX 16
 #define FORGET_MAX 500
+#define COUNT_PAUSE_US 5000000LL
 #define FORGET_PAUSE_US 60000000LL
 #define FORGET_MORE_US 200000LL
 #define RETRY_MAX_US 3600000000LL
@@ -244,6 +245,35 @@ static void forget(struct approvals *a)
 			       : NULL;
 }
 
+static uint64_t number_of(const json_t *open, enum approval_state state)
+{
+	return (uint64_t)json_integer_value(json_object_get(open, approval_state_name(state)));
+}
+
+static void on_counted(void *ctx, const json_t *answer, const struct err *e)
+{
+	struct approvals *a = ctx;
+	const json_t *open = json_object_get(answer, "open");
+	a->count = NULL;
+	if (e == NULL) {
+		a->counts.open_queued = number_of(open, APPROVAL_QUEUED);
+		a->counts.open_running = number_of(open, APPROVAL_RUNNING);
+		a->counts.open_waiting = number_of(open, APPROVAL_WAITING);
+	}
+}
+
+static void count(struct approvals *a)
+{
+	int64_t now_us = approvals_now_us(a);
+	if (a->count != NULL || now_us < a->count_us) {
+		return;
+	}
+	a->count_us = now_us + COUNT_PAUSE_US;
+	json_t *in = json_object();
+	a->count = in != NULL ? approval_store_read(a->store, records_count, in, on_counted, a)
+			      : NULL;
+}
+
 static void on_due(uv_timer_t *timer)
 {
 	struct approvals *a = timer->data;
@@ -252,6 +282,7 @@ static void on_due(uv_timer_t *timer)
 	}
 	lapse(a);
 	forget(a);
+	count(a);
 	parked_beat(a);
 }
 
@@ -345,6 +376,7 @@ void workflow_stop(struct approvals *a)
 	approval_store_cancel(steal(&a->lapse));
 	approval_store_cancel(steal(&a->renewal));
 	approval_store_cancel(steal(&a->forget));
+	approval_store_cancel(steal(&a->count));
 	for (int i = 0; i < LANE_COUNT; i++) {
 		/* What it may have claimed is somebody else's when the lease has ended. */
 		approval_store_cancel(steal(&a->lanes[i].claim));

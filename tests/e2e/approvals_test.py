@@ -758,6 +758,12 @@ class Settings(unittest.TestCase):
             server.request("POST", "approvals", body={"code": "1", "policy": "before"})
             text = server.request("GET", "metrics").body.decode()
             self.assertIn("\ncarrel_approvals_submitted_total 1\n", text)
+            end = time.monotonic() + 20  # it counts every five seconds
+            while '\ncarrel_approvals{state="waiting"} 1\n' not in text:
+                self.assertLess(time.monotonic(), end, text)
+                time.sleep(0.2)
+                text = server.request("GET", "metrics").body.decode()
+            self.assertIn('\ncarrel_approvals{state="queued"} 0\n', text)
 
     def test_a_session_cannot_reach_its_approvals(self):
         with Server({"pools": [{"name": "default", "ready_sessions": 1}]}) as server:

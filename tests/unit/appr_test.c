@@ -547,6 +547,7 @@ static void numbers_are_for_metrics(void **state)
 	fake_send(&f, &appr_world, "GET", "/metrics", NULL);
 	assert_non_null(strstr(buf_str(&f.body), "\ncarrel_approvals_submitted_total 7\n"));
 	assert_non_null(strstr(buf_str(&f.body), "\ncarrel_approval_parked_calls 2\n"));
+	assert_non_null(strstr(buf_str(&f.body), "\ncarrel_approvals{state=\"waiting\"} 5\n"));
 	assert_non_null(strstr(
 	    buf_str(&f.body), "\ncarrel_approvals_decided_total{decision=\"approved\"} 0\n"));
 	fake_call_fini(&f);

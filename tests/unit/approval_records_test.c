@@ -684,7 +684,8 @@ static void lists_are_filtered(void **state)
 	assert_int_equal(listed(b, "nobody", NULL, NULL, NULL), 0);
 	cleanup(json_decrefp) json_t *counts = base_do(b, records_count, json_object());
 	assert_int_equal(
-	    json_integer_value(json_object_get(json_object_get(counts, "counts"), "waiting")), 8);
+	    json_integer_value(json_object_get(json_object_get(counts, "open"), "waiting")), 8);
+	assert_int_equal(json_object_size(json_object_get(counts, "open")), 1);
 	assert_int_equal(
 	    json_integer_value(json_object_get(json_object_get(counts, "tasks"), "expire")), 8);
 }

