@@ -15,7 +15,6 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "codemode/said.h"
-#include "skill_source_format.h" /* made by the build */
 
 #define CACHED_MAX 32768
 #define CACHED_BYTES_MAX (64U << 20)
@@ -63,7 +62,7 @@ static int open_dir(const char *dir)
 static bool is_ours(const json_t *all)
 {
 	const char *format = json_string_value(json_object_get(all, "format"));
-	return format != NULL && strcmp(format, SKILL_SOURCE_FORMAT) == 0;
+	return format != NULL && strcmp(format, said_format) == 0;
 }
 
 static json_t *load_file(const char *dir)
@@ -90,7 +89,7 @@ static json_t *load_file(const char *dir)
 
 static int write_file(int dir, const char *name, json_t *said)
 {
-	json_t *all = json_pack("{s:s, s:O}", "format", SKILL_SOURCE_FORMAT, "said", said);
+	json_t *all = json_pack("{s:s, s:O}", "format", said_format, "said", said);
 	cleanup(fd_close) int fd = openat(
 	    dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	bool good = all != NULL && fd >= 0 && json_dumpfd(all, fd, JSON_COMPACT) == 0 &&

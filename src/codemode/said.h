@@ -9,6 +9,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Names the version of skill_source.py that speaks here, and of its Python. Made by the build. */
+extern const char said_format[];
+
 /* Whether RESULT is {"description", "parameters"} or {"error", "message"} as they must be. */
 bool said_is_good(const json_t *result);
 

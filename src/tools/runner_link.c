@@ -305,6 +305,9 @@ static int send_config(struct runner_link *l, const struct runner_config *c, str
 	if (body.data != NULL) {
 		explicit_bzero(body.data, body.len); /* the secrets were in it */
 	}
+	if (r == -EPIPE || r == -ECONNRESET) {
+		return err_set(e, ERR_UNAVAILABLE, "the runner ended at its start");
+	}
 	return r < 0 ? err_set_os(e, -r, "the runner's socket") : 0;
 }
 

@@ -14,9 +14,9 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "lib"))
-from runner import INTERNAL, INVALID, NOBODY, Runner  # noqa: E402
+from runner import INTERNAL, INVALID, NOBODY, Runner, readable  # noqa: E402
 
-EXAMPLES = ROOT / "examples"
+EXAMPLES = readable(ROOT / "examples")
 OWN_ADDRESS = "127.0.0.153"  # where nobody else listens on a well-known port
 PING_GROUPS = pathlib.Path("/proc/sys/net/ipv4/ping_group_range")
 

@@ -10,10 +10,10 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lib"))
 import runner as runners  # noqa: E402
-from runner import Runner  # noqa: E402
+from runner import Runner, readable  # noqa: E402
 
-EXAMPLES = HERE.parents[1] / "examples"
-SERVERS = HERE / "mcp"
+EXAMPLES = readable(HERE.parents[1] / "examples")
+SERVERS = readable(HERE / "mcp")
 TOKEN = "a-token-that-nobody-may-see"
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "tests" / "lib"))
 import processes  # noqa: E402
 from harness import BUILD  # noqa: E402
 from runner import (INTERNAL, INVALID, NOBODY, NOT_FOUND, TIMEOUT, UNAVAILABLE,  # noqa: E402
-                    Runner)
+                    Runner, readable)
 
 ENOUGH = 30
 
@@ -311,7 +311,7 @@ class Files(unittest.TestCase):
             self.assertEqual(runner.changes, updates)
 
     def test_the_list_file_counts_too(self):
-        with Runner({"a.yaml": "name: a\n"}, tools_file=str(ROOT / "examples/tools.yaml")) as runner:
+        with Runner({"a.yaml": "name: a\n"}, tools_file=str(readable(ROOT / "examples") / "tools.yaml")) as runner:
             self.assertLessEqual({"a", "nmap", "disk_usage", "github"}, set(runner.names()))
             self.assertIn("Filesystem", runner.text("disk_usage"))
 
@@ -609,7 +609,7 @@ class Mcp(unittest.TestCase):
             runner.wait(lambda: "flood" not in "".join(p["file"] for p in runner.problems))
 
     def test_the_example_works(self):
-        with Runner(tools_file=str(ROOT / "examples/tools.yaml")) as runner:
+        with Runner(tools_file=str(readable(ROOT / "examples") / "tools.yaml")) as runner:
             runner.wait_for_tool("notes")
             self.assertEqual(runner.text("notes", {"text": "milk"}, "add"), "1 notes")
             self.assertEqual(runner.text("notes", {"word": "mil"}, "find"), "milk")

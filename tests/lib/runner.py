@@ -7,10 +7,13 @@ has the gateway's half of it.
         text = runner.text("sh", {"c": "echo x"}, directory="/a/session's/files")
 """
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 import textwrap
@@ -25,6 +28,15 @@ CALL_SECONDS = 60
 # enum err_code of src/base/err.h
 INVALID, NOT_FOUND, CONFLICT, TOO_LARGE, BUSY, UNSUPPORTED, DENIED, TIMEOUT, GONE, UNAVAILABLE, \
     INTERNAL = range(1, 12)
+
+
+@functools.cache
+def readable(directory):
+    """A copy that the runner's user may read: a checkout may lie in root's own directory."""
+    base = pathlib.Path(tempfile.mkdtemp(prefix="carrel-readable-"))
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
+    base.chmod(0o755)
+    return shutil.copytree(directory, base / directory.name)
 
 
 class RunnerGone(Exception):

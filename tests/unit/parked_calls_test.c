@@ -74,12 +74,19 @@ static void op_release(void *ctx, struct worker *w)
 	(void)w;
 }
 
+static void op_usage(void *ctx, struct worker *w)
+{
+	(void)ctx;
+	engine_on_usage(w, 0, 0);
+}
+
 static const struct engine_ops ops = {
     .spawn = op_spawn,
     .kill = op_kill,
     .interrupt = op_interrupt,
     .execute = op_execute,
     .release = op_release,
+    .usage = op_usage,
 };
 
 /* --- the gateway's part --------------------------------------------------------------------------
