@@ -173,9 +173,15 @@ char *text_guid(char out[TEXT_GUID_BYTES])
 	}
 	r[6] = (unsigned char)((r[6] & 0x0f) | 0x40);
 	r[8] = (unsigned char)((r[8] & 0x3f) | 0x80);
-	(void)snprintf(out, TEXT_GUID_BYTES,
-	    "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1],
-	    r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14],
-	    r[15]);
+	static const unsigned char parts[] = {4, 2, 2, 2, 6}; /* RFC 9562 */
+	const unsigned char *at = r;
+	char *to = out;
+	for (size_t i = 0; i < array_len(parts); i++) {
+		text_hex(to, at, parts[i]);
+		at += parts[i];
+		to += 2 * parts[i];
+		*to++ = '-';
+	}
+	to[-1] = '\0';
 	return out;
 }
