@@ -1004,6 +1004,16 @@ call(251, 3, os.getuid(), 3 << 13)
 
 # --- communication between processes ----------------------------------------------------------------
 
+def own_address():
+    """The host's, as others would reach it; its loopback's when it has no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return s.getsockname()[0]
+
+
 class Communication(Escape):
     """Shared memory, queues, semaphores, sockets: the host's and the neighbours'."""
 
@@ -1106,7 +1116,7 @@ found = {{"tcp": attempt(socket.create_connection, ("127.0.0.1", {made}), 1), "u
         self.assertEqual(self.ask("found = hits", neighbour), [])
 
     def test_network(self):
-        mine = socket.gethostbyname(socket.gethostname()) if socket.gethostname() else "127.0.0.1"
+        mine = own_address()
         found = self.ask(f"""
 def connect(family, address):
     with socket.socket(family, socket.SOCK_STREAM) as s:

@@ -3,6 +3,7 @@ before, because a thread reads and writes what is large."""
 
 import json
 import pathlib
+import statistics
 import sys
 import threading
 import time
@@ -47,7 +48,8 @@ class LargeCalls(unittest.TestCase):
         cls.server.value("attacker", CALLS + "1")
 
     def served(self, seconds=SECONDS):
-        """The ninth of ten answers, of /health and of an execution with a host call."""
+        """The median of /health and of an execution with a host call. On a loop that works for the
+        attacker nearly all of them wait; on a busy machine, which is no fault, some do."""
         times = {"health": [], "execution": []}
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -58,7 +60,7 @@ class LargeCalls(unittest.TestCase):
                 ask()
                 times[what].append(time.monotonic() - begun)
                 time.sleep(0.01)
-        return {what: sorted(t)[len(t) * 9 // 10] for what, t in times.items()}
+        return {what: statistics.median(t) for what, t in times.items()}
 
     def under_attack(self, code):
         said = {}
