@@ -185,9 +185,10 @@ int cgroups_join_v1(const struct cgroups *cg, uint64_t id, struct err *e)
 	return 0;
 }
 
-uint64_t cgroup_number(const char *at, const char *key)
+uint64_t cgroup_number(const char *text, const char *key)
 {
 	uint64_t value = 0;
+	const char *at = text;
 	if (key == NULL) {
 		return sscanf(at, "%" SCNu64, &value) == 1 ? value : 0;
 	}
