@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -178,6 +179,18 @@ class NoLimit(Base):
             self.assertEqual(self.said(server, "echo up").strip(), "up")
             self.assertEqual(groups_of(runner_of(server)), [])
             self.assertNotIn("commands_memory", server.log_text())
+
+    def test_where_there_are_no_control_groups_tools_run_and_the_log_says_so(self):
+        if os.geteuid() != 0:
+            self.skipTest("nobody else can be made to run it")
+        copy = shutil.copy(harness.CARREL.with_name("carrel-runner"), self.base)
+        server = harness.Server({"code_mode": {"tools": {"dir": str(self.tools)}}}, user=65534,
+                                environment={"CARREL_RUNNER": copy})
+        with server:
+            self.assertEqual(self.said(server, "echo up").strip(), "up")
+            told = [e for e in server.events if e.get("event") == "commands_memory_unlimited"]
+            self.assertEqual(len(told), 1, server.log_text())
+            self.assertTrue(told[0]["reason"])
 
     def test_doctor_says_which(self):
         for memory, words in ((0, "code_mode.tools.memory is 0"), ("64m", None)):
