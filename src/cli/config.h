@@ -38,13 +38,13 @@ struct config_code_mode {
 	struct store_config store;
 	bool runner_needed; /* something is set that cannot be without the runner */
 	const char *tools_dir;
-	const char *tools_file;         /* NULL: none */
-	const char *work_dir;           /* the runner's */
-	uint64_t commands_memory_bytes; /* of all commands of tools together; 0: no limit */
-	json_t *secrets;                /* {name: text} */
-	json_t *packages;               /* array of requirement lines */
-	json_t *installer;              /* as runner_config.deps */
+	const char *tools_file; /* NULL: none */
+	const char *work_dir;   /* the runner's */
+	json_t *secrets;        /* {name: text} */
+	json_t *packages;       /* array of requirement lines */
+	json_t *installer;      /* as runner_config.deps */
 	bool allow_runtime_deps;
+	uint64_t commands_memory_bytes; /* of all commands of tools together; 0: no limit */
 	const char *embeddings_url;
 	const char *embeddings_model;
 	const char *embeddings_secret;

@@ -14,6 +14,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import harness
 import processes
+import runner
 
 MEMORY = 96 << 20
 USED_UP = "Command failed: killed, because the memory that all commands share was used up"
@@ -94,7 +95,7 @@ class Limit(Base):
     def test_commands_that_fill_it_together_are_told_and_nobody_else_is_touched(self):
         with self.server() as server:
             self.need_limit(server)
-            runner = runner_of(server)
+            process = runner_of(server)
             server.value("bystander", "import os\nkept = bytearray(80 << 20)\nnumber = os.getpid()")
             said = server.value("caller", f"""
 import asyncio
@@ -108,7 +109,7 @@ async def one():
             self.assertIn("60", said)
             self.assertTrue([e for e in server.events if e.get("event") == "commands_memory_full"])
             # The runner is the same process, and there is room again.
-            self.assertEqual(runner_of(server), runner)
+            self.assertEqual(runner_of(server), process)
             self.assertEqual(self.said(server, FILL).strip(), "60")
             self.assertIs(server.value("bystander", "len(kept) == 80 << 20 and os.getpid() == number"),
                           True)
@@ -118,19 +119,19 @@ async def one():
     def test_the_runner_is_outside_and_everything_it_starts_inside(self):
         with self.server() as server:
             self.need_limit(server)
-            runner = runner_of(server)
+            process = runner_of(server)
             self.assertEqual(self.said(server, "echo up").strip(), "up")
-            inside = {group_of(pid) for pid in processes.descendants(runner)}
+            inside = {group_of(pid) for pid in processes.descendants(process)}
             self.assertEqual({os.path.basename(path) for path in inside}, {"s0"})
             self.assertEqual(len(inside), 1)
-            self.assertFalse(group_of(runner).endswith("/s0"))
+            self.assertFalse(group_of(process).endswith("/s0"))
 
     def test_a_command_does_not_leave_the_group_nor_change_it(self):
         with self.server() as server:
             self.need_limit(server)
-            runner = runner_of(server)
+            process = runner_of(server)
             self.assertEqual(self.said(server, "echo up").strip(), "up")
-            groups = groups_of(runner)
+            groups = groups_of(process)
             self.assertTrue(groups)
             outside = pathlib.Path(groups[0]).parent
             limits = [*pathlib.Path(groups[0]).glob("s0/memory.limit_in_bytes"),
@@ -151,14 +152,14 @@ async def one():
                 "done; wait; echo waited")
         with self.server() as server:
             self.need_limit(server)
-            runner = runner_of(server)
+            process = runner_of(server)
             self.assertTrue(self.said(server, many))
-            kills = [pathlib.Path(g) / "s0" / n for g in groups_of(runner)
+            kills = [pathlib.Path(g) / "s0" / n for g in groups_of(process)
                      for n in ("memory.oom_control", "memory.events")]
             counted = [line.split()[1] for path in kills if path.exists()
                        for line in path.read_text().splitlines() if line.startswith("oom_kill ")]
             self.assertGreater(int(counted[0]), 0)
-            self.assertEqual(runner_of(server), runner)
+            self.assertEqual(runner_of(server), process)
             self.assertEqual(self.said(server, "echo up").strip(), "up")
 
     def test_the_next_server_removes_the_group(self):
@@ -171,6 +172,22 @@ async def one():
             self.assertEqual(self.said(server, "echo up").strip(), "up")
             self.assertEqual(groups_of(first), [])
             self.assertTrue(groups_of(runner_of(server)))
+
+
+    def test_a_server_of_tools_counts_too_and_its_problem_says_so(self):
+        with self.server() as server:
+            self.need_limit(server)
+        files = {"sh.yaml": SHELL, "full.yaml": """
+            name: full
+            type: mcp
+            transport: stdio
+            command: python3
+            args: ["-c", "x = bytearray(200 << 20)"]
+            """}
+        with runner.Runner(files, memory_bytes=MEMORY) as tools:
+            self.assertIn(USED_UP.removeprefix("Command failed: "),
+                          tools.wait_for_problem("the memory that all"))
+            self.assertEqual(tools.text("sh", {"c": "echo up"}), "up\n")
 
 
 class NoLimit(Base):
