@@ -26,7 +26,10 @@ static const char *const state_names[] = {
  * sessions' own are made in may not exist before the first start; the probe makes one then. */
 static int walls_of(const struct config *c, struct sandbox_config *walls, struct err *e)
 {
-	*walls = (struct sandbox_config){.level = c->isolation, .uid = geteuid(), .gid = getegid()};
+	*walls = (struct sandbox_config){.level = c->isolation,
+	    .uid = geteuid(),
+	    .gid = getegid(),
+	    .commands_unlimited = c->code_mode.commands_memory_bytes == 0};
 	if (geteuid() == 0 && seal_find_user(c->user, &walls->uid, &walls->gid, e) < 0) {
 		return -1;
 	}

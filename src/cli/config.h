@@ -44,6 +44,7 @@ struct config_code_mode {
 	json_t *packages;       /* array of requirement lines */
 	json_t *installer;      /* as runner_config.deps */
 	bool allow_runtime_deps;
+	uint64_t commands_memory_bytes; /* of all commands of tools together; 0: no limit */
 	const char *embeddings_url;
 	const char *embeddings_model;
 	const char *embeddings_secret;

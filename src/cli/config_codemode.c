@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/sysinfo.h>
 
 #include "base/fd.h"
 #include "base/text.h"
@@ -17,6 +18,7 @@
 #define TEXT_MAX 8192
 #define SECRET_MAX_BYTES (64U << 10)
 #define REQUIREMENTS_MAX_BYTES (1U << 20)
+#define COMMANDS_MEMORY_MIN_BYTES (16U << 20)
 
 /* A text that C owns from now on; NULL without memory. */
 static const char *keep(struct config *c, const char *fmt, ...) printf_like(2, 3);
@@ -198,12 +200,26 @@ static int read_secret(struct config *c, const char *name, const json_t *map, st
 		   : err_set(e, ERR_INVALID, "the secret '%.200s' is not UTF-8", name);
 }
 
+static int read_commands_memory(struct config *c, const json_t *map, struct err *e)
+{
+	const struct config_place at = {"code_mode.tools.", "memory"};
+	uint64_t *bytes = &c->code_mode.commands_memory_bytes;
+	if (config_get_bytes(map, at, 0, bytes, e) < 0) {
+		return -1;
+	}
+	if (*bytes != 0 && (*bytes < COMMANDS_MEMORY_MIN_BYTES || *bytes > INT64_MAX)) {
+		return config_bad(e, at, "must be from 16m on, or 0 for no limit");
+	}
+	return 0;
+}
+
 static int read_tools(struct config *c, const json_t *map, struct err *e)
 {
-	static const char *const others[] = {"secrets", NULL};
+	static const char *const others[] = {"secrets", "memory", NULL};
 	const struct text_key texts[] = {
 	    {"dir", &c->code_mode.tools_dir}, {"file", &c->code_mode.tools_file}, {NULL, NULL}};
-	if (read_map(map, "code_mode.tools.", texts, others, e) < 0) {
+	if (read_map(map, "code_mode.tools.", texts, others, e) < 0 ||
+	    read_commands_memory(c, map, e) < 0) {
 		return -1;
 	}
 	json_t *secrets = json_object_get(map, "secrets");
@@ -430,9 +446,18 @@ int config_code_mode_read(struct config *c, struct err *e)
 	return 0;
 }
 
+/* Half of the machine's memory. */
+static uint64_t default_commands_memory(void)
+{
+	struct sysinfo s;
+	uint64_t half = sysinfo(&s) < 0 ? 0 : (uint64_t)s.totalram * s.mem_unit / 2;
+	return half > COMMANDS_MEMORY_MIN_BYTES ? half : COMMANDS_MEMORY_MIN_BYTES;
+}
+
 int config_code_mode_defaults(struct config *c, struct err *e)
 {
 	struct config_code_mode *m = &c->code_mode;
+	m->commands_memory_bytes = default_commands_memory();
 	m->allow_runtime_deps = true;
 	m->secrets = json_object();
 	m->installer = json_object();

@@ -152,6 +152,7 @@ int server_start_runner(struct server *s, struct err *e)
 	    .tools_dir = m->tools_dir,
 	    .tools_file = m->tools_file,
 	    .work_dir = m->work_dir,
+	    .memory_bytes = m->commands_memory_bytes,
 	    .secrets = m->secrets,
 	    .deps = m->installer,
 	    .embeddings_url = m->embeddings_url,

@@ -9,15 +9,19 @@
  *     version 2   <own group, or the root's>/carrel-…/{keeper, s<id>}: a group with controllers may
  *                 hold no process itself, so the keeper moves into a leaf, and where the own group
  *                 still has to be given controllers, its other processes into another
+ *
+ * The keeper and the runner each have such a directory, and may make it at the same time.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,7 +33,7 @@
 #define PREFIX "carrel-"
 #define V2_TOP "/sys/fs/cgroup" /* where a host has its version 2 hierarchy */
 #define OTHERS_LEAF "carrel.processes"
-#define KEEPER_LEAF "keeper"
+#define LOCK_TRIES 2000
 #define MOVE_ROUNDS_MAX 8
 #define TEXT_MAX_BYTES (1u << 20)
 #define LEFTOVERS_MAX 4096
@@ -44,6 +48,8 @@ struct plan {
 	uid_t uid;
 	gid_t gid;
 	bool as_root;
+	unsigned kinds;        /* that are wanted */
+	const char *leaf;      /* of version 2, for the caller itself */
 	char name[NAME_BYTES]; /* of our directory */
 };
 
@@ -317,12 +323,23 @@ static int delegate(const struct plan *plan, int base_fd)
 	return 0;
 }
 
+/* Until the descriptor is closed no other process of a server's moves processes here: it could move
+ * one out of the leaf that this one has just gone to. Whoever holds the lock for seconds is none.
+ */
+static void lock(int fd)
+{
+	for (int i = 0; i < LOCK_TRIES && flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		(void)poll(NULL, 0, 1);
+	}
+}
+
 static int prepare_v2(const struct plan *plan, const char *own, unsigned kinds)
 {
 	cleanup(fd_close) int parent = open_parent(plan, own, kinds);
 	if (parent < 0) {
 		return parent;
 	}
+	lock(parent);
 	remove_leftovers(parent);
 	int r = open_to_children(plan, parent, kinds);
 	if (r < 0) {
@@ -332,7 +349,7 @@ static int prepare_v2(const struct plan *plan, const char *own, unsigned kinds)
 	if (base < 0) {
 		return base;
 	}
-	cleanup(fd_close) int leaf = make_dir(plan, base, KEEPER_LEAF);
+	cleanup(fd_close) int leaf = make_dir(plan, base, plan->leaf);
 	r = leaf < 0 ? leaf : delegate(plan, base);
 	if (r == 0) {
 		/* The kernel lets a process clone into a group only beneath one that is its own. */
@@ -392,6 +409,11 @@ static int find_kind(const struct plan *plan, const char *cgroup_text, const cha
 	if (version != 2) {
 		return 0;
 	}
+	/* Another process of the server's, or an earlier server, has moved us there. */
+	char *leaf = strrchr(dir, '/');
+	if (leaf != NULL && leaf != dir && strcmp(leaf + 1, OTHERS_LEAF) == 0) {
+		*leaf = '\0';
+	}
 	char path[PATH_MAX];
 	(void)snprintf(
 	    path, sizeof(path), "%s%s", plan->test_root != NULL ? plan->test_root : "", dir);
@@ -404,9 +426,11 @@ static void prepare_all(const struct plan *plan, const char *cgroup_text, const 
 	char dirs[CGROUP_KINDS][1024];
 	int versions[CGROUP_KINDS];
 	for (int i = 0; i < CGROUP_KINDS; i++) {
-		versions[i] = find_kind(
-		    plan, cgroup_text, mounts_text, i, dirs[i], sizeof(dirs[i]));
-		if (versions[i] <= 0) {
+		bool wanted = (plan->kinds & 1u << i) != 0;
+		versions[i] = wanted ? find_kind(plan, cgroup_text, mounts_text, i, dirs[i],
+					   sizeof(dirs[i]))
+				     : 0;
+		if (wanted && versions[i] <= 0) {
 			char why[128];
 			(void)snprintf(why, sizeof(why), "the host offers no %s controller here",
 			    kind_names[i]);
@@ -441,8 +465,9 @@ static int read_self(const char *test_root, const char *name, struct buf *out, s
 	return r < 0 ? err_set_os(e, -r, "cannot read %s", path) : 0;
 }
 
-int cgroups_init(struct cgroups *cg, const char *test_root, uid_t uid, gid_t gid, struct err *e)
+static int init(struct cgroups *cg, struct plan *plan, struct err *e)
 {
+	const char *test_root = plan->test_root;
 	*cg = (struct cgroups){.simulated = test_root != NULL};
 	cleanup(buf_fini) struct buf groups = {.max = TEXT_MAX_BYTES};
 	cleanup(buf_fini) struct buf mounts = {.max = MOUNTINFO_MAX_BYTES};
@@ -450,17 +475,38 @@ int cgroups_init(struct cgroups *cg, const char *test_root, uid_t uid, gid_t gid
 	    read_self(test_root, "mountinfo", &mounts, e) < 0) {
 		return -1;
 	}
-	struct plan plan = {
-	    .cg = cg, .test_root = test_root, .uid = uid, .gid = gid, .as_root = geteuid() == 0};
+	plan->cg = cg;
+	plan->as_root = geteuid() == 0;
 	uint64_t started = 0;
 	int r = cgroup_process_start(getpid(), &started);
 	if (r < 0) {
 		return err_set_os(e, -r, "cannot read /proc/self/stat");
 	}
-	(void)snprintf(plan.name, sizeof(plan.name), PREFIX "%" PRIx64 "-%d-%" PRIu64,
+	(void)snprintf(plan->name, sizeof(plan->name), PREFIX "%" PRIx64 "-%d-%" PRIu64,
 	    cgroup_pid_namespace(), (int)getpid(), started);
-	prepare_all(&plan, buf_str(&groups), buf_str(&mounts));
+	prepare_all(plan, buf_str(&groups), buf_str(&mounts));
 	return 0;
+}
+
+int cgroups_init(struct cgroups *cg, const char *test_root, uid_t uid, gid_t gid, struct err *e)
+{
+	struct plan plan = {.test_root = test_root,
+	    .uid = uid,
+	    .gid = gid,
+	    .kinds = (1u << CGROUP_KINDS) - 1,
+	    .leaf = "keeper"};
+	return init(cg, &plan, e);
+}
+
+int cgroups_init_memory(
+    struct cgroups *cg, const char *test_root, uid_t uid, gid_t gid, struct err *e)
+{
+	struct plan plan = {.test_root = test_root,
+	    .uid = uid,
+	    .gid = gid,
+	    .kinds = 1u << CGROUP_MEMORY,
+	    .leaf = "runner"};
+	return init(cg, &plan, e);
 }
 
 void cgroups_sweep(const char *test_root)

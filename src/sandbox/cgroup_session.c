@@ -163,7 +163,7 @@ int cgroups_add(
 		if (r < 0) {
 			fd_close(v2_fd);
 			cgroups_remove(cg, id);
-			return err_set_os(e, -r, "cannot make a session's control group");
+			return err_set_os(e, -r, "cannot make a control group");
 		}
 	}
 	return 0;
@@ -185,17 +185,10 @@ int cgroups_join_v1(const struct cgroups *cg, uint64_t id, struct err *e)
 	return 0;
 }
 
-/* The number after "KEY " at the start of a line, or the whole file's where KEY is NULL. */
-static uint64_t read_number(int base_fd, const char *name, const char *file, const char *key)
+uint64_t cgroup_number(const char *text, const char *key)
 {
-	char path[CGROUP_NAME_BYTES + 64];
-	cleanup(buf_fini) struct buf text = {.max = 4096};
-	(void)snprintf(path, sizeof(path), "%s/%s", name, file);
-	if (fd_read_file(base_fd, path, &text) < 0) {
-		return 0;
-	}
 	uint64_t value = 0;
-	const char *at = buf_str(&text);
+	const char *at = text;
 	if (key == NULL) {
 		return sscanf(at, "%" SCNu64, &value) == 1 ? value : 0;
 	}
@@ -208,6 +201,15 @@ static uint64_t read_number(int base_fd, const char *name, const char *file, con
 		at += *at == '\n' ? 1 : 0;
 	}
 	return 0;
+}
+
+/* As cgroup_number, of FILE of the group NAME. */
+static uint64_t read_number(int base_fd, const char *name, const char *file, const char *key)
+{
+	char path[CGROUP_NAME_BYTES + 64];
+	cleanup(buf_fini) struct buf text = {.max = 4096};
+	(void)snprintf(path, sizeof(path), "%s/%s", name, file);
+	return fd_read_file(base_fd, path, &text) < 0 ? 0 : cgroup_number(buf_str(&text), key);
 }
 
 void cgroups_usage(const struct cgroups *cg, uint64_t id, struct sandbox_usage *out)

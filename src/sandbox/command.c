@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -9,6 +10,8 @@
 
 #include "base/fd.h"
 #include "sandbox/command_internal.h"
+
+#define END_TRIES 1000
 
 static uint64_t waiter_namespaces(const struct command_walls *w)
 {
@@ -26,7 +29,7 @@ static int start_waiter(struct command_walls *w, struct command_child *c, struct
 	sigset_t before;
 	(void)sigfillset(&all);
 	(void)sigprocmask(SIG_SETMASK, &all, &before);
-	pid_t pid = command_clone(waiter_namespaces(w), &c->pid_fd);
+	pid_t pid = command_clone(waiter_namespaces(w), w->group.v2_fd, &c->pid_fd);
 	if (pid == 0) {
 		command_be_waiter(w, c->ruleset_fd, ends[1]);
 	}
@@ -121,17 +124,38 @@ void command_kill(const struct command_walls *w, const struct command_child *c, 
 	}
 }
 
-int command_ended(const struct command_child *c)
+int command_ended(struct command_child *c)
 {
-	int status;
+	int status = 0;
 	ssize_t n;
 	do {
 		n = recv(c->channel_fd, &status, sizeof(status), MSG_DONTWAIT);
-	} while (n < 0 && errno == EINTR);
+		if (n == (ssize_t)sizeof(status) && status < 0) {
+			c->group = -status;
+		}
+	} while ((n < 0 && errno == EINTR) || (n > 0 && status < 0));
 	if (n < 0 && errno == EAGAIN) {
 		return -EAGAIN;
 	}
-	return n == (ssize_t)sizeof(status) && status >= 0 ? status : -EPIPE;
+	return n == (ssize_t)sizeof(status) ? status : -EPIPE;
+}
+
+/* The process that waited was killed, by the kernel at a limit of memory, before it could end the
+ * COMMAND: this process has inherited it, and all that it started as their parents end. Its number
+ * is nobody else's before it is reaped here. */
+static void end_group(pid_t command)
+{
+	for (int i = 0; i < END_TRIES; i++) {
+		pid_t pid;
+		(void)kill(-command, SIGKILL);
+		do {
+			pid = waitpid(-command, NULL, WNOHANG);
+		} while (pid > 0);
+		if (pid < 0 && errno == ECHILD) {
+			return;
+		}
+		(void)poll(NULL, 0, 1);
+	}
 }
 
 int command_reap(struct command_child *c)
@@ -142,5 +166,11 @@ int command_reap(struct command_child *c)
 		return -EAGAIN;
 	}
 	c->pid = 0;
+	if (pid > 0 && WIFSIGNALED(status)) {
+		(void)command_ended(c); /* it may have told of the command, and nobody looked */
+		if (c->group > 0) {
+			end_group(c->group);
+		}
+	}
 	return pid < 0 ? 128 + SIGKILL : command_status(status);
 }

@@ -41,6 +41,7 @@
 #define COMMAND_HOME_BYTES 1024
 
 struct command_walls;
+struct command_group;
 
 struct command_child {
 	uint64_t id;
@@ -50,6 +51,7 @@ struct command_child {
 	int channel_fd;                /* where it is told what to be, and tells how it ended */
 	pid_t pid;                     /* of the process that waits for it; 0 once reaped */
 	int pid_fd;                    /* readable when that process has ended */
+	pid_t group;                   /* without a namespace: the command's, once it told; or 0 */
 };
 
 #define COMMAND_CHILD_INIT                                                       \
@@ -91,6 +93,27 @@ bool command_walls_namespaces(const struct command_walls *w);
 /* As root: becomes the owner of WORK_DIR for good, who may not be root. */
 int command_become_owner(const char *work_dir, struct err *e);
 
+/* One control group for all commands together, with a limit of memory that the kernel keeps by
+ * killing in it. The runner itself is not in it, so that it is never what is killed; nor is what
+ * it keeps of their output counted.
+ *
+ *     command_group_new     before command_become_owner: finds the place
+ *     command_group_open    after it, before command_restrict_runner: makes the group
+ *     command_walls_limit   from then on commands are born in it, or join it as their first step
+ *
+ * Never NULL but without memory; where the host gives no group, or MEMORY_BYTES is 0, it is one
+ * without effect, and command_group_why tells. TEST_ROOT: as cgroup_root in sandbox.h. */
+struct command_group *command_group_new(
+    const char *work_dir, uint64_t memory_bytes, const char *test_root);
+void command_group_open(struct command_group *g);
+/* NULL when there is a limit. */
+const char *command_group_why(const struct command_group *g);
+void command_group_free(struct command_group *g);
+/* Takes G over. To be called before there is any command. */
+void command_walls_limit(struct command_walls *w, struct command_group *g);
+/* How many processes the kernel has killed at the limit so far. */
+uint64_t command_walls_kills(const struct command_walls *w);
+
 /* Restricts the calling process, the runner, for good: it reads what its user may, and writes in
  * WORK_DIR, /proc and the usual devices only. */
 int command_restrict_runner(const char *work_dir, struct err *e);
@@ -118,7 +141,7 @@ void command_kill(const struct command_walls *w, const struct command_child *c, 
  * command and all that it started have ended and are reaped, only the process that waited for it
  * may still be there. -EAGAIN, or -EPIPE when that was killed: then pid_fd and command_reap tell.
  */
-int command_ended(const struct command_child *c);
+int command_ended(struct command_child *c);
 /* Reaps what waited for it, when that has ended. The exit status as above, or -EAGAIN. */
 int command_reap(struct command_child *c);
 

@@ -20,7 +20,7 @@
 static bool try_namespaces(void)
 {
 	int pid_fd = -1;
-	pid_t pid = command_clone(CLONE_NEWUSER | CLONE_NEWPID, &pid_fd);
+	pid_t pid = command_clone(CLONE_NEWUSER | CLONE_NEWPID, -1, &pid_fd);
 	if (pid == 0) {
 		_exit(0);
 	}
@@ -100,6 +100,7 @@ struct command_walls *command_walls_new(const char *work_dir, bool namespaces, s
 		return NULL;
 	}
 	w->run_fd = -1;
+	w->group = COMMAND_GROUP_NONE;
 	w->ready = COMMAND_CHILD_INIT;
 	w->landlock_abi = landlock_abi();
 	w->next_id = (uint64_t)getpid() << 32;
@@ -130,6 +131,7 @@ void command_walls_free(struct command_walls *w)
 	}
 	command_child_fini(w, &w->ready);
 	fd_close(&w->run_fd);
+	command_group_fini(&w->group);
 	landlock_paths_fini(&w->paths);
 	seccomp_fini(&w->filter);
 	free(w);

@@ -223,13 +223,17 @@ static int wait_for(pid_t command)
 	}
 }
 
-pid_t command_clone(uint64_t flags, int *pid_fd)
+pid_t command_clone(uint64_t flags, int group_fd, int *pid_fd)
 {
 	struct clone_args args = {
 	    .flags = flags | (pid_fd != NULL ? CLONE_PIDFD : 0),
 	    .pidfd = (uint64_t)(uintptr_t)pid_fd,
 	    .exit_signal = SIGCHLD,
 	};
+	if (group_fd >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (unsigned)group_fd;
+	}
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
@@ -253,7 +257,7 @@ static pid_t start_command(const struct command_walls *w)
 /* The sanitizer knows of one stack only. */
 static pid_t start_command(const struct command_walls *w)
 {
-	pid_t pid = command_clone(0, NULL);
+	pid_t pid = command_clone(0, -1, NULL);
 	if (pid == 0) {
 		become_command(w);
 	}
@@ -269,7 +273,7 @@ _Noreturn void command_be_waiter(const struct command_walls *w, int ruleset_fd, 
 {
 	bool group = !w->namespaces;
 	reset_signals();
-	if (keep_fds(ruleset_fd, channel_fd) < 0 ||
+	if (command_group_join(&w->group) < 0 || keep_fds(ruleset_fd, channel_fd) < 0 ||
 	    prctl(PR_SET_PDEATHSIG, group ? SIGTERM : SIGKILL, 0, 0, 0) < 0 ||
 	    (group && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)) {
 		_exit(127);
@@ -278,6 +282,10 @@ _Noreturn void command_be_waiter(const struct command_walls *w, int ruleset_fd, 
 	pid_t command = start_command(w);
 	if (command < 0) {
 		_exit(127);
+	}
+	if (group) {
+		const int number = -command;
+		(void)send(CHANNEL_FD, &number, sizeof(number), MSG_NOSIGNAL | MSG_DONTWAIT);
 	}
 	(void)close_range(0, CHANNEL_FD - 1, 0);
 	int status = wait_for(command);

@@ -5,7 +5,24 @@
 #include "sandbox/command.h"
 #include "sandbox/walls.h"
 
+/* The group with the limit. -1 each, where there is none. */
+struct command_group {
+	int v1_fd;               /* its file "tasks" */
+	int v2_fd;               /* its directory */
+	int kills_fd;            /* the file that counts what was killed at the limit */
+	struct cgroups *cgroups; /* until it is open */
+	uint64_t memory_bytes;
+	char why[512]; /* there is none; empty when there is */
+};
+
+#define COMMAND_GROUP_NONE                                \
+	(struct command_group)                            \
+	{                                                 \
+		.v1_fd = -1, .v2_fd = -1, .kills_fd = -1, \
+	}
+
 struct command_walls {
+	struct command_group group;
 	int landlock_abi;
 	bool namespaces;
 	int run_fd;
@@ -34,9 +51,15 @@ enum command_order_fd { ORDER_IN, ORDER_OUT, ORDER_ERR, ORDER_START, ORDER_TEXTS
  * never returns. command_inside.c */
 _Noreturn void command_be_waiter(const struct command_walls *w, int ruleset_fd, int channel_fd);
 
-/* As fork, but that no handlers of libraries run: those libraries may not be there. PID_FD may be
- * NULL. The number in the parent, 0 in the child, or -1 with errno. */
-pid_t command_clone(uint64_t flags, int *pid_fd);
+/* As fork, but that no handlers of libraries run: those libraries may not be there. GROUP_FD is the
+ * version 2 control group to be born in, or -1; PID_FD may be NULL. The number in the parent, 0 in
+ * the child, or -1 with errno. */
+pid_t command_clone(uint64_t flags, int group_fd, int *pid_fd);
+
+void command_group_fini(struct command_group *g);
+
+/* In a new process: joins the group where it was not born in it. 0 or -errno. */
+int command_group_join(const struct command_group *g);
 
 /* The exit status as shells have it. */
 int command_status(int wait_status);

@@ -41,6 +41,7 @@ enum wall {
 	WALL_PROCESSES,
 	WALL_CPU,
 	WALL_OPEN_FILES,
+	WALL_COMMANDS,
 	WALL_COUNT,
 };
 
@@ -97,6 +98,7 @@ static const struct {
     [WALL_PROCESSES] = {"process limit", BOTH, NEITHER, MEND_CGROUPS},
     [WALL_CPU] = {"cpu limit", BOTH, NEITHER, MEND_CGROUPS},
     [WALL_OPEN_FILES] = {"open files limit", BOTH, BOTH, ""},
+    [WALL_COMMANDS] = {"tools' memory limit", BOTH, NEITHER, MEND_CGROUPS},
 };
 
 /* Shared by the prober and its children. */
@@ -282,8 +284,16 @@ static void record_cgroups(const struct sandbox *sb, struct report *report)
 	    {WALL_MEMORY, CGROUP_MEMORY, "limited for each process, not for all of a session's"},
 	    {WALL_PROCESSES, CGROUP_PIDS, NULL},
 	    {WALL_CPU, CGROUP_CPU, "none"},
+	    {WALL_COMMANDS, CGROUP_MEMORY,
+		"limited for each process, not for all commands together"},
 	};
 	for (size_t i = 0; i < array_len(kinds); i++) {
+		if (kinds[i].wall == WALL_COMMANDS && sb->config.commands_unlimited) {
+			fall_short(
+			    report, WALL_COMMANDS, SANDBOX_MISSING, "code_mode.tools.memory is 0");
+			report->walls[WALL_COMMANDS].mend[0] = '\0';
+			continue;
+		}
 		if (cgroups_have(&sb->cgroups, kinds[i].kind)) {
 			enforced(report, kinds[i].wall);
 			continue;

@@ -48,6 +48,8 @@ struct sandbox_config {
 	/* Where the control group hierarchies are looked for; NULL for what /proc/self/cgroup and
 	 * /proc/self/mountinfo say. Tests give a directory of plain files. */
 	const char *cgroup_root;
+	/* Of sandbox_probe alone: all commands together shall have no limit of memory. */
+	bool commands_unlimited;
 };
 
 /* One session's limits. 0 means no limit of that kind. */

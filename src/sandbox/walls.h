@@ -226,6 +226,9 @@ struct cgroups {
 /* Makes our directory in every hierarchy that lets us, given to UID and GID when the caller is
  * root. Having none is no error: CG->why tells. Errors are of memory and of tests' files only. */
 int cgroups_init(struct cgroups *cg, const char *test_root, uid_t uid, gid_t gid, struct err *e);
+/* The same for memory alone, in the runner. */
+int cgroups_init_memory(
+    struct cgroups *cg, const char *test_root, uid_t uid, gid_t gid, struct err *e);
 void cgroups_fini(struct cgroups *cg);
 /* Removes what dead servers left in the caller's groups. */
 void cgroups_sweep(const char *test_root);

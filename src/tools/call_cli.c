@@ -50,6 +50,9 @@ static void on_done(void *ctx, const struct process_end *end)
 	if (end->timed_out) {
 		(void)err_set(&e, ERR_TIMEOUT, "timed out after %gs", c->timeout_seconds);
 		runner_task_failed(&c->task, &e, NULL);
+	} else if (end->memory_full) {
+		(void)err_set(&e, ERR_INTERNAL, "Command failed: %s", PROCESS_MEMORY_FULL);
+		runner_task_failed(&c->task, &e, NULL);
 	} else if (end->status != 0 && !end->cut) {
 		fail_with_output(c, end);
 	} else {

@@ -44,6 +44,10 @@ static void on_end(void *ctx, const struct process_end *end)
 {
 	struct install_command *c = ctx;
 	installer_ended_fn ended = c->ended;
+	if (end->memory_full) {
+		static const char why[] = "\n" PROCESS_MEMORY_FULL "\n";
+		on_bytes(c, why, sizeof(why) - 1);
+	}
 	ended(c->ctx, end->status, end->timed_out, c->output);
 	free(c);
 }

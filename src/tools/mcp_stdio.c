@@ -71,9 +71,12 @@ static void on_err(void *ctx, const char *bytes, size_t len)
 static void on_ended(void *ctx, const struct process_end *end)
 {
 	struct stdio_connection *c = ctx;
-	char why[SAID_BYTES + 64];
-	(void)snprintf(why, sizeof(why), "it ended with status %d%s%s", end->status,
-	    *c->said != '\0' ? ": " : "", c->said);
+	char why[SAID_BYTES + 128];
+	char status[32];
+	(void)snprintf(status, sizeof(status), "ended with status %d", end->status);
+	(void)snprintf(why, sizeof(why), "it %s%s%s",
+	    end->memory_full ? "was " PROCESS_MEMORY_FULL : status, *c->said != '\0' ? ": " : "",
+	    c->said);
 	c->process = NULL;
 	c->owner.on_down(c->owner.ctx, why);
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,7 @@ struct process {
 	bool killing;
 	bool timed_out;
 	bool cut;
+	uint64_t kills_before; /* in the control group of all commands */
 	int open_handles;
 	process_done_fn done; /* NULL: cancelled */
 	void *ctx;
@@ -180,6 +182,19 @@ static void drain(struct stream *s)
 	}
 }
 
+/* That the kernel killed one of the commands meanwhile, and that this one was killed, by nobody
+ * here: which processes the kernel took it does not tell. */
+static bool is_memory_full(const struct process *p, int status)
+{
+	bool full = status == 128 + SIGKILL && !p->killing &&
+		    command_walls_kills(p->walls) > p->kills_before;
+	if (full) {
+		log_event(LOG_LEVEL_WARNING, "commands_memory_full",
+		    LOG_INT("kills", command_walls_kills(p->walls)));
+	}
+	return full;
+}
+
 /* Nothing of the command runs any more. */
 static void finish(struct process *p, int status)
 {
@@ -190,6 +205,7 @@ static void finish(struct process *p, int status)
 	    .status = status,
 	    .timed_out = p->timed_out,
 	    .cut = p->cut,
+	    .memory_full = is_memory_full(p, status),
 	    .out = &p->out.kept,
 	    .err = &p->err.kept,
 	};
@@ -461,6 +477,7 @@ struct process *process_start(
 		return NULL;
 	}
 	p->walls = walls;
+	p->kills_before = command_walls_kills(walls);
 	p->done = o->done;
 	p->ctx = o->ctx;
 	p->child = COMMAND_CHILD_INIT;

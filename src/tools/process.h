@@ -20,13 +20,15 @@
 #include "sandbox/command.h"
 
 #define PROCESSES_MAX 256
+#define PROCESS_MEMORY_FULL "killed, because the memory that all commands share was used up"
 
 struct process;
 
 struct process_end {
-	int status;     /* as shells have it */
-	bool timed_out; /* ended because its time was up */
-	bool cut;       /* ended because it said too much */
+	int status;       /* as shells have it */
+	bool timed_out;   /* ended because its time was up */
+	bool cut;         /* ended because it said too much */
+	bool memory_full; /* killed at the limit of memory of all commands together */
 	const struct buf *out;
 	const struct buf *err;
 };

@@ -288,11 +288,11 @@ static json_t *config_json(const struct runner_config *c)
 	for (uint32_t i = 0; i < c->callback_prefix_count; i++) {
 		(void)json_array_append_new(prefixes, json_string(c->callback_prefixes[i]));
 	}
-	return json_pack("{s:s?, s:s?, s:s, s:O?, s:O?, s:{s:s?, s:s?, s:s?}, s:{s:o, s:s?}}",
+	return json_pack("{s:s?, s:s?, s:s, s:O?, s:O?, s:{s:s?, s:s?, s:s?}, s:{s:o, s:s?}, s:I}",
 	    "tools_dir", c->tools_dir, "tools_file", c->tools_file, "work_dir", c->work_dir,
 	    "secrets", secrets, "deps", deps, "embeddings", "url", c->embeddings_url, "model",
 	    c->embeddings_model, "secret", c->embeddings_secret, "callbacks", "prefixes", prefixes,
-	    "secret", c->callback_secret);
+	    "secret", c->callback_secret, "memory_bytes", (json_int_t)c->memory_bytes);
 }
 
 static int send_config(struct runner_link *l, const struct runner_config *c, struct err *e)

@@ -33,6 +33,7 @@ struct runner_config {
 	const char *tools_dir;  /* *.yaml, watched; NULL: none */
 	const char *tools_file; /* tools.yaml with a list; NULL: none */
 	const char *work_dir;   /* where tools get their working directories and packages are put */
+	uint64_t memory_bytes;  /* of all commands together; 0: no limit */
 	const json_t *secrets;  /* {name: text}; NULL: none */
 	const json_t *deps;     /* as installer_new has it */
 	const char *embeddings_url; /* OpenAI-shaped; NULL: none */

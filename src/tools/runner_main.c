@@ -310,6 +310,29 @@ static void wind_up(struct runner *r)
 	command_walls_free(r->walls);
 }
 
+static void free_group(struct command_group **group)
+{
+	command_group_free(*group);
+}
+
+/* Of all commands together, in bytes; 0: none is wanted. */
+static uint64_t memory_limit(const struct runner *r)
+{
+	return (uint64_t)json_integer_value(json_object_get(r->config, "memory_bytes"));
+}
+
+static void make_limit(const struct runner *r, struct command_group *group)
+{
+	command_group_open(group);
+	const char *why = command_group_why(group);
+	if (why == NULL) {
+		log_event(
+		    LOG_LEVEL_INFO, "commands_memory", LOG_INT("limit_bytes", memory_limit(r)));
+	} else if (memory_limit(r) > 0) {
+		log_event(LOG_LEVEL_WARNING, "commands_memory_unlimited", LOG_STR("reason", why));
+	}
+}
+
 static int run(struct runner *r, struct err *e)
 {
 	r->fd = IPC_HELPER_FD;
@@ -319,16 +342,26 @@ static int run(struct runner *r, struct err *e)
 	if (receive_config(r, e) < 0) {
 		return -1;
 	}
+	cleanup(free_group) struct command_group *group = command_group_new(
+	    r->work_dir, memory_limit(r), NULL);
+	if (group == NULL) {
+		return err_set(e, ERR_INTERNAL, "out of memory");
+	}
 	/* drop */
 	if (command_become_owner(r->work_dir, e) < 0) {
 		return -1;
 	}
+	make_limit(r, group);
 	/* seal: it starts programs, so there is no list of system calls that would mean much */
 	if (command_restrict_runner(r->work_dir, e) < 0) {
 		return -1;
 	}
 	r->walls = command_walls_new(r->work_dir, true, e);
-	if (r->walls == NULL || make_parts(r, e) < 0) {
+	if (r->walls == NULL) {
+		return -1;
+	}
+	command_walls_limit(r->walls, steal(&group));
+	if (make_parts(r, e) < 0) {
 		return -1;
 	}
 	log_event(LOG_LEVEL_INFO, "runner_ready",

@@ -490,6 +490,8 @@ class Configuration(unittest.TestCase):
                 ({"storage": {"redis": {"prefix": "x"}}}, "code_mode.storage.redis.url"),
                 ({"deps": {"installer": "conda"}}, "must be pip or uv"),
                 ({"tools": {"secrets": {"A": {"env": "NOT_THERE"}}}}, "NOT_THERE"),
+                ({"tools": {"memory": "1m"}}, "code_mode.tools.memory: must be from 16m on, or 0"),
+                ({"tools": {"memory": "much"}}, "code_mode.tools.memory: must be a size"),
                 ({"embeddings": {"secret": "none"}}, "code_mode.embeddings.secret"),
                 ({"strict_sessions": 1}, "must be true or false"),
                 # A tenant whose keys would be the server's own.

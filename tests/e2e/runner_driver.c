@@ -210,6 +210,7 @@ int main(int argc, char **argv)
 	    .tools_dir = text_of(config, "tools_dir"),
 	    .tools_file = text_of(config, "tools_file"),
 	    .work_dir = text_of(config, "work_dir"),
+	    .memory_bytes = (uint64_t)json_integer_value(json_object_get(config, "memory_bytes")),
 	    .secrets = json_object_get(config, "secrets"),
 	    .deps = json_object_get(config, "deps"),
 	    .embeddings_url = text_of(config, "embeddings_url"),

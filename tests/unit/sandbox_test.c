@@ -26,6 +26,7 @@
 
 #include "base/fd.h"
 #include "base/text.h"
+#include "sandbox/command_internal.h"
 #include "sandbox/walls.h"
 
 /* --- mountinfo --- */
@@ -287,6 +288,84 @@ static void without_control_groups_there_is_a_reason(void **state)
 	int v2_fd = -1;
 	add_session(&cg, &v2_fd);
 	assert_int_equal(v2_fd, -1);
+}
+
+static struct command_group *open_group(const struct host *h, uint64_t memory_bytes)
+{
+	struct command_group *g = command_group_new(h->root, memory_bytes, h->root);
+	assert_non_null(g);
+	command_group_open(g);
+	return g;
+}
+
+/* Its own group's processes were moved into a leaf, and the runner's with them. */
+static void commands_have_one_limit_in_version_2(void **state)
+{
+	struct host *h = *state;
+	const char *dir = "/sys/fs/cgroup/carrel.service";
+	put(h, "/proc/self/cgroup", "0::/carrel.service/carrel.processes\n");
+	put(h, "/proc/self/mountinfo", V2_MOUNT);
+	put(h, "/sys/fs/cgroup/carrel.service/cgroup.controllers", "cpu io memory pids\n");
+	put(h, "/sys/fs/cgroup/carrel.service/cgroup.subtree_control", "");
+	put(h, "/sys/fs/cgroup/carrel.service/carrel.processes/cgroup.controllers", "cpu\n");
+	struct command_group *g = open_group(h, 64U << 20);
+	assert_null(command_group_why(g));
+	assert_true(g->v2_fd >= 0);
+	assert_int_equal(g->v1_fd, -1);
+	assert_string_equal(get(h, dir, "cgroup.subtree_control"), "+memory");
+	assert_string_equal(get(h, dir, "runner/cgroup.procs"), "0");
+	assert_string_equal(get(h, dir, "s0/memory.max"), "67108864");
+	assert_string_equal(get(h, dir, "s0/memory.swap.max"), "0");
+	command_group_free(g);
+}
+
+static void commands_have_one_limit_in_version_1(void **state)
+{
+	struct host *h = *state;
+	put(h, "/proc/self/cgroup", "8:pids:/\n4:memory:/docker/abc\n1:cpu,cpuacct:/\n0::/\n");
+	put(h, "/proc/self/mountinfo", V1_MOUNTS HYBRID_MOUNT);
+	put(h, "/sys/fs/cgroup/memory/x", "");
+	put(h, "/sys/fs/cgroup/pids/x", "");
+	struct command_group *g = open_group(h, 64U << 20);
+	assert_null(command_group_why(g));
+	assert_int_equal(g->v2_fd, -1);
+	assert_string_equal(
+	    get(h, "/sys/fs/cgroup/memory", "s0/memory.limit_in_bytes"), "67108864");
+	assert_string_equal(get(h, "/sys/fs/cgroup/memory", "s0/tasks"), "");
+	assert_int_equal(command_group_join(g), 0);
+	assert_string_equal(get(h, "/sys/fs/cgroup/memory", "s0/tasks"), "0");
+	/* Memory alone is limited, and no group is made for what is not. */
+	assert_null(get(h, "/sys/fs/cgroup/pids", "s0/tasks"));
+	command_group_free(g);
+}
+
+static void commands_without_a_limit_have_a_reason(void **state)
+{
+	struct host *h = *state;
+	put(h, "/proc/self/cgroup", "8:pids:/\n");
+	put(h, "/proc/self/mountinfo", V1_MOUNTS);
+	struct command_group *g = open_group(h, 64U << 20);
+	assert_string_equal(command_group_why(g), "the host offers no memory controller here");
+	assert_int_equal(command_group_join(g), 0);
+	command_group_free(g);
+	g = open_group(h, 0);
+	assert_string_equal(command_group_why(g), "none was asked for");
+	command_group_free(g);
+}
+
+static void kills_of_commands_are_counted_in_both_versions(void **state)
+{
+	struct host *h = *state;
+	char path[128];
+	(void)snprintf(path, sizeof(path), "%s/counts", h->root);
+	put(h, "/counts", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
+	cleanup(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	const struct command_walls walls = {.group = {.kills_fd = fd}};
+	assert_int_equal(command_walls_kills(&walls), 5);
+	put(h, "/counts", "low 0\nmax 9\noom 7\noom_kill 6\noom_group_kill 0\n");
+	assert_int_equal(command_walls_kills(&walls), 6);
+	const struct command_walls none = {.group = COMMAND_GROUP_NONE};
+	assert_int_equal(command_walls_kills(&none), 0);
 }
 
 static void usage_is_read_in_both_versions(void **state)
@@ -708,6 +787,14 @@ int main(void)
 		hybrid_takes_each_controller_where_it_is, set_up_host, tear_down_host),
 	    cmocka_unit_test_setup_teardown(
 		without_control_groups_there_is_a_reason, set_up_host, tear_down_host),
+	    cmocka_unit_test_setup_teardown(
+		commands_have_one_limit_in_version_2, set_up_host, tear_down_host),
+	    cmocka_unit_test_setup_teardown(
+		commands_have_one_limit_in_version_1, set_up_host, tear_down_host),
+	    cmocka_unit_test_setup_teardown(
+		commands_without_a_limit_have_a_reason, set_up_host, tear_down_host),
+	    cmocka_unit_test_setup_teardown(
+		kills_of_commands_are_counted_in_both_versions, set_up_host, tear_down_host),
 	    cmocka_unit_test_setup_teardown(
 		usage_is_read_in_both_versions, set_up_host, tear_down_host),
 	    cmocka_unit_test_setup_teardown(
