@@ -29,7 +29,7 @@ schema: {options: {c: {type: string, short: c}}}
 FILL = """python3 -c '
 import time
 x = bytearray(60 << 20)
-time.sleep(1)
+time.sleep(3)
 print(len(x) >> 20)
 '"""
 
