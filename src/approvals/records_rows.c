@@ -247,10 +247,13 @@ int record_ids_load(struct db *d, const char *after, int64_t limit, json_t **ids
 	const json_t *id;
 	cleanup(json_decrefp) json_t *found = json_array();
 	limit = limit < RECORDS_PAGE_MAX ? limit : RECORDS_PAGE_MAX;
+	/* The empty one, which somebody put there, comes with the first page. */
+	const char *sql = after == NULL
+			      ? "SELECT id FROM approval WHERE id >= $1 ORDER BY id LIMIT $2"
+			      : "SELECT id FROM approval WHERE id > $1 ORDER BY id LIMIT $2";
 	after = after != NULL ? after : "";
-	if (db_run(d, "SELECT id FROM approval WHERE id > $1 ORDER BY id LIMIT $2",
-		(const struct db_value[]){DB_TEXT(after), DB_INT(limit)}, 2, on_id, found, NULL,
-		e) < 0) {
+	if (db_run(d, sql, (const struct db_value[]){DB_TEXT(after), DB_INT(limit)}, 2, on_id,
+		found, NULL, e) < 0) {
 		return -1;
 	}
 	json_array_foreach(found, i, id)
