@@ -265,26 +265,41 @@ static int take_both(struct comparing *c, struct err *e)
 	return r;
 }
 
-/* How many of WANTS, or of RECORDS, come before the two go on together; both 0 when they do, or
- * when it cannot be seen. */
-static void find_together(const struct comparing *c, size_t *wants, size_t *records)
+/* The two are the same in everything. */
+static bool equal(const json_t *want, const json_t *record)
+{
+	char name[TRAIL_NAME_BYTES];
+	return belong(want, record) && !trail_differs(want, record, name);
+}
+
+/* How many of the wants, or of the records, come before the two go on together by FITS. */
+static bool find_by(const struct comparing *c, bool (*fits)(const json_t *, const json_t *),
+    size_t *wants, size_t *records)
 {
 	const json_t *want = json_array_get(c->wants, 0);
 	const json_t *record = json_array_get(c->records.ahead, 0);
 	*wants = 0;
 	*records = 0;
 	for (size_t k = 0; k <= LOOK_AHEAD; k++) {
-		if (belong(want, json_array_get(c->records.ahead, k))) {
+		if (fits(want, json_array_get(c->records.ahead, k))) {
 			*records = k;
-			return;
+			return true;
 		}
-		if (belong(json_array_get(c->wants, k), record)) {
+		if (fits(json_array_get(c->wants, k), record)) {
 			*wants = k;
-			return;
+			return true;
 		}
 	}
-	*wants = record == NULL;
-	*records = want == NULL;
+	return false;
+}
+
+/* Both 0: the first two are of one change, or it cannot be seen. */
+static void find_together(const struct comparing *c, size_t *wants, size_t *records)
+{
+	if (!find_by(c, equal, wants, records) && !find_by(c, belong, wants, records)) {
+		*wants = json_array_size(c->records.ahead) == 0;
+		*records = json_array_size(c->wants) == 0;
+	}
 }
 
 static int step(struct comparing *c, struct err *e)
