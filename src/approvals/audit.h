@@ -11,9 +11,10 @@
  * A record: {seq, at_us, actor (token's name, or "server"), action, subject (id or name), outcome,
  * detail (object), previous, hash}. Actions: approval.submit, approval.run, approval.finish,
  * approval.decide, approval.expire, approval.cancel, approval.fail, approval.callback,
- * approval.promote; server.start, server.stop; session.delete, deps.add, deps.remove,
- * skills.delete, artifacts.delete …: what an operator or client changed. Code is there as its
- * SHA-256 (detail. code_sha256) and whole (detail.code) where the configuration says so.
+ * approval.promote, approval.forget; server.start, server.stop; session.delete, deps.add,
+ * deps.remove, skills.delete, artifacts.delete …: what an operator or client changed. Code is there
+ * as its SHA-256 (detail.code_sha256) and whole (detail.code) where the configuration says so. What
+ * an approval's records say is also in its events; trail.h compares them.
  */
 #ifndef APPROVALS_AUDIT_H
 #define APPROVALS_AUDIT_H

@@ -61,7 +61,8 @@ const char *db_skip_locked(const struct db *d);
  * ERR_UNAVAILABLE from commit it is not known whether it was done; ERR_BUSY: another transaction
  * was in the way too long, all of it may be tried again. */
 int db_begin(struct db *d, struct err *e);
-/* A transaction that only reads, and sees one state of everything. It ends with db_rollback. */
+/* A transaction that only reads, and sees one state of everything. It ends with db_rollback,
+ * or with db_commit when a temporary table of this connection was written and is to stay so. */
 int db_snapshot(struct db *d, struct err *e);
 int db_commit(struct db *d, struct err *e);
 /* Never fails: what cannot be rolled back is gone with its connection. */

@@ -126,8 +126,9 @@ int records_list(struct db *d, const json_t *in, json_t **out, struct err *e);
 /* {id} -> {files: [{name, base64}]} kept at finish_run for a promotion; dropped with the task. */
 int records_files(struct db *d, const json_t *in, json_t **out, struct err *e);
 
-/* {before_us, limit} -> {removed}: approvals that became final before BEFORE_US and have nothing
- * left to do, and their events, texts and keys. The audit trail stays. */
+/* {before_us, now_us, limit} -> {removed}: approvals that became final before BEFORE_US and have
+ * nothing left to do, and their events, texts and keys. The audit trail stays, and says of each
+ * that it was forgotten. */
 int records_forget(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {} -> {open: {state: n}, tasks: {kind: n}}: the states that are not final, none where there is

@@ -208,15 +208,13 @@ int records_replay(struct db *d, const json_t *in, json_t **out, struct err *e)
 	const char *after = records_text(in, "after");
 	int64_t limit = records_number(in, "limit");
 	limit = limit < RECORDS_PAGE_MAX ? limit : RECORDS_PAGE_MAX;
-	cleanup(json_decrefp) json_t *ids = json_array();
+	cleanup(json_decrefp) json_t *ids = NULL;
 	cleanup(json_decrefp) json_t *wrong = json_array();
 	struct replay r = {.d = d, .wrong = wrong};
 	if (after == NULL && (check_counts(&r, e) < 0 || check_orphans(&r, e) < 0)) {
 		return -1;
 	}
-	if (db_run(d, "SELECT id FROM approval WHERE id > $1 ORDER BY id LIMIT $2",
-		(const struct db_value[]){DB_TEXT(after != NULL ? after : ""), DB_INT(limit)}, 2,
-		on_id, ids, NULL, e) < 0) {
+	if (record_ids_load(d, after, limit, &ids, e) < 0) {
 		return -1;
 	}
 	json_array_foreach(ids, i, id)

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "approvals/records.h"
 #include "base/text.h"
+
 /* --- arguments --- */
 
 static bool is_type(const json_t *value, enum record_field_type type)
@@ -79,6 +81,13 @@ int records_sha256(const char *bytes, size_t len, char out[RECORDS_SHA256_BYTES]
 	}
 	text_hex(out, hash, size);
 	return 0;
+}
+
+int records_settings_sha256(const json_t *settings, char out[RECORDS_SHA256_BYTES], struct err *e)
+{
+	cleanup(text_free) char *text = json_dumps(
+	    settings, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY);
+	return text != NULL ? records_sha256(text, strlen(text), out, e) : records_no_memory(e);
 }
 
 char *records_dump(const json_t *value)
@@ -224,6 +233,40 @@ int record_row_load(struct db *d, const char *id, const char *tenant, json_t **r
 	}
 	*row = r.row;
 	return r.row != NULL ? 0 : err_set(e, ERR_INTERNAL, "approval %.64s cannot be read", id);
+}
+
+static int on_id(void *ctx, const struct db_row *r)
+{
+	json_t *id = records_column_text(r, 0);
+	return json_array_append_new(ctx, id != NULL ? id : json_null()) == 0 ? 0 : 1;
+}
+
+int record_ids_load(struct db *d, const char *after, int64_t limit, json_t **ids, struct err *e)
+{
+	size_t i;
+	const json_t *id;
+	cleanup(json_decrefp) json_t *found = json_array();
+	limit = limit < RECORDS_PAGE_MAX ? limit : RECORDS_PAGE_MAX;
+	/* The empty one, which somebody put there, comes with the first page. */
+	const char *sql = after == NULL
+			      ? "SELECT id FROM approval WHERE id >= $1 ORDER BY id LIMIT $2"
+			      : "SELECT id FROM approval WHERE id > $1 ORDER BY id LIMIT $2";
+	after = after != NULL ? after : "";
+	if (db_run(d, sql, (const struct db_value[]){DB_TEXT(after), DB_INT(limit)}, 2, on_id,
+		found, NULL, e) < 0) {
+		return -1;
+	}
+	json_array_foreach(found, i, id)
+	{
+		const char *text = json_string_value(id);
+		if (text == NULL || strlen(text) != json_string_length(id) ||
+		    strcmp(text, after) == 0) {
+			return err_set(e, ERR_INVALID,
+			    "there is an approval after '%.64s' whose id cannot be read", after);
+		}
+	}
+	*ids = steal(&found);
+	return 0;
 }
 
 /* A text into its place; the "code" is one, the others are JSON. */

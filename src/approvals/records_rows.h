@@ -47,6 +47,8 @@ int64_t records_number(const json_t *in, const char *name);
 
 /* SHA-256 in lower-case hex. 0, or -1 with ERR_INTERNAL. */
 int records_sha256(const char *bytes, size_t len, char out[RECORDS_SHA256_BYTES], struct err *e);
+/* Of SETTINGS as canonical JSON (sorted keys, compact), as the audit trail has it. As above. */
+int records_settings_sha256(const json_t *settings, char out[RECORDS_SHA256_BYTES], struct err *e);
 /* The JSON text as it stands in the database, the caller's to free; NULL when out of memory. */
 char *records_dump(const json_t *value);
 /* What records_dump made; NULL when it is none. */
@@ -80,6 +82,10 @@ json_t *record_event_read(const struct db_row *r, int first);
 
 /* *ROW: the approval's object without its texts, of TENANT (NULL: whichever). ERR_NOT_FOUND. */
 int record_row_load(struct db *d, const char *id, const char *tenant, json_t **row, struct err *e);
+/* *IDS: the caller's array of the ids past AFTER (NULL: all), in order, at most LIMIT and
+ * RECORDS_PAGE_MAX. ERR_INVALID: one that cannot be read, or that AFTER does not get past; neither
+ * was ever written by records_submit, and what is behind it would go unseen. */
+int record_ids_load(struct db *d, const char *after, int64_t limit, json_t **ids, struct err *e);
 /* Adds what the row does not hold: code, result, call.arguments. */
 int record_row_complete(struct db *d, json_t *row, struct err *e);
 /* Stores one of the texts, "code", "result" or "arguments". */

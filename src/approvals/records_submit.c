@@ -222,14 +222,18 @@ static int make_events(
 }
 
 /* The trail names what is to run by its hash; the thing itself is in it where the configuration
- * says so. */
+ * says so. Of the settings (deadline, callback, promotion) it has the hash alone. */
 static json_t *audit_detail(const json_t *in, const struct texts *t)
 {
-	json_t *detail = json_pack("{s:s, s:s, s:s, s:s, s:s*, s:s*, s:O*, s:O*}", "tenant",
+	char settings_sha256[RECORDS_SHA256_BYTES];
+	if (records_settings_sha256(json_object_get(in, "settings"), settings_sha256, NULL) < 0) {
+		return NULL;
+	}
+	json_t *detail = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s*, s:s*, s:O*, s:O*}", "tenant",
 	    records_text(in, "tenant"), "pool", records_text(in, "pool"), "kind",
-	    records_text(in, "kind"), "policy", records_text(in, "policy"), "code_sha256",
-	    t->code != NULL ? t->code_sha256 : NULL, "arguments_sha256",
-	    t->arguments != NULL ? t->arguments_sha256 : NULL, "parent",
+	    records_text(in, "kind"), "policy", records_text(in, "policy"), "settings_sha256",
+	    settings_sha256, "code_sha256", t->code != NULL ? t->code_sha256 : NULL,
+	    "arguments_sha256", t->arguments != NULL ? t->arguments_sha256 : NULL, "parent",
 	    json_object_get(in, "parent"), "session", json_object_get(in, "session"));
 	const json_t *call = json_object_get(in, "call");
 	if (json_is_object(call)) {
@@ -257,8 +261,10 @@ static int write_all(
 		c, "call", records_number(in, "lease_us"), records_text(in, "owner"), e) < 0) {
 		return -1;
 	}
-	return record_change_audit(c, records_text(in, "submitter"), "approval.submit",
-	    records_text(c->row, "state"), audit_detail(in, t), e);
+	json_t *detail = audit_detail(in, t);
+	return detail == NULL ? records_no_memory(e)
+			      : record_change_audit(c, records_text(in, "submitter"),
+				    "approval.submit", records_text(c->row, "state"), detail, e);
 }
 
 int records_submit(struct db *d, const json_t *in, json_t **out, struct err *e)

@@ -239,8 +239,9 @@ static void forget(struct approvals *a)
 	if (a->config.keep_ms == 0 || a->forget != NULL || now_us < a->forget_us) {
 		return;
 	}
-	json_t *in = json_pack("{s:I, s:i}", "before_us",
-	    (json_int_t)(now_us - (int64_t)a->config.keep_ms * 1000), "limit", FORGET_MAX);
+	json_t *in = json_pack("{s:I, s:I, s:i}", "before_us",
+	    (json_int_t)(now_us - (int64_t)a->config.keep_ms * 1000), "now_us", (json_int_t)now_us,
+	    "limit", FORGET_MAX);
 	a->forget = in != NULL ? approval_store_write(a->store, records_forget, in, on_forgotten, a)
 			       : NULL;
 }

@@ -1,5 +1,6 @@
-/* carrel audit: whether the trail of approvals is whole, and all of it as JSON lines. For the
- * operator, on the server's machine: it opens the database itself, and only reads. */
+/* carrel audit: whether the trail of approvals is whole and the approvals are what it says, and all
+ * of it as JSON lines. For the operator, on the server's machine: it opens the database itself, and
+ * writes only what is its own there, a temporary table. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 
 #include "approvals/audit.h"
 #include "approvals/records.h"
+#include "approvals/trail.h"
 #include "base/fd.h"
 #include "base/text.h"
 #include "cli/command.h"
@@ -17,6 +19,7 @@
 
 #define PAGE 500
 #define WRONG_SHOWN 20
+#define WRONG_KEPT 10000
 
 struct audit_command {
 	const char *database;
@@ -81,10 +84,11 @@ static json_t *ask(struct audit_command *c, records_fn op, json_t *in, struct er
 	if (db_snapshot(c->db, e) < 0) {
 		return NULL;
 	}
-	if (op(c->db, held, &out, e) < 0) {
-		out = NULL;
+	/* What was collected of the trail stays (trail.h). */
+	if (op(c->db, held, &out, e) < 0 || db_commit(c->db, e) < 0) {
+		db_rollback(c->db);
+		json_decref(steal(&out));
 	}
-	db_rollback(c->db);
 	return out;
 }
 
@@ -96,6 +100,7 @@ struct chain {
 	/* What somebody kept; seq -1: nothing. */
 	int64_t kept_seq;
 	const char *kept_hash;
+	json_int_t collected; /* trail.h */
 };
 
 static int chain_init(struct chain *h, const char *head, struct err *e)
@@ -131,15 +136,26 @@ static int check_kept(const struct chain *h, struct err *e)
 	    e, ERR_INVALID, "record %lld: it is not the one that was kept", (long long)h->seq);
 }
 
-/* The page past the chain's end, and what the database says is the end, from one state of it. */
+/* The page past the chain's end, which is collected, and what the database says is the end, from
+ * one state of it. */
 static int read_page(struct db *d, const json_t *in, json_t **out, struct err *e)
 {
 	cleanup(json_decrefp) json_t *page = NULL;
 	cleanup(json_decrefp) json_t *head = NULL;
+	cleanup(json_decrefp) json_t *upto = NULL;
+	cleanup(json_decrefp) json_t *collected = NULL;
 	if (audit_read(d, in, &page, e) < 0 || audit_head(d, in, &head, e) < 0) {
 		return -1;
 	}
+	const json_t *records = json_object_get(page, "records");
+	const json_t *last = json_array_get(records, json_array_size(records) - 1);
+	upto = json_pack("{s:O, s:O}", "collected", json_object_get(in, "collected"), "upto",
+	    json_object_get(last != NULL ? last : in, last != NULL ? "seq" : "collected"));
+	if (trail_collect(d, upto, &collected, e) < 0) {
+		return -1;
+	}
 	(void)json_object_set(page, "head", head);
+	(void)json_object_update(page, collected);
 	*out = steal(&page);
 	return 0;
 }
@@ -171,10 +187,13 @@ static int walk(struct audit_command *c, struct chain *h, struct err *e)
 		size_t i;
 		const json_t *record;
 		cleanup(json_decrefp) json_t *page = ask(c, read_page,
-		    json_pack("{s:I, s:i}", "after", (json_int_t)h->seq, "limit", PAGE), e);
+		    json_pack("{s:I, s:i, s:I}", "after", (json_int_t)h->seq, "limit", PAGE,
+			"collected", h->collected),
+		    e);
 		if (page == NULL) {
 			return -1;
 		}
+		h->collected = json_integer_value(json_object_get(page, "collected"));
 		const json_t *records = json_object_get(page, "records");
 		if (json_array_size(records) == 0) {
 			return check_end(h, json_object_get(page, "head"), e);
@@ -188,33 +207,69 @@ static int walk(struct audit_command *c, struct chain *h, struct err *e)
 	}
 }
 
-/* Every approval, against its events. What is wrong goes to WRONG. */
-static int replay(struct audit_command *c, json_t *wrong, json_int_t *checked, struct err *e)
+/* What was found: the first of it, and how much it is. */
+struct found {
+	json_t *wrong;
+	size_t count;
+	json_int_t checked;
+};
+
+static void keep_found(struct found *f, const json_t *page)
 {
-	cleanup(json_decrefp) json_t *after = json_null();
-	while (after != NULL) {
-		cleanup(json_decrefp) json_t *page = ask(c, records_replay,
-		    json_pack("{s:O, s:i}", "after", after, "limit", RECORDS_PAGE_MAX), e);
+	size_t i;
+	json_t *one;
+	f->checked += json_integer_value(json_object_get(page, "checked"));
+	json_array_foreach(json_object_get(page, "wrong"), i, one)
+	{
+		f->count++;
+		if (json_array_size(f->wrong) < WRONG_KEPT) {
+			(void)json_array_append(f->wrong, one);
+		}
+	}
+}
+
+/* Page by page, from AT on (its name in OP's argument), until there is no next. */
+static int ask_all(struct audit_command *c, records_fn op, const char *at, struct chain *h,
+    struct found *f, struct err *e)
+{
+	cleanup(json_decrefp) json_t *next = json_null();
+	while (next != NULL) {
+		cleanup(json_decrefp) json_t *page = ask(c, op,
+		    json_pack("{s:O, s:i, s:I}", at, next, "limit", RECORDS_PAGE_MAX, "collected",
+			h->collected),
+		    e);
 		if (page == NULL) {
 			return -1;
 		}
-		*checked += json_integer_value(json_object_get(page, "checked"));
-		(void)json_array_extend(wrong, json_object_get(page, "wrong"));
-		json_t *next = json_object_get(page, "next");
-		json_decref(after);
-		after = json_is_string(next) ? json_incref(next) : NULL;
+		keep_found(f, page);
+		const json_t *collected = json_object_get(page, "collected");
+		h->collected = collected != NULL ? json_integer_value(collected) : h->collected;
+		json_t *then = json_object_get(page, "next");
+		json_decref(next);
+		next = then != NULL && !json_is_null(then) ? json_incref(then) : NULL;
 	}
 	return 0;
 }
 
-static void show_wrong(struct output *o, const json_t *wrong)
+/* Every approval against its events, these against the trail, and the trail against what is there.
+ * Its end comes last: the server may have written what only then is looked at. */
+static int compare(struct audit_command *c, struct chain *h, struct found *f, struct err *e)
+{
+	return ask_all(c, records_replay, "after", h, f, e) < 0 ||
+		       ask_all(c, trail_compare, "after", h, f, e) < 0 ||
+		       ask_all(c, trail_missing, "at", h, f, e) < 0 || walk(c, h, e) < 0
+		   ? -1
+		   : 0;
+}
+
+static void show_wrong(struct output *o, const struct found *f)
 {
 	size_t i;
 	const json_t *one;
-	json_array_foreach(wrong, i, one)
+	json_array_foreach(f->wrong, i, one)
 	{
 		if (i == WRONG_SHOWN) {
-			output_note(o, "and %zu more", json_array_size(wrong) - i);
+			output_note(o, "and %zu more", f->count - i);
 			return;
 		}
 		output_note(o, "approval %s: %s", json_string_value(json_object_get(one, "id")),
@@ -231,30 +286,34 @@ static int fail(struct audit_command *c, struct err *e)
 	return output_failure(&c->output, NULL, e);
 }
 
+static int tell(
+    struct audit_command *c, const struct chain *h, const struct found *f, struct err *e)
+{
+	show_wrong(&c->output, f);
+	if (c->output.json) {
+		cleanup(json_decrefp) json_t *document = json_pack(
+		    "{s:I, s:{s:I, s:s}, s:I, s:O, s:I}", "records", (json_int_t)h->seq, "head",
+		    "seq", (json_int_t)h->seq, "hash", h->hash, "approvals", f->checked, "wrong",
+		    f->wrong, "wrong_count", (json_int_t)f->count);
+		return output_json(&c->output, document, e);
+	}
+	return f->count > 0 ? 0
+			    : output_linef(&c->output, "%lld records, head %lld:%s",
+				  (long long)h->seq, (long long)h->seq, h->hash);
+}
+
 static int verify(struct audit_command *c, struct err *e)
 {
 	struct chain h;
-	json_int_t checked = 0;
 	cleanup(json_decrefp) json_t *wrong = json_array();
+	struct found f = {.wrong = wrong};
 	if (chain_init(&h, c->head, e) < 0) {
 		return command_usage_error("audit", e);
 	}
-	if (walk(c, &h, e) < 0 || replay(c, wrong, &checked, e) < 0) {
+	if (trail_begin(c->db, e) < 0 || walk(c, &h, e) < 0 || compare(c, &h, &f, e) < 0) {
 		return fail(c, e);
 	}
-	show_wrong(&c->output, wrong);
-	bool fine = json_array_size(wrong) == 0;
-	int r = 0;
-	if (c->output.json) {
-		cleanup(json_decrefp) json_t *document = json_pack("{s:I, s:{s:I, s:s}, s:I, s:O}",
-		    "records", (json_int_t)h.seq, "head", "seq", (json_int_t)h.seq, "hash", h.hash,
-		    "approvals", checked, "wrong", wrong);
-		r = output_json(&c->output, document, e);
-	} else if (fine) {
-		r = output_linef(&c->output, "%lld records, head %lld:%s", (long long)h.seq,
-		    (long long)h.seq, h.hash);
-	}
-	return r < 0 || !fine ? CLI_EXIT_USER : CLI_EXIT_OK;
+	return tell(c, &h, &f, e) < 0 || f.count > 0 ? CLI_EXIT_USER : CLI_EXIT_OK;
 }
 
 /* --- export --- */

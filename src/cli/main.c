@@ -195,9 +195,9 @@ static const char tools_help[] =
 
 static const char audit_help[] =
     "carrel audit: the trail of approvals: who did what, when, and how it ended. On the server's\n"
-    "machine: it opens the database itself, and only reads; the server may run meanwhile.\n"
+    "machine: it opens the database itself, and changes nothing; the server may run meanwhile.\n"
     "\n"
-    "  carrel audit verify [--head SEQ:HASH]             is it whole?\n"
+    "  carrel audit verify [--head SEQ:HASH]             is it whole, and true of the approvals?\n"
     "  carrel audit export [--after SEQ] [-O FILE|-]     as JSON lines, the oldest first\n"
     "\n"
     "  -c, --config FILE       the server's configuration, which names the database\n"
@@ -211,7 +211,7 @@ static const char audit_help[] =
     "\n"
     "verify prints how many records there are and the end to keep, or names the first that is "
     "wrong,\n"
-    "and each approval that is not what its events add up to.\n"
+    "and each approval that is not what its events add up to, or what the trail says of it.\n"
     "Exit status: 0; 1 something is wrong; 2 wrong use; 3 the database.\n"
     "\n"
     "Example:\n"

@@ -1,5 +1,6 @@
 """Approvals under load while the server is killed, again and again, at any moment: nothing that was
-acknowledged is lost, decided twice, or run after somebody said no.
+acknowledged is lost, decided twice, or run after somebody said no; and at any moment the approvals are
+what the audit trail says.
 
     CARREL_KILLS=200 tests/run_python.py --seconds 3600 tests/e2e/approvals_kill_test.py
 
@@ -146,10 +147,13 @@ class KillCase(unittest.TestCase):
         self.left |= descendants(server.process.pid)
         server.stop(signal.SIGKILL)
 
-    def kill_and_start(self, server):
-        """Now and then another one while it starts."""
+    def kill_and_start(self, server, database):
+        """Now and then another one while it starts; and now and then somebody looks at what the dead
+        one left."""
         self.kill(server)
         kills = 1
+        if self.chance.random() < 0.25:
+            self.assert_the_trail_holds(database)
         while self.chance.random() < 0.15:
             server.start(wait=False)
             time.sleep(self.chance.uniform(0, 0.25))
@@ -176,6 +180,11 @@ class KillCase(unittest.TestCase):
         return subprocess.run([CARREL, "audit", word, "--database", database], check=False,
                               capture_output=True, text=True, timeout=300)
 
+    def assert_the_trail_holds(self, database):
+        """And every approval is what it says, whatever was begun just now."""
+        done = self.audit("verify", database)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+
     def assert_all_is_well(self, load, database):
         self.receiver.refusing = False
         load.finish(120)
@@ -194,10 +203,9 @@ class KillCase(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         records = [json.loads(line) for line in done.stdout.splitlines()]
         wrong += check_trail(records, shown)
-        done = self.audit("verify", database)
         self.tell(load.ledger, shown, records)
         self.assertEqual(wrong[:SHOWN], [], f"{len(wrong)} in all")
-        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+        self.assert_the_trail_holds(database)
         return shown
 
     def tell(self, ledger, shown, records):
@@ -223,12 +231,12 @@ class OneServer(KillCase):
         server.start()
         load = Load([server.port], server.token, Ledger(), SEED, f"{self.service.url}/in")
         kills = 0
+        database = f"sqlite:{self.base}/one/approvals.db"
         with load:
             while kills < KILLS:
                 time.sleep(self.chance.uniform(SHORTEST_S, LONGEST_S))
-                kills += self.kill_and_start(server)
+                kills += self.kill_and_start(server, database)
         self.assert_all_gone()
-        database = f"sqlite:{self.base}/one/approvals.db"
         shown = self.assert_all_is_well(load, database)
         # It was a test at all: of everything there was something.
         states = {one["state"] for one in shown.values()}
@@ -259,7 +267,7 @@ class TwoServersAndPostgres(KillCase):
                         self.database_goes(database, servers)
                         database_kills += 1
                     else:
-                        kills += self.kill_and_start(self.chance.choice(servers))
+                        kills += self.kill_and_start(self.chance.choice(servers), database.url)
             self.assert_all_gone()
             print(f"{kills} servers and {database_kills} databases killed", flush=True)
             shown = self.assert_all_is_well(load, database.url)

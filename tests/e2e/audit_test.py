@@ -15,8 +15,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import postgres  # noqa: E402
 from harness import CARREL, Server, ServerCase  # noqa: E402
 
-GUARDS = ("audit_update", "audit_delete")
-
 
 def audit(*arguments, environment=None):
     """(exit status, stdout, stderr)"""
@@ -134,7 +132,8 @@ class Touched(unittest.TestCase):
         copy = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "approvals.db"
         with sqlite3.connect(self.database) as original, sqlite3.connect(copy) as changed:
             original.backup(changed)
-            for guard in GUARDS:
+            for guard, in changed.execute(
+                    "SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
                 changed.execute(f"DROP TRIGGER {guard}")
             for statement in statements:
                 changed.execute(statement)
@@ -163,9 +162,15 @@ class Touched(unittest.TestCase):
         status, said = self.verify("DELETE FROM audit WHERE seq > 3")
         self.assertEqual(status, 1)
         self.assertIn("record 3: the trail ends here", said)
-        # Whoever cuts with more care is found by who kept the end.
-        cut = ("DELETE FROM audit WHERE seq > 3",
-               "UPDATE audit_head SET seq = 3, hash = (SELECT hash FROM audit WHERE seq = 3)")
+        # Whoever cuts with more care is found by what the records were of.
+        cut = ("DELETE FROM audit WHERE seq > 1",
+               "UPDATE audit_head SET seq = 1, hash = (SELECT hash FROM audit WHERE seq = 1)")
+        status, said = self.verify(*cut)
+        self.assertEqual(status, 1)
+        self.assertEqual(said.count("event 1 (submitted): there is no record of it"), 3)
+        # And with more still, by who kept the end.
+        cut = (*cut, *(f"DELETE FROM {table}" for table in (
+            "approval", "approval_event", "approval_text", "approval_task", "approval_open")))
         self.assertEqual(self.verify(*cut)[0], 0)
         head = audit("verify", "--database", f"sqlite:{self.database}")[1].split()[-1]
         status, _, err = audit("verify", "--database", self.touched(*cut), "--head", head)

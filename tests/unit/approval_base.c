@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "approvals/trail.h"
 #include "base/compiler.h"
 
 #define IDS_MAX 1024
@@ -282,6 +283,41 @@ size_t base_wrong(struct approval_base *b)
 	return wrong;
 }
 
+/* What OP finds, page by page; each is printed. */
+static size_t trail_wrong(struct approval_base *b, records_fn op, const char *at, json_int_t *upto)
+{
+	size_t i, wrong = 0;
+	const json_t *one;
+	cleanup(json_decrefp) json_t *next = json_null();
+	while (next != NULL) {
+		cleanup(json_decrefp) json_t *out = base_do(
+		    b, op, json_pack("{s:O, s:i, s:I}", at, next, "limit", 7, "collected", *upto));
+		assert_string_equal(b->e.text, "");
+		*upto = json_integer_value(json_object_get(out, "collected"));
+		json_array_foreach(json_object_get(out, "wrong"), i, one)
+		{
+			print_message("#   %s: %s\n", json_string_value(json_object_get(one, "id")),
+			    json_string_value(json_object_get(one, "reason")));
+			(void)snprintf(b->reason, sizeof(b->reason), "%s",
+			    json_string_value(json_object_get(one, "reason")));
+			wrong++;
+		}
+		json_t *then = json_object_get(out, "next");
+		json_decref(next);
+		next = json_is_null(then) ? NULL : json_incref(then);
+	}
+	return wrong;
+}
+
+size_t base_trail_wrong(struct approval_base *b)
+{
+	json_int_t collected = 0;
+	b->reason[0] = '\0';
+	assert_int_equal(trail_begin(b->db, &b->e), 0);
+	size_t wrong = trail_wrong(b, trail_compare, "after", &collected);
+	return wrong + trail_wrong(b, trail_missing, "at", &collected);
+}
+
 int64_t base_verify(struct approval_base *b)
 {
 	int64_t seq = 0;
@@ -292,6 +328,7 @@ int64_t base_verify(struct approval_base *b)
 	(void)memset(hash, '0', sizeof(hash) - 1);
 	hash[sizeof(hash) - 1] = '\0';
 	assert_int_equal(base_wrong(b), 0);
+	assert_int_equal(base_trail_wrong(b), 0);
 	do {
 		cleanup(json_decrefp) json_t *out = base_do(
 		    b, audit_read, json_pack("{s:I, s:i}", "after", (json_int_t)seq, "limit", 100));

@@ -28,7 +28,8 @@ struct approval_base {
 	char url[256];
 	int64_t now_us; /* what every operation is told */
 	unsigned made;
-	struct err e; /* of the last operation */
+	struct err e;     /* of the last operation */
+	char reason[256]; /* the last that base_trail_wrong found; "" */
 };
 
 /* cmocka's: *state is a struct approval_base. */
@@ -71,7 +72,10 @@ json_t *base_cancel(const struct approval_base *b, const char *id, const char *t
 size_t base_lapse(struct approval_base *b);
 /* The kinds of ID's events, with a space after each. Valid until the next call. */
 const char *base_events(struct approval_base *b, const char *id);
-/* Replays all and walks the trail; nothing may be wrong. How many records the trail has. */
+/* How often the trail and the approvals do not tell the same (trail.h). */
+size_t base_trail_wrong(struct approval_base *b);
+/* Replays all, walks the trail and compares the two; nothing may be wrong. How many records the
+ * trail has. */
 int64_t base_verify(struct approval_base *b);
 /* How many approvals records_replay finds wrong. */
 size_t base_wrong(struct approval_base *b);

@@ -121,7 +121,8 @@ static void change_all(struct approval_base *b)
 	b->now_us += BASE_DEADLINE_MS * 1000;
 	(void)base_lapse(b);
 	json_decref(base_do(b, records_forget,
-	    json_pack("{s:I, s:i}", "before_us", (json_int_t)b->now_us + 1, "limit", 9)));
+	    json_pack("{s:I, s:I, s:i}", "before_us", (json_int_t)b->now_us + 1, "now_us",
+		(json_int_t)b->now_us, "limit", 9)));
 }
 
 static void ask_all(struct approval_base *b)

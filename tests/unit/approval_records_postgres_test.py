@@ -36,6 +36,9 @@ class Records(unittest.TestCase):
     def test_audit(self):
         self.run_suite("approval_audit_test")
 
+    def test_trail(self):
+        self.run_suite("approval_trail_test")
+
     def test_walk(self):
         self.run_suite("approval_walk_test")
 
