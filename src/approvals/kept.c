@@ -1,11 +1,11 @@
 #include "approvals/kept.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "approvals/records_rows.h"
 #include "base/base64.h"
 #include "base/buf.h"
 #include "base/fd.h"
@@ -123,21 +123,12 @@ static bool is_wanted(const struct reading *r, const char *name)
 	return false;
 }
 
-static int sha256_hex(const struct buf *b, char out[65])
-{
-	unsigned char digest[32];
-	if (EVP_Digest(buf_str(b), b->len, digest, NULL, EVP_sha256(), NULL) != 1) {
-		return -1;
-	}
-	text_hex(out, digest, sizeof(digest));
-	return 0;
-}
-
 static int add(struct reading *r, const char *name, const struct buf *bytes, struct err *e)
 {
-	char sha256[65];
+	char sha256[RECORDS_SHA256_BYTES];
 	cleanup(buf_fini) struct buf text = BUF_INIT((size_t)KEPT_MAX_BYTES * 2);
-	if (base64_encode(buf_str(bytes), bytes->len, &text) < 0 || sha256_hex(bytes, sha256) < 0) {
+	if (base64_encode(buf_str(bytes), bytes->len, &text) < 0 ||
+	    records_sha256(buf_str(bytes), bytes->len, sha256, e) < 0) {
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
 	json_t *file = json_pack(

@@ -6,6 +6,7 @@
 
 #include "approvals/internal.h"
 #include "approvals/kept.h"
+#include "approvals/records_rows.h"
 #include "base/base64.h"
 #include "base/log.h"
 
@@ -142,6 +143,23 @@ static void write_file(struct promotion *p, const char *file)
 	on_room(p);
 }
 
+/* Whether it is what people saw when they decided, and not what somebody put there since. */
+static bool is_as_shown(const json_t *file, const struct buf *bytes, struct err *e)
+{
+	char sha256[RECORDS_SHA256_BYTES];
+	const char *shown = json_string_value(json_object_get(file, "sha256"));
+	if (records_sha256(bytes->data, bytes->len, sha256, e) < 0) {
+		return false;
+	}
+	if (shown == NULL || strcmp(shown, sha256) != 0) {
+		(void)err_set(e, ERR_INVALID,
+		    "what was kept of '%.200s' is not what the result shows",
+		    json_string_value(json_object_get(file, "name")));
+		return false;
+	}
+	return true;
+}
+
 static void write_next(struct promotion *p)
 {
 	struct err e = {0};
@@ -156,6 +174,10 @@ static void write_next(struct promotion *p)
 	if (name == NULL || !json_is_string(base64) ||
 	    base64_decode(json_string_value(base64), json_string_length(base64), &p->bytes) < 0) {
 		(void)err_set(&e, ERR_INVALID, "what was kept of a file cannot be read");
+		failed(p, &e);
+		return;
+	}
+	if (!is_as_shown(file, &p->bytes, &e)) {
 		failed(p, &e);
 		return;
 	}

@@ -123,7 +123,9 @@ int records_events(struct db *d, const json_t *in, json_t **out, struct err *e);
 /* {tenant or null, state?, kind?, pool?, after?: cursor, limit} -> {approvals, next: cursor or
  * null}, newest first; without code, result and a call's arguments. ERR_INVALID: the cursor. */
 int records_list(struct db *d, const json_t *in, json_t **out, struct err *e);
-/* {id} -> {files: [{name, base64}]} kept at finish_run for a promotion; dropped with the task. */
+/* {id} -> {files: [{name, base64, sha256}]} kept at finish_run for a promotion; dropped with the
+ * task. SHA256 is what the result says that people decided about, or null: it names no such file.
+ */
 int records_files(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {before_us, now_us, limit} -> {removed}: approvals that became final before BEFORE_US and have

@@ -69,6 +69,40 @@ static int on_file(void *ctx, const struct db_row *r)
 	return file != NULL && json_array_append_new(ctx, file) == 0 ? 0 : 1;
 }
 
+/* As the result lists them. */
+static const json_t *sha256_shown(const json_t *row, const char *name)
+{
+	size_t i;
+	const json_t *file;
+	json_array_foreach(json_object_get(json_object_get(row, "result"), "files"), i, file)
+	{
+		const char *listed = records_text(file, "name");
+		if (listed != NULL && name != NULL && strcmp(listed, name) == 0) {
+			return json_object_get(file, "sha256");
+		}
+	}
+	return NULL;
+}
+
+static int add_shown(struct db *d, const char *id, json_t *files, struct err *e)
+{
+	size_t i;
+	json_t *file;
+	cleanup(json_decrefp) json_t *row = json_pack("{s:s}", "id", id);
+	if (row == NULL || record_row_complete(d, row, e) < 0) {
+		return row == NULL ? records_no_memory(e) : -1;
+	}
+	json_array_foreach(files, i, file)
+	{
+		const json_t *shown = sha256_shown(row, records_text(file, "name"));
+		json_t *sha256 = shown != NULL ? json_deep_copy(shown) : json_null();
+		if (json_object_set_new(file, "sha256", sha256) < 0) {
+			return records_no_memory(e);
+		}
+	}
+	return 0;
+}
+
 int records_files(struct db *d, const json_t *in, json_t **out, struct err *e)
 {
 	static const struct record_field fields[] = {{"id", RECORD_TEXT, false}};
@@ -76,7 +110,8 @@ int records_files(struct db *d, const json_t *in, json_t **out, struct err *e)
 	if (records_check(in, fields, array_len(fields), e) < 0 ||
 	    db_run(d, "SELECT name, content FROM approval_file WHERE approval = $1 ORDER BY name",
 		(const struct db_value[]){DB_TEXT(records_text(in, "id"))}, 1, on_file, files, NULL,
-		e) < 0) {
+		e) < 0 ||
+	    add_shown(d, records_text(in, "id"), files, e) < 0) {
 		return -1;
 	}
 	return records_answer(out, "files", steal(&files), e);

@@ -1,6 +1,8 @@
 """Approvals over the wire: the sample's flow, every policy and state, who may what, the stream of
 events, and what is there after a restart."""
 
+import base64
+import contextlib
 import http.client
 import http.server
 import json
@@ -725,6 +727,24 @@ class Afterwards(ApprovalsCase):
         self.decide(other, False)
         time.sleep(0.5)
         self.assertEqual(self.ask("GET", f"api/artifacts/{names}b.bin").status, 404)
+
+    def test_a_kept_file_that_somebody_changed_is_not_promoted(self):
+        names = f"{self.session}-"
+        one = self.submit("open('/mnt/data/a.txt', 'w').write('as shown')",
+                          promote={"files": ["*.txt"], "prefix": names})
+        self.wait_for(one, "waiting")
+        with contextlib.closing(sqlite3.connect(
+                pathlib.Path(self.server.config["data_dir"], "approvals.db"), timeout=30)) as database:
+            changed = database.execute("UPDATE approval_file SET content = ? WHERE approval = ?",
+                                       (base64.b64encode(b"something else").decode(), one["id"]))
+            self.assertEqual(changed.rowcount, 1)
+            database.commit()
+        self.decide(one, True)
+        self.kinds_until(one, "promote_failed")
+        last = self.show(one)["history"][-1]
+        self.assertIn("'a.txt' is not what the result shows", last["body"]["reason"])
+        self.assertIs(last["body"]["given_up"], True)
+        self.assertEqual(self.ask("GET", f"api/artifacts/{names}a.txt").status, 404)
 
 
 class Settings(unittest.TestCase):
