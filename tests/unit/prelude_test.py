@@ -8,8 +8,10 @@ keeps what is displayed.
 """
 
 import collections
+import importlib.metadata
 import json
 import os
+import pathlib
 import pickle
 import signal
 import socket
@@ -233,6 +235,32 @@ class Keeper(unittest.TestCase):
         self.assertIn("numpy", names)
         self.assertEqual(names, sorted(names))
         self.assertTrue(all(isinstance(version, str) for _, version in found))
+
+    def test_packages_are_those_of_importlib_metadata(self):
+        import _carrel
+        with tempfile.TemporaryDirectory() as folder:
+            base = pathlib.Path(folder)
+            for name, text in (("Two_names-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: two.names\n"
+                                "Version: 1\nDescription: a\n  b\n\nName: other\n"),
+                               ("dir-2.egg-info/PKG-INFO", "Name: dir\nVersion: 2\nName: again\n"),
+                               ("file-3.egg-info", "Version: 3\nName: file\n"),
+                               ("empty-4.dist-info/METADATA", ""),
+                               ("none-6.dist-info/RECORD", "")):
+                path = base / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text)
+            sys.path.append(folder)
+            self.addCleanup(sys.path.remove, folder)
+            found = {}
+            for one in importlib.metadata.distributions():
+                if one.metadata["Name"]:
+                    found.setdefault(one.metadata["Name"], one.version or "")
+            self.assertEqual(dict(_carrel.packages()), found)
+            self.assertEqual({name: found[name] for name in ("two.names", "dir", "file")},
+                             {"two.names": "1", "dir": "2", "file": "3"})
+            # One that is no text does not take the others away.
+            (base / "none-6.dist-info" / "METADATA").write_bytes(b"Name: none\nAuthor: \xff\nVersion: 6\n")
+            self.assertEqual(dict(_carrel.packages()), {**found, "none": "6"})
 
     def test_runtime_version(self):
         import _carrel
