@@ -43,12 +43,14 @@ def tools_dir(base):
 
 
 def group_of(pid):
-    """Where it is in the hierarchy that has memory."""
+    """Where it is in the hierarchy that has memory; None when it has ended."""
+    unified = None
     for line in processes.read(pid, "cgroup").decode().splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
             return path
-        unified = path if controllers == "" else None
+        if controllers == "":
+            unified = path
     return unified
 
 
@@ -127,7 +129,7 @@ async def one():
             # The process that the next command is made of joins as its first step.
             while {os.path.basename(path) for path in inside} != {"s0"}:
                 self.assertLess(time.monotonic(), end, inside)
-                inside = {group_of(pid) for pid in processes.descendants(process)}
+                inside = {group_of(pid) for pid in processes.descendants(process)} - {None}
             self.assertEqual(len(inside), 1)
             self.assertFalse(group_of(process).endswith("/s0"))
 
