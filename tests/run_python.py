@@ -3,7 +3,7 @@
 
     run_python.py [--summary FILE] [--jobs N] [--seconds N] [-k WORD] [TEST_FILE...]
 
-Without files: all of tests/unit, tests/e2e and tests/sandbox (*_test.py). Two files run at once,
+Without files: all of tests/unit, tests/e2e and tests/sandbox (*_test.py). Three files run at once,
 except those whose text has the line SERIAL = True, which run alone at the end. Prints a failing
 test with its output, a line a file, every skip with its reason, and at the end the counts.
 FILE gets {"passed": N, "failed": N, "skipped": N} as JSON. Exit status: 0 when nothing failed.
