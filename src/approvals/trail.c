@@ -48,12 +48,14 @@ int trail_collect(struct db *d, const json_t *in, json_t **out, struct err *e)
 	    {"collected", RECORD_NUMBER, false},
 	    {"upto", RECORD_NUMBER, false},
 	};
+	int64_t collected = records_number(in, "collected");
 	int64_t upto = records_number(in, "upto");
 	if (records_check(in, fields, array_len(fields), e) < 0 ||
-	    collect(d, records_number(in, "collected"), upto, e) < 0) {
+	    collect(d, collected, upto, e) < 0) {
 		return -1;
 	}
-	return records_answer(out, "collected", json_integer(upto), e);
+	return records_answer(
+	    out, "collected", json_integer(upto > collected ? upto : collected), e);
 }
 
 /* Up to the trail's end, as this state has it. */

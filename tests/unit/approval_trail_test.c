@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "approvals/trail.h"
 #include "base/compiler.h"
 
 static void put_back(struct approval_base *b, const char *id)
@@ -138,6 +139,31 @@ static void who_looks_again_sees_what_came_since(void **state)
 	(void)base_verify(b);
 }
 
+static json_int_t collect(struct approval_base *b, json_int_t collected, json_int_t upto)
+{
+	cleanup(json_decrefp) json_t *out = base_do(
+	    b, trail_collect, json_pack("{s:I, s:I}", "collected", collected, "upto", upto));
+	assert_string_equal(b->e.text, "");
+	return json_integer_value(json_object_get(out, "collected"));
+}
+
+/* The end of the chain is walked after what looks ahead of it. */
+static void what_was_collected_is_not_collected_again(void **state)
+{
+	struct approval_base *b = *state;
+	for (int i = 0; i < 6; i++) {
+		(void)base_new(b, "before");
+	}
+	assert_int_equal(trail_begin(b->db, &b->e), 0);
+	json_int_t collected = collect(b, 0, 4);
+	assert_int_equal(collected, 4);
+	collected = collect(b, collected, 2);
+	assert_int_equal(collected, 4);
+	collected = collect(b, collected, 3);
+	assert_int_equal(collected, 4);
+	assert_int_equal(collect(b, collected, 6), 6);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, base_setup, base_teardown)
 
 int main(void)
@@ -149,6 +175,7 @@ int main(void)
 	    TEST(an_older_record),
 	    TEST(the_code_in_the_trail_is_that_of_its_hash),
 	    TEST(who_looks_again_sees_what_came_since),
+	    TEST(what_was_collected_is_not_collected_again),
 	};
 	return cmocka_run_group_tests_name("approval_trail", tests, NULL, NULL);
 }
