@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json_weight.h"
+#include "base/quota.h"
 #include "base/text.h"
 #include "base/yaml.h"
 
@@ -205,6 +206,32 @@ static void yaml_that_is_not_plain_is_refused_with_its_line(void **state)
 	assert_non_null(strstr(e.text, "nested too deeply"));
 }
 
+static void whoever_fills_a_quota_meets_its_own_share(void **state)
+{
+	(void)state;
+	struct quota q = QUOTA_INIT(1200);
+	assert_int_equal(quota_room(&q, "hog"), 600);
+	assert_int_equal(quota_charge(&q, "hog", 601), -EDQUOT);
+	for (int i = 0; i < 600; i++) {
+		assert_int_equal(quota_charge(&q, "hog", 1), 0);
+	}
+	assert_int_equal(quota_charge(&q, "hog", 1), -EDQUOT);
+	assert_int_equal(quota_held(&q, "hog"), 600);
+	/* The next one finds room, and so does each one after it. */
+	assert_int_equal(quota_charge(&q, "second", 300), 0);
+	assert_int_equal(quota_charge(&q, "second", 1), -EDQUOT);
+	assert_int_equal(quota_charge(&q, "third", 150), 0);
+	assert_int_equal(quota_charge(&q, "hog", 1), -EDQUOT);
+	quota_release(&q, "second", 300);
+	quota_release(&q, "third", 150);
+	quota_release(&q, "hog", 600);
+	assert_int_equal(q.held, 0);
+	assert_null(q.holders);
+	assert_int_equal(quota_charge(&q, "nobody", 0), 0);
+	assert_null(q.holders);
+	quota_fini(&q);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,6 +243,7 @@ int main(void)
 	    cmocka_unit_test(times_are_rfc3339),
 	    cmocka_unit_test(errors_carry_their_reason),
 	    cmocka_unit_test(a_json_text_is_weighed_before_it_is_read),
+	    cmocka_unit_test(whoever_fills_a_quota_meets_its_own_share),
 	    cmocka_unit_test(base64_is_strict),
 	    cmocka_unit_test(yaml_becomes_json),
 	    cmocka_unit_test(yaml_that_is_not_plain_is_refused_with_its_line),
