@@ -15,7 +15,7 @@ import tree
 BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", tree.ROOT / "build"))
 
 # gcc's own options, which stand in the compile commands, are not clang's.
-TIDY = ["clang-tidy-14", f"--config-file={tree.ROOT}/.clang-tidy", "-p", str(BUILD)]
+TIDY = ["clang-tidy", f"--config-file={tree.ROOT}/.clang-tidy", "-p", str(BUILD)]
 TIDY_OPTIONS = ["--quiet", "--extra-arg=-Wno-everything", "--extra-arg=-Xclang", "--extra-arg="
                 "-enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang"]
 FINDING = re.compile(r"^(\S+?):(\d+):\d+: (?:warning|error): (.*) \[([\w.,-]+)\]$", re.MULTILINE)
@@ -46,7 +46,7 @@ def lines_unless_ok(done):
 
 
 def clang_format():
-    done = run(["clang-format-14", "--dry-run", "-Werror", *tree.c_files("src", "tests")])
+    done = run(["clang-format", "--dry-run", "-Werror", *tree.c_files("src", "tests")])
     places = collections.Counter(line.split(":")[0].replace(f"{tree.ROOT}/", "")
                                  for line in done.stdout.splitlines() if ": error:" in line)
     return [f"{name}: {count} places; ./dev fmt mends it" for name, count in places.items()] or \
