@@ -225,22 +225,44 @@ static void add_host_calls(struct buf *b, const struct view *v)
 	}
 }
 
+/* Of the pool, or with P NULL of the server. */
+static void add_bucket(
+    struct buf *b, const char *name, const struct pool *p, const char *bound, uint64_t count)
+{
+	if (p != NULL) {
+		add_name(b, name, "_bucket", p);
+	} else {
+		(void)buf_addf(b, "%s_bucket{", name);
+	}
+	(void)buf_addf(b, "%sle=\"%s\"} %" PRIu64 "\n", p != NULL ? "," : "", bound, count);
+}
+
+static void add_total(
+    struct buf *b, const char *name, const char *suffix, const struct pool *p, const char *total)
+{
+	if (p != NULL) {
+		add_name(b, name, suffix, p);
+		(void)buf_addf(b, "} %s\n", total);
+	} else {
+		(void)buf_addf(b, "%s%s %s\n", name, suffix, total);
+	}
+}
+
 static void add_histogram(
     struct buf *b, const char *name, const struct pool *p, const struct histogram *h)
 {
+	char text[32];
 	uint64_t below = 0;
 	for (size_t i = 0; i < METRICS_BUCKETS; i++) {
 		below += h->buckets[i];
-		add_name(b, name, "_bucket", p);
-		(void)buf_addf(
-		    b, ",le=\"%g\"} %" PRIu64 "\n", (double)metrics_bounds_us[i] / 1e6, below);
+		(void)snprintf(text, sizeof(text), "%g", (double)metrics_bounds_us[i] / 1e6);
+		add_bucket(b, name, p, text, below);
 	}
-	add_name(b, name, "_bucket", p);
-	(void)buf_addf(b, ",le=\"+Inf\"} %" PRIu64 "\n", h->count);
-	add_name(b, name, "_sum", p);
-	(void)buf_addf(b, "} %.6f\n", (double)h->sum_us / 1e6);
-	add_name(b, name, "_count", p);
-	(void)buf_addf(b, "} %" PRIu64 "\n", h->count);
+	add_bucket(b, name, p, "+Inf", h->count);
+	(void)snprintf(text, sizeof(text), "%.6f", (double)h->sum_us / 1e6);
+	add_total(b, name, "_sum", p, text);
+	(void)snprintf(text, sizeof(text), "%" PRIu64, h->count);
+	add_total(b, name, "_count", p, text);
 }
 
 static void add_histograms(struct buf *b, const struct view *v)
@@ -260,6 +282,14 @@ static void add_histograms(struct buf *b, const struct view *v)
 	for (uint32_t i = 0; i < v->count; i++) {
 		add_histogram(b, host_call, &v->pools[i], &v->pools[i].metrics.host_call);
 	}
+}
+
+static void add_turns(struct buf *b, const struct engine *en)
+{
+	static const char turn[] = "carrel_loop_turn_seconds";
+	add_head(b, turn, "histogram",
+	    "Turns of the server's loop: how long each kept everybody else waiting.");
+	add_histogram(b, turn, NULL, &en->turn);
 }
 
 static void add_codemode_count(void *ctx, const char *method, const char *outcome, uint64_t count)
@@ -350,6 +380,9 @@ void ops_metrics(struct call *c)
 	add_host_calls(&b, &v);
 	add_histograms(&b, &v);
 	bool all = c->principal->pool == NULL;
+	if (all) {
+		add_turns(&b, api->engine);
+	}
 	if (all && api->codemode != NULL) {
 		add_head(&b, "carrel_codemode_calls_total", "counter",
 		    "What sessions and routes asked of the store and the runner, by outcome.");
