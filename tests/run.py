@@ -12,6 +12,8 @@ The parts, in order:
               executables
     leaks     1,000 sessions through the sanitized server, which may not leak by its end
     fuzz      each tests/fuzz/*_fuzz.c, from its corpus, for FUZZ_SECONDS
+    roots     with --long: `./dev run` and `./dev test` in a fresh system of each release of Debian
+              (tests/roots/root.py), one test a release
 
 NAME is a part, or a test: the name of a C test, Python file or fuzz target, like files_test; a name
 that C and Python share means both. NAME.CASE is one case, class or method of it. --quick leaves out
@@ -39,6 +41,7 @@ BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", ROOT / "build"))
 PYTHON = "/usr/bin/python3"
 FUZZ_SECONDS = 6
 SLOW_LINES = 60
+RELEASES = ("bookworm", "trixie")
 
 # The Python tests that drive the C code hardest. Not those about memory limits: the sanitizer's own
 # memory would count against a session.
@@ -263,14 +266,42 @@ def fuzz(names):
     return counts
 
 
+# --- other systems --------------------------------------------------------------------------------
+
+def in_root(release):
+    """All tests in a system of that release; one row."""
+    began = time.monotonic()
+    log = BUILD / "logs" / f"{release}.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as out:
+        done = run([HERE / "roots" / "root.py", release], stdout=out, stderr=subprocess.STDOUT)
+    said = log.read_text(errors="replace").splitlines() or ["it said nothing"]
+    print(f"{release}: {said[-1]}, {time.monotonic() - began:.0f} s", flush=True)
+    if done.returncode == 0:
+        return Counts(passed=1)
+    failed = [line for line in said if line.startswith("FAIL ")]
+    return failure(f"roots {release}", "\n".join([*failed, *said[-SLOW_LINES:], f"all of it: {log}"]))
+
+
+def roots(_names):
+    if os.geteuid() != 0:
+        print("skip roots: only root may make a system of its own")
+        return Counts(skipped=1)
+    counts = Counts()
+    for release in RELEASES:
+        counts.add(in_root(release))
+    return counts
+
+
 # --- all of it ------------------------------------------------------------------------------------
 
 PARTS = {"lint": lint, "unit": unit, "python": python, "sanitize": sanitize, "leaks": leaks,
-         "fuzz": fuzz}
+         "fuzz": fuzz, "roots": roots}
+LONG = {"roots"}
 NOT_QUICK = {"sanitize", "leaks", "fuzz"}
 
 
-def chosen(names, quick):
+def chosen(names, left_out=frozenset(LONG)):
     """[(part, {test: {case}})]: no test for all of the part's, no case for all of the test's."""
     c_files = {name: HERE / "unit" / f"{name}.c" for name in c_tests()}
     tests = {"unit": c_files, "python": python_files(), "fuzz": dict.fromkeys(fuzz_targets())}
@@ -290,7 +321,7 @@ def chosen(names, quick):
         for part in holders:
             wanted[part].setdefault(test, set()).add(case)
     if not names:
-        whole = {part for part in PARTS if not (quick and part in NOT_QUICK)}
+        whole = set(PARTS) - left_out
     return [(part, {} if part in whole else
              {test: set() if "" in cases else cases for test, cases in wanted[part].items()})
             for part in PARTS if part in whole or wanted[part]]
@@ -310,7 +341,8 @@ def main():
     options = parser.parse_args()
     if options.long:
         os.environ["CARREL_LONG"] = "1"
-    plan = chosen(options.names, options.quick)
+    plan = chosen(options.names, (set() if options.long else LONG) |
+                  (NOT_QUICK if options.quick else set()))
     total = Counts()
     start = time.monotonic()
     _, trouble = build()

@@ -72,6 +72,9 @@ class Server:
         self.environment = environment or {}
         self.arguments = list(arguments)
         self.user = user
+        if user is None and os.geteuid() == 0:
+            # Whoever else the server would become where there is a user named carrel.
+            self.config.setdefault("user", "nobody")
         self.process = None
         self.port = None
         self.tls = "tls" in self.config
