@@ -14,6 +14,8 @@ The parts, in order:
     fuzz      each tests/fuzz/*_fuzz.c, from its corpus, for FUZZ_SECONDS
     roots     with --long: `./dev run` and `./dev test` in a fresh system of each release of Debian
               (tests/roots/root.py), one test a release
+    kernel    with --long: the walls of tests/sandbox on Debian 12's own kernel, in QEMU
+              (tests/roots/kernel.py), one test
 
 NAME is a part, or a test: the name of a C test, Python file or fuzz target, like files_test; a name
 that C and Python share means both. NAME.CASE is one case, class or method of it. --quick leaves out
@@ -268,36 +270,40 @@ def fuzz(names):
 
 # --- other systems --------------------------------------------------------------------------------
 
-def in_root(release):
-    """All tests in a system of that release; one row."""
+def elsewhere(name, command):
+    """A script of tests/roots that runs tests somewhere else, and says last how many; one row."""
+    if os.geteuid() != 0:
+        print(f"skip {name}: only root may make a system of its own")
+        return Counts(skipped=1)
     began = time.monotonic()
-    log = BUILD / "logs" / f"{release}.log"
+    log = BUILD / "logs" / f"{name}.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as out:
-        done = run([HERE / "roots" / "root.py", release], stdout=out, stderr=subprocess.STDOUT)
+        done = run(command, stdout=out, stderr=subprocess.STDOUT)
     said = log.read_text(errors="replace").splitlines() or ["it said nothing"]
-    print(f"{release}: {said[-1]}, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{name}: {said[-1]}, {time.monotonic() - began:.0f} s", flush=True)
     if done.returncode == 0:
         return Counts(passed=1)
     failed = [line for line in said if line.startswith("FAIL ")]
-    return failure(f"roots {release}", "\n".join([*failed, *said[-SLOW_LINES:], f"all of it: {log}"]))
+    return failure(name, "\n".join([*failed, *said[-SLOW_LINES:], f"all of it: {log}"]))
 
 
 def roots(_names):
-    if os.geteuid() != 0:
-        print("skip roots: only root may make a system of its own")
-        return Counts(skipped=1)
     counts = Counts()
     for release in RELEASES:
-        counts.add(in_root(release))
+        counts.add(elsewhere(release, [HERE / "roots" / "root.py", release]))
     return counts
+
+
+def kernel(_names):
+    return elsewhere("kernel", [HERE / "roots" / "kernel.py"])
 
 
 # --- all of it ------------------------------------------------------------------------------------
 
 PARTS = {"lint": lint, "unit": unit, "python": python, "sanitize": sanitize, "leaks": leaks,
-         "fuzz": fuzz, "roots": roots}
-LONG = {"roots"}
+         "fuzz": fuzz, "roots": roots, "kernel": kernel}
+LONG = {"roots", "kernel"}
 NOT_QUICK = {"sanitize", "leaks", "fuzz"}
 
 
