@@ -51,6 +51,8 @@ int server_make_http(struct server *s, struct err *e)
 	    .tls_cert_file = s->config.tls_cert_file,
 	    .tls_key_file = s->config.tls_key_file,
 	    .connections_max = s->config.connections_max,
+	    .connections_per_address = s->config.connections_per_address,
+	    .trusted_proxies = &s->config.trusted_proxies,
 	    .auth = s->auth,
 	    .default_pool = s->config.engine.pools[0].name,
 	};

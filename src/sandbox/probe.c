@@ -94,7 +94,7 @@ static const struct {
     [WALL_PROC] = {"own /proc", AT_NAMESPACES, AT_NAMESPACES, MEND_PROC},
     [WALL_LOOPBACK] = {"own loopback", AT_NAMESPACES, AT_NAMESPACES,
 	"let user namespaces administer their own networks (AppArmor, SELinux)"},
-    [WALL_GROUP] = {"own process group", AT_LANDLOCK, AT_LANDLOCK, ""},
+    [WALL_GROUP] = {"own process group", BOTH, BOTH, ""},
     [WALL_WORKDIR] = {"own directory", AT_LANDLOCK, AT_LANDLOCK,
 	"give the server a directory it may write (--data-dir)"},
     [WALL_CAPS] = {"no capabilities", BOTH, BOTH, ""},
@@ -233,14 +233,23 @@ static void try_landlock(struct sandbox *sb, struct report *report)
 	int r = sb->config.level == SANDBOX_NAMESPACES
 		    ? landlock_restrict_root(abi, &e)
 		    : landlock_restrict_host(abi, &sb->config, sb->session_fd, &e);
-	(void)record(report, WALL_LANDLOCK, r, &e);
+	bool stands = record(report, WALL_LANDLOCK, r, &e);
 	if (landlock_abi_scopes_signals(abi)) {
 		enforced(report, WALL_SIGNALS);
-	} else {
-		fall_short(report, WALL_SIGNALS, SANDBOX_WEAKER,
-		    "sessions may send signals to their first process only, not to their own "
-		    "children");
+		return;
 	}
+	if (stands && sb->config.level == SANDBOX_NAMESPACES) {
+		char reason[96];
+		(void)snprintf(reason, sizeof(reason),
+		    "it is version %d; signals and abstract sockets are kept in by the namespaces "
+		    "alone",
+		    abi);
+		fall_short(report, WALL_LANDLOCK, SANDBOX_WEAKER, reason);
+		(void)snprintf(report->walls[WALL_LANDLOCK].mend,
+		    sizeof(report->walls[WALL_LANDLOCK].mend), "%s", table[WALL_SIGNALS].mend);
+	}
+	fall_short(report, WALL_SIGNALS, SANDBOX_WEAKER,
+	    "sessions may send signals to their first process only, not to their own children");
 }
 
 /* Installs the filter and asks for something it must refuse. */
@@ -281,8 +290,6 @@ static void session_landlock(
     struct sandbox *sb, struct report *report, uint64_t id, const struct sandbox_limits *limits)
 {
 	struct err e = {0};
-	int r = setpgid(0, 0) < 0 ? err_set_os(&e, errno, "cannot make a process group") : 0;
-	(void)record(report, WALL_GROUP, r, &e);
 	sb->session_fd = workdir_open_session(sb->work_fd, id, &e);
 	(void)record(report, WALL_WORKDIR, sb->session_fd < 0 ? -1 : 0, &e);
 	fall_short(report, WALL_FILES, SANDBOX_WEAKER,
@@ -333,6 +340,15 @@ static void record_cgroups(const struct sandbox *sb, struct report *report)
 	}
 }
 
+/* Made at the fork. */
+static void try_group(struct report *report)
+{
+	struct err e = {0};
+	bool own = getpgrp() == getpid() && getsid(0) == getpid();
+	int r = own ? 0 : err_set(&e, ERR_INTERNAL, "a session is in somebody else's");
+	(void)record(report, WALL_GROUP, r, &e);
+}
+
 static void try_session(struct sandbox *sb, struct report *report)
 {
 	const struct sandbox_limits limits = {.memory_bytes = 64u << 20,
@@ -354,6 +370,7 @@ static void try_session(struct sandbox *sb, struct report *report)
 			_exit(1);
 		}
 		cgroups_close(&sb->cgroups);
+		try_group(report);
 		if (sb->config.level == SANDBOX_NAMESPACES) {
 			session_namespaces(sb, report, &limits);
 		} else {
@@ -417,9 +434,8 @@ static void probe_landlock(
 static void probe(struct sandbox *sb, struct report *report, const struct sandbox_config *config)
 {
 	struct err e = {0};
-	const struct seccomp_options options = {.level = config->level,
-	    .signals_to_self_only = config->level == SANDBOX_LANDLOCK &&
-				    !landlock_abi_scopes_signals(sb->landlock_abi)};
+	const struct seccomp_options options = {
+	    .level = config->level, .landlock_abi = sb->landlock_abi};
 	if (!record(report, WALL_SECCOMP, seccomp_compile(&options, &sb->program, &e), &e)) {
 		return;
 	}
