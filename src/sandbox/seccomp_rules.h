@@ -27,8 +27,8 @@ static const char *const seccomp_allowed[] = {
     "newfstatat", "open", "openat", "openat2", "pipe", "pipe2", "pread64", "preadv",
     "preadv2", "pwrite64", "pwritev", "pwritev2", "read", "readahead", "readlink",
     "readlinkat", "readv", "rename", "renameat", "renameat2", "rmdir", "sendfile", "splice",
-    "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "tee", "umask", "unlink", "unlinkat", "vmsplice", "write",
-    "writev",
+    "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "tee", "umask",
+    "unlink", "unlinkat", "vmsplice", "write", "writev",
     /* waiting */
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait",
     "eventfd", "eventfd2", "poll", "ppoll", "pselect6", "select", "signalfd", "signalfd4",
