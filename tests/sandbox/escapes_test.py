@@ -1343,6 +1343,21 @@ found = len(pipes)
 """, identifier)
         self.assert_new_sessions_start()
 
+    def test_the_gateway_is_counted_apart(self):
+        """By its real user, of which epoll's watches, pipes' pages and descriptors in flight are."""
+        if self.level.user is not None or os.geteuid() != 0:
+            self.skipTest("only root can give the gateway a real user of its own")
+
+        def users(pid):
+            text = pathlib.Path(f"/proc/{pid}/status").read_text()
+            return re.search(r"^Uid:\s+(.*)$", text, re.MULTILINE)[1].split()
+
+        gateway = users(self.server.process.pid)
+        keeper = users(hostile.keeper_of(self.server))
+        self.assertEqual(len(set(keeper)), 1)
+        self.assertEqual(gateway[1:], keeper[1:])
+        self.assertNotEqual(gateway[0], keeper[0])
+
     FILL = """
 small = struct.pack("8q", 0, 1, 1024, *[0] * 5)
 queues = [call(240, b"q%d" % i, os.O_RDWR | os.O_CREAT, 0o600, small) for i in range(200)]
@@ -1747,7 +1762,8 @@ hostile.each_level(globals(), InheritedSignals, Kernel, Communication, FileInter
 hostile.each_level(globals(), OwnedExecutable,
                    levels=[level for level in hostile.LEVELS if level.user is not None])
 hostile.each_level(globals(), LandlockNeighbours,
-                   levels=[level for level in hostile.LEVELS if level.isolation == "landlock"])
+                   levels=[level for level in hostile.LEVELS + hostile.OLDER
+                           if level.isolation == "landlock"])
 
 if __name__ == "__main__":
     unittest.main()

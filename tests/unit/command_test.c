@@ -31,7 +31,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "sandbox/command.h"
+#include "sandbox/command_internal.h"
 
 #define NOBODY 65534
 #define ENOUGH_MS 20000
@@ -110,10 +110,11 @@ static void its_output_and_status_come_back(void **state)
 	assert_non_null(strstr(buf_str(&r.out), "to stderr"));
 	assert_int_equal(access(r.child.home, F_OK), -1);
 	end(&r);
-	run(&r, "kill -9 $$");
+	run(&r, "kill -9 $$ || exit 3");
 	/* The first process of a namespace is not killed by its own; the command is not the first.
-	 */
-	assert_int_equal(r.status, 137);
+	 * With neither a namespace nor Landlock to keep signals in, it may send none. */
+	bool refused = !walls->namespaces && !landlock_abi_scopes_signals(walls->landlock_abi);
+	assert_int_equal(r.status, refused ? 3 : 137);
 	end(&r);
 }
 
@@ -130,8 +131,9 @@ static void it_writes_in_its_own_directory_only(void **state)
 	fd_close(&fd);
 	(void)snprintf(script, sizeof(script),
 	    "echo mine > mine; cat mine; cat %s; echo x > %s; echo x > /tmp/command-canary; "
-	    "ls %s/run; chmod 000 %s; cat /proc/%d/environ /proc/%d/status; rm -f %s",
-	    canary, canary, work_dir, canary, (int)getpid(), (int)getpid(), canary);
+	    "ls %s/run; chmod 000 %s; cat /proc/%d/environ /proc/%d/status; rm -f %s; "
+	    "/usr/bin/python3 -c 'import os; os.truncate(\"%s\", 0)'",
+	    canary, canary, work_dir, canary, (int)getpid(), (int)getpid(), canary, canary);
 	run(&r, script);
 	assert_non_null(strstr(buf_str(&r.out), "mine"));
 	assert_null(strstr(buf_str(&r.out), "secret"));
