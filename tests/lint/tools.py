@@ -89,9 +89,10 @@ def dependencies():
     done = run(["/usr/bin/ninja", "-C", BUILD, "-t", "deps"])
     files = {}
     for block in done.stdout.split("\n\n"):
-        paths = [pathlib.Path(BUILD, line.strip()).resolve() for line in block.splitlines()[1:]]
-        if paths:
-            files[paths[0]] = [path for path in paths if tree.ROOT in path.parents]
+        paths = [os.path.normpath(BUILD / line.strip()) for line in block.splitlines()[1:]]
+        ours = [pathlib.Path(path) for path in paths if path.startswith(f"{tree.ROOT}/")]
+        if ours:
+            files[ours[0]] = ours
     return files
 
 
@@ -129,6 +130,7 @@ def clang_tidy():
     ours = {str(pathlib.Path(e["directory"], e["file"]).resolve()): e for e in database}
     entries = [e for path, e in ours.items() if path.startswith(f"{tree.ROOT}/") and
                not path.startswith(f"{BUILD}/")]
+    dependencies()  # before the threads, which would each read them
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         said = list(pool.map(tidy_one, entries))
     problems, met = [], set()
