@@ -94,7 +94,7 @@ class Shares(ServerCase):
                 a.send(head + b"x" * MIB)
             reply = self.server.request("POST", "executions", "efgh", b"x" * (8 * MIB),
                                         headers={"Authorization": "Bearer attackers-token"})
-            self.assert_error(reply, 429, "SessionPoolFull")
+            self.assert_error(reply, 429, "SessionQueueFull")
             # The neighbour has room for a body that is as large as one may be.
             reply = self.server.request(
                 "POST", "executions", self.neighbour.identifier, b"x" * (8 * MIB),
