@@ -103,8 +103,8 @@ static const char *code_of_status(int status)
 
 void appr_on_error(struct call *c, int status, const struct err *e)
 {
-	if (status == 503) {
-		set_retry(c, reasons[ERR_UNAVAILABLE].retry_after_s);
+	if (status == 503 || status == 429) {
+		set_retry(c, reasons[status == 503 ? ERR_UNAVAILABLE : ERR_BUSY].retry_after_s);
 	}
 	answer(c, status, code_of_status(status), e->text);
 }
