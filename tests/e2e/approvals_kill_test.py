@@ -2,10 +2,11 @@
 acknowledged is lost, decided twice, or run after somebody said no; and at any moment the approvals are
 what the audit trail says.
 
-    CARREL_KILLS=200 tests/run_python.py --seconds 3600 tests/e2e/approvals_kill_test.py
+    CARREL_KILLS=1000 tests/run_python.py --seconds 7200 tests/e2e/approvals_kill_test.py
 
-kills that often; otherwise it is 25 times, about a minute. Among the kills the disk is full for a
-while (as root only, who may mount one that is small), or PostgreSQL is gone. CARREL_SEED repeats the choices of a run, as
+kills that often; otherwise it is 25 times, about a minute, and 200 times with CARREL_LONG. Among the
+kills the disk is full for a while (as root only, who may mount one that is small), or PostgreSQL is
+gone. CARREL_SEED repeats the choices of a run, as
 far as a machine repeats itself.
 """
 
@@ -33,7 +34,7 @@ from outages import OUTAGES_S  # noqa: E402
 from services import Service  # noqa: E402
 
 SERIAL = True
-KILLS = int(os.environ.get("CARREL_KILLS", "25"))
+KILLS = int(os.environ.get("CARREL_KILLS", "200" if "CARREL_LONG" in os.environ else "25"))
 SEED = os.environ.get("CARREL_SEED") or str(random.SystemRandom().randrange(1 << 32))
 SECRET = "whsec-of-the-test"
 SHORTEST_S, LONGEST_S = 0.03, 1

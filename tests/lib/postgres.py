@@ -24,7 +24,8 @@ import time
 
 import processes
 
-PROGRAMS = pathlib.Path("/usr/lib/postgresql/15/bin")
+PROGRAMS = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), default=pathlib.Path("/usr/bin"),
+               key=lambda path: int(path.parent.name))
 START_SECONDS = 60
 # It refuses root; any other user will do.
 ROOT_BECOMES = "nobody"
