@@ -11,6 +11,7 @@ import sys
 import _carrel_host
 
 from _carrel import streams
+from _carrel.answers import value_of
 from _carrel.failure import encodable
 
 DATUM_BYTES_MAX = 16 * 1024 * 1024
@@ -180,7 +181,7 @@ def display(*objs, include=None, exclude=None, metadata=None, transient=None, di
 
     metadata, transient, display_id and clear are accepted and have no effect.
     """
-    for obj in objs:
+    for obj in map(value_of, objs):
         if raw:
             if not isinstance(obj, dict):
                 raise TypeError(f"display(raw=True) takes dicts of MIME data, not {type(obj)!r}")
