@@ -77,8 +77,9 @@ def run(command, environment=None, **options):
 
 def build(kind=""):
     """(directory, None), or (directory, what went wrong)."""
-    done = run([ROOT / "dev", "build", *([kind] if kind else [])], {"CARREL_BUILD": str(BUILD)},
-               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = run([ROOT / "dev", "build", *([kind] if kind else [])],
+               {"CARREL_BUILD": str(BUILD), "CARREL_WERROR": "1"}, stdout=subprocess.PIPE,
+               stderr=subprocess.STDOUT, text=True, errors="replace")
     directory = pathlib.Path(f"{BUILD}-{kind}" if kind else BUILD)
     return directory, None if done.returncode == 0 else done.stdout
 

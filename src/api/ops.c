@@ -194,22 +194,44 @@ static void add_host_calls(struct buf *b, const struct engine *en)
 	}
 }
 
+/* Of the pool, or with P NULL of the server. */
+static void add_bucket(
+    struct buf *b, const char *name, const struct pool *p, const char *bound, uint64_t count)
+{
+	if (p != NULL) {
+		add_name(b, name, "_bucket", p);
+	} else {
+		(void)buf_addf(b, "%s_bucket{", name);
+	}
+	(void)buf_addf(b, "%sle=\"%s\"} %" PRIu64 "\n", p != NULL ? "," : "", bound, count);
+}
+
+static void add_total(
+    struct buf *b, const char *name, const char *suffix, const struct pool *p, const char *total)
+{
+	if (p != NULL) {
+		add_name(b, name, suffix, p);
+		(void)buf_addf(b, "} %s\n", total);
+	} else {
+		(void)buf_addf(b, "%s%s %s\n", name, suffix, total);
+	}
+}
+
 static void add_histogram(
     struct buf *b, const char *name, const struct pool *p, const struct histogram *h)
 {
+	char text[32];
 	uint64_t below = 0;
 	for (size_t i = 0; i < METRICS_BUCKETS; i++) {
 		below += h->buckets[i];
-		add_name(b, name, "_bucket", p);
-		(void)buf_addf(
-		    b, ",le=\"%g\"} %" PRIu64 "\n", (double)metrics_bounds_us[i] / 1e6, below);
+		(void)snprintf(text, sizeof(text), "%g", (double)metrics_bounds_us[i] / 1e6);
+		add_bucket(b, name, p, text, below);
 	}
-	add_name(b, name, "_bucket", p);
-	(void)buf_addf(b, ",le=\"+Inf\"} %" PRIu64 "\n", h->count);
-	add_name(b, name, "_sum", p);
-	(void)buf_addf(b, "} %.6f\n", (double)h->sum_us / 1e6);
-	add_name(b, name, "_count", p);
-	(void)buf_addf(b, "} %" PRIu64 "\n", h->count);
+	add_bucket(b, name, p, "+Inf", h->count);
+	(void)snprintf(text, sizeof(text), "%.6f", (double)h->sum_us / 1e6);
+	add_total(b, name, "_sum", p, text);
+	(void)snprintf(text, sizeof(text), "%" PRIu64, h->count);
+	add_total(b, name, "_count", p, text);
 }
 
 static void add_histograms(struct buf *b, const struct engine *en)
@@ -217,6 +239,7 @@ static void add_histograms(struct buf *b, const struct engine *en)
 	static const char create[] = "carrel_session_create_seconds";
 	static const char execute[] = "carrel_execution_seconds";
 	static const char host_call[] = "carrel_host_call_seconds";
+	static const char turn[] = "carrel_loop_turn_seconds";
 	add_head(b, create, "histogram", "From an identifier's first request to its worker.");
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		add_histogram(b, create, &en->pools[i], &en->pools[i].metrics.create);
@@ -229,6 +252,9 @@ static void add_histograms(struct buf *b, const struct engine *en)
 	for (uint32_t i = 0; i < en->pool_count; i++) {
 		add_histogram(b, host_call, &en->pools[i], &en->pools[i].metrics.host_call);
 	}
+	add_head(b, turn, "histogram",
+	    "Turns of the server's loop: how long each kept everybody else waiting.");
+	add_histogram(b, turn, NULL, &en->turn);
 }
 
 static void add_codemode_count(void *ctx, const char *method, const char *outcome, uint64_t count)

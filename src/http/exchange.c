@@ -84,8 +84,10 @@ static const char *const code_names[] = {
     [ERR_BUSY] = "TooManyRequests",
     [ERR_UNSUPPORTED] = "Unsupported",
     [ERR_DENIED] = "Denied",
+    [ERR_TIMEOUT] = "Timeout",
     [ERR_GONE] = "Gone",
     [ERR_UNAVAILABLE] = "Unavailable",
+    [ERR_UNSURE] = "OutcomeUnknown",
     [ERR_INTERNAL] = "InternalError",
 };
 

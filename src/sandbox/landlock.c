@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/landlock.h>
 #include <stdio.h>
 #include <string.h>
@@ -268,6 +269,19 @@ static int open_path(struct landlock_paths *p, const char *path, uint64_t rights
 	return 0;
 }
 
+static int open_pythons(struct landlock_paths *p, struct err *e)
+{
+	glob_t found;
+	int r = 0;
+	if (glob("/etc/" HOST_PYTHON_PREFIX "*", 0, NULL, &found) == 0) {
+		for (size_t i = 0; r == 0 && i < found.gl_pathc; i++) {
+			r = open_path(p, found.gl_pathv[i], FS_READ, e);
+		}
+		globfree(&found);
+	}
+	return r;
+}
+
 int landlock_command_paths(struct landlock_paths *p, struct err *e)
 {
 	for (size_t i = 0; i < array_len(host_trees); i++) {
@@ -294,7 +308,7 @@ int landlock_command_paths(struct landlock_paths *p, struct err *e)
 			return -1;
 		}
 	}
-	return 0;
+	return open_pythons(p, e);
 }
 
 void landlock_paths_fini(struct landlock_paths *p)

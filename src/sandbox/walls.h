@@ -299,8 +299,16 @@ struct sandbox {
 /* The namespaces a session is cloned into. */
 unsigned long long sandbox_session_namespaces(void);
 
-/* clone3 with FLAGS, into the v2 control group at V2_FD unless it is -1. As fork: the child's pid,
- * 0, or -errno. */
+/* ---- clone.c ---- */
+
+struct clone_args;
+
+/* clone3, or clone where that is refused and ARGS asks for no control group. As fork, but that no
+ * handlers of libraries run: the child's number, 0, or -1 with errno. */
+pid_t clone_process(const struct clone_args *args);
+
+/* clone_process with FLAGS, into the v2 control group at V2_FD unless it is -1. As fork: the
+ * child's pid, 0, or -errno. */
 pid_t sandbox_clone(const struct sandbox *sb, unsigned long long flags, int v2_fd);
 
 /* Everything of sandbox_new but the last step, the trial of a whole session. */

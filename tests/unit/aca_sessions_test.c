@@ -106,6 +106,7 @@ static void test_health_and_metrics(void **state)
 	value(IPC_KIND_NONE, "", "");
 	post(&f, "executions", CODE, 200);
 	fake_call_fini(&f);
+	histogram_add(&world.engine->turn, 150000);
 	fake_send(&f, &world, "GET", "/metrics", NULL);
 	static const char *const lines[] = {
 	    "# TYPE carrel_pool_ready_sessions gauge\n",
@@ -114,6 +115,9 @@ static void test_health_and_metrics(void **state)
 	    "\ncarrel_executions_total{pool=\"sh\",verdict=\"time_limit\"} 0\n",
 	    "\ncarrel_execution_seconds_bucket{pool=\"default\",le=\"+Inf\"} 1\n",
 	    "\ncarrel_session_create_seconds_count{pool=\"default\"} 1\n",
+	    "\ncarrel_loop_turn_seconds_bucket{le=\"0.1\"} 0\n",
+	    "\ncarrel_loop_turn_seconds_bucket{le=\"0.2\"} 1\n",
+	    "\ncarrel_loop_turn_seconds_sum 0.150000\n",
 	};
 	for (size_t i = 0; i < array_len(lines); i++) {
 		assert_non_null(strstr(buf_str(&f.body), lines[i]));
