@@ -154,7 +154,7 @@ class Server:
 
     def deps_sync(self, data):
         return {"installed": [], "already_present": self.packages,
-                "failed": [{"package": "gone", "reason": "not found"}], "directory": None}
+                "failed": ["gone"], "reasons": {"gone": "not found"}, "directory": None}
 
 
 carrel = host = None
@@ -856,7 +856,11 @@ class Deps(Names):
         self.assertTrue(self.value("import sys\nsys.path[-1] == '/mnt/packages/' + 'a' * 64"))
         self.value("deps.add('six')")
         self.assertEqual(self.value("sys.path.count('/mnt/packages/' + 'a' * 64)"), 1)
-        self.assertEqual(self.value("sorted(deps.sync().failed)"), ["gone"])
+        stream = io.StringIO()
+        with contextlib.redirect_stderr(stream):
+            self.assertEqual(self.value("r = deps.sync()\nsorted(r.failed), r.reasons"),
+                             [["gone"], {"gone": "not found"}])
+        self.assertEqual(stream.getvalue(), "gone: not found\n")
         self.assertEqual(self.value("deps.list(), deps.remove('six'), deps.remove('x')"),
                          [["six", "six"], True, False])
         self.assertEqual(self.cell("deps", values=False).text,

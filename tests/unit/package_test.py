@@ -287,7 +287,7 @@ class ClientTest(ClientCase):
         self.assertEqual((done.value, done.stdout, done.error, done.is_ok), (42, "", None, True))
         self.assertEqual(done.extra, {"anything_new": 1})
         method, path, headers, body = self.last()
-        self.assertEqual((method, path, body), ("POST", "/execute", {"code": "x + 22", "timeout": 7}))
+        self.assertEqual((method, path, body), ("POST", "/execute?extensions=true", {"code": "x + 22", "timeout": 7}))
         self.assertEqual(headers["X-Session-ID"], client.session_id)
         self.assertEqual(headers["Authorization"], "Bearer secret-token")
         self.assertEqual(headers["Content-Type"], "application/json")
