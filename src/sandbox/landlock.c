@@ -26,6 +26,7 @@
 #define NET_ALL 3ULL   /* version 4: bind and connect TCP */
 #define SCOPE_ALL 3ULL /* version 6: abstract unix sockets, signals */
 #define ABI_SCOPE 6
+#define ABI_TRUNCATE 3
 
 #define FS_READ \
 	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_EXECUTE)
@@ -60,11 +61,16 @@ bool landlock_abi_scopes_signals(int abi)
 	return abi >= ABI_SCOPE;
 }
 
+bool landlock_abi_covers_truncate(int abi)
+{
+	return abi >= ABI_TRUNCATE;
+}
+
 static uint64_t file_rights(int abi)
 {
 	uint64_t rights = FS_VERSION_1;
 	rights |= abi >= 2 ? FS_REFER : 0;
-	rights |= abi >= 3 ? FS_TRUNCATE : 0;
+	rights |= landlock_abi_covers_truncate(abi) ? FS_TRUNCATE : 0;
 	rights |= abi >= 5 ? FS_IOCTL_DEV : 0;
 	return rights;
 }

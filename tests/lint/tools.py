@@ -14,10 +14,11 @@ import tree
 
 BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", tree.ROOT / "build"))
 
-# gcc's own options, which stand in the compile commands, are not clang's.
 TIDY = ["clang-tidy", f"--config-file={tree.ROOT}/.clang-tidy", "-p", str(BUILD)]
-TIDY_OPTIONS = ["--quiet", "--extra-arg=-Wno-everything", "--extra-arg=-Xclang", "--extra-arg="
-                "-enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang"]
+# The compile commands are gcc's: its warnings are not clang's, and clang 14 takes zeroing of
+# variables for an experiment, which is an error.
+TIDY_OPTIONS = ["--quiet", "--extra-arg=-Wno-everything",
+                "--extra-arg=-ftrivial-auto-var-init=uninitialized"]
 FINDING = re.compile(r"^(\S+?):(\d+):\d+: (?:warning|error): (.*) \[([\w.,-]+)\]$", re.MULTILINE)
 
 # (file, check): why what clang-tidy says there is left standing. One that no longer says anything
@@ -88,9 +89,10 @@ def dependencies():
     done = run(["/usr/bin/ninja", "-C", BUILD, "-t", "deps"])
     files = {}
     for block in done.stdout.split("\n\n"):
-        paths = [pathlib.Path(BUILD, line.strip()).resolve() for line in block.splitlines()[1:]]
-        if paths:
-            files[paths[0]] = [path for path in paths if tree.ROOT in path.parents]
+        paths = [os.path.normpath(BUILD / line.strip()) for line in block.splitlines()[1:]]
+        ours = [pathlib.Path(path) for path in paths if path.startswith(f"{tree.ROOT}/")]
+        if ours:
+            files[ours[0]] = ours
     return files
 
 
@@ -128,6 +130,7 @@ def clang_tidy():
     ours = {str(pathlib.Path(e["directory"], e["file"]).resolve()): e for e in database}
     entries = [e for path, e in ours.items() if path.startswith(f"{tree.ROOT}/") and
                not path.startswith(f"{BUILD}/")]
+    dependencies()  # before the threads, which would each read them
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         said = list(pool.map(tidy_one, entries))
     problems, met = [], set()
