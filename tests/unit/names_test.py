@@ -611,6 +611,19 @@ n, await x
         self.assertEqual(self.error("str(x)"), ("RuntimeError", "it was interrupted"))
         self.value("del x")
 
+    def test_an_interrupt_cancels_a_blocking_call(self):
+        self.server.artifacts["a"] = ({}, "text", b"x")
+        for code in ("artifacts.exists('a')", "artifacts.load('a')", "artifacts.save('b', 'x')",
+                     "skills.list()", "tools.list()"):
+            self.server.delay = 1
+            host.cancelled.clear()
+            timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            answer = self.cell(code)
+            timer.join()
+            self.assertEqual((answer.status, answer.name), (2, "KeyboardInterrupt"), code)
+            self.assertEqual(len(host.cancelled), 1, code)
+
     def test_code_outside_of_loops_is_not_changed(self):
         self.assertEqual(self.value("import dis\ndef f(x): return x is None\n"
                                     "async def g(x): return x is None\n"
@@ -744,6 +757,26 @@ found
             self.assertNotIn("asyncio", trace)
             self.assertEqual(trace.count("File"), lines + 1, trace)
 
+    def test_causes_show_the_skills_lines_alone(self):
+        """Where an error comes out of a skill that was called by a skill, and was caught and raised as
+        another's cause."""
+        self.create("deep", "def run():\n    return tools.echo(text='fail')")
+        self.create("adeep", "async def run():\n    return await tools.echo(text='fail')")
+        for name in ("deep", "adeep"):
+            self.create("wrap", f"def run():\n    try:\n        return skills.{name}()\n"
+                                "    except Exception as exc:\n        raise ValueError('w') from exc")
+            for code in ("skills.wrap()", "await skills.wrap()", "skills.wrap.call_sync()",
+                         "import asyncio\nawait asyncio.sleep(0)\nstr(skills.wrap())",
+                         "try:\n    skills.wrap()\nexcept ValueError as exc:\n"
+                         "    raise KeyError('k') from exc",
+                         "try:\n    skills.wrap()\nexcept ValueError:\n    1 / 0"):
+                trace = self.cell(code).traceback
+                self.assertIn("ToolCallError: Tool 'echo' failed: no\n\nThe above exception was", trace)
+                self.assertIn(f'File "<skill {name}>", line 2, in run\n', trace)
+                self.assertIn('File "<skill wrap>", line 5, in run\n', trace)
+                for ours in ("_carrel", "asyncio/", "threading.py"):
+                    self.assertNotIn(ours, trace, code)
+
     def test_what_a_skill_raises_is_raised(self):
         self.create("leave", "async def run(): raise SystemExit(3)")
         self.assertEqual(self.cell("skills.leave()").exit_code, 3)
@@ -783,13 +816,25 @@ async def run(a, b: int, tools, *rest, c: float = 1.5, d: list[str] = [], e: dic
                           ("g", "string", False, "os.sep"), ("h", "string", False, -1)])
 
     def test_hostile_sources(self):
-        for source in ("(" * 100000, "x = " + "-" * 100000 + "1\ndef run(): pass",
-                       "x = " + "1+" * 100000 + "1\ndef run(): pass", "\0", "def run(): pass\0",
-                       "def run(a=" + "9" * 5000 + "): pass", "def run(a=b'x', c=1e999): pass",
-                       "'\\ud800'\ndef run(a='\\ud800'): pass", "# coding: nonsense\ndef run(): pass",
-                       "def run(" + ",".join(f"a{i}" for i in range(300)) + "): pass"):
+        for source, error, names in (
+                ("(" * 100000, "SyntaxError", None),
+                ("x = " + "-" * 100000 + "1\ndef run(): pass", "SyntaxError", None),
+                ("x = " + "1+" * 100000 + "1\ndef run(): pass", "SyntaxError", None),
+                ("\0", "ValueError", None), ("def run(): pass\0", "ValueError", None),
+                ("def run(a=" + "9" * 5000 + "): pass", "SyntaxError", None),
+                ("def run(a=b'x', c=1e999): pass", None, ["a", "c"]),
+                ("'\\ud800'\ndef run(a='\\ud800'): pass", None, ["a"]),
+                ("# coding: nonsense\ndef run(): pass", None, []),
+                ("def run(" + ",".join(f"a{i}" for i in range(300)) + "): pass", None,
+                 [f"a{i}" for i in range(300)])):
+            found = self.describe(source)
+            self.assertEqual((found["name"], found.get("error")), ("a", error), source[:40])
+            if error is None:
+                self.assertEqual([p["name"] for p in found["parameters"]], names)
+            else:
+                self.assertTrue(found["message"])
             # It is JSON that everybody can read: no NaN, no lone surrogates.
-            json.dumps(self.describe(source), allow_nan=False, ensure_ascii=False).encode()
+            json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
 
     def test_batches_keep_their_order(self):
         found = json.loads(carrel.describe_skills(json.dumps([
