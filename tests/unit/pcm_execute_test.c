@@ -205,10 +205,17 @@ static void displays_are_told(void **state)
 	struct fake_call f;
 	pcm_value(IPC_KIND_NONE, "", "");
 	add_display("image/png", "\x89PNG", "text/plain", "<Figure>");
-	add_display("text/html", "<b>", NULL, NULL);
+	add_display("text/html", "<b>", "text/plain", "b");
 	run(&f, ONE, 200);
+	/* Its clients look at stdout, and nowhere else. */
+	expect_member(&f, "stdout", "\"b\\n\"");
+	assert_null(json_object_get(f.json, "displays"));
+	fake_call_fini(&f);
+	pcm_send(&f, "POST", "/execute?extensions=true", "agent-1", ONE, 200);
+	expect_member(&f, "stdout", "\"\"");
 	expect_member(&f, "displays",
-	    "[{\"image/png\":\"iVBORw==\",\"text/plain\":\"<Figure>\"},{\"text/html\":\"<b>\"}]");
+	    "[{\"image/png\":\"iVBORw==\",\"text/plain\":\"<Figure>\"},{\"text/"
+	    "html\":\"<b>\",\"text/plain\":\"b\"}]");
 	fake_call_fini(&f);
 }
 
