@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/sched.h>
 #include <mqueue.h>
 #include <netinet/in.h>
@@ -24,6 +25,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -545,6 +547,39 @@ static int leave(void **state)
 		"without namespaces: " #test, test, without_namespaces, leave, NULL \
 	}
 
+static void directory_of(pid_t pid, char path[128])
+{
+	(void)snprintf(path, 128, "%s/run/s%" PRIx64, work_dir, (uint64_t)pid << 32 | 7);
+}
+
+static void what_the_dead_left_is_removed_reaped_or_not(void **state)
+{
+	(void)state;
+	char ours[128];
+	char theirs[128];
+	char run[128];
+	struct err e = {0};
+	siginfo_t info;
+	pid_t pid = fork();
+	if (pid == 0) {
+		_exit(0);
+	}
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+	directory_of(getpid(), ours);
+	directory_of(pid, theirs);
+	(void)snprintf(run, sizeof(run), "%s/run", work_dir);
+	assert_int_equal(mkdir(run, 0700), 0);
+	assert_int_equal(mkdir(ours, 0700), 0);
+	assert_int_equal(mkdir(theirs, 0700), 0);
+	walls = command_walls_new(work_dir, false, &e);
+	assert_non_null(walls);
+	assert_int_equal(access(theirs, F_OK), -1);
+	assert_int_equal(access(ours, F_OK), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(rmdir(ours), 0);
+	(void)leave(NULL);
+}
+
 int main(void)
 {
 	if (mkdtemp(work_dir) == NULL ||
@@ -571,6 +606,7 @@ int main(void)
 	    BOTH(a_fork_bomb_ends),
 	    BOTH(a_large_file_is_refused),
 	    BOTH(a_program_is_found_or_named),
+	    cmocka_unit_test(what_the_dead_left_is_removed_reaped_or_not),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	(void)rmdir(work_dir);
