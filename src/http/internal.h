@@ -72,6 +72,7 @@ struct http {
 	struct watch_set watches;
 	struct linger_set linger;
 	bool run_wanted;
+	uint64_t checked_ms;  /* of conn_check_chunked */
 	bool watch_failed;    /* it could not watch the connection that came last */
 	uint64_t refused_ms;  /* when a refused connection was last told of in the log; 0: never */
 	bool libmicrohttpd_0; /* a version before 1.0, which is lenient: see head.c */
@@ -198,6 +199,8 @@ void exchange_resume(struct exchange *x);
 void conn_admit(struct conn *c);
 /* A request of C's is completed. */
 void conn_rest(struct conn *c);
+/* Libmicrohttpd wants to be run again although it has just been. */
+void conn_check_chunked(struct http *h);
 /* A connection comes or goes: MHD_NotifyConnectionCallback. */
 void conn_notify(void *http, struct MHD_Connection *mhd, void **socket_context,
     enum MHD_ConnectionNotificationCode what);

@@ -80,6 +80,9 @@ static void run(struct http *h)
 			break;
 		}
 	}
+	if (has_timeout && timeout_ms == 0) {
+		conn_check_chunked(h);
+	}
 	if (h->run_wanted) {
 		has_timeout = true;
 		timeout_ms = 0;
