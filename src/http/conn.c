@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "http/internal.h"
 
@@ -81,18 +80,6 @@ static bool conn_has_ended(const struct conn *c, uint64_t now_ms)
 	       recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-/* A file that was cut while it is sent will never be sent whole, and sendfile() does not say so. */
-static void cut_shrunk_files(struct http *h)
-{
-	for (struct link *l = h->sending.next; l != &h->sending; l = l->next) {
-		struct exchange *x = container_of(l, struct exchange, sending);
-		struct stat st;
-		if (fstat(x->file_fd, &st) < 0 || (uint64_t)st.st_size < x->file_end) {
-			(void)shutdown(x->conn->fd, SHUT_RDWR);
-		}
-	}
-}
-
 static void on_tick(uv_timer_t *timer)
 {
 	struct http *h = timer->data;
@@ -104,7 +91,6 @@ static void on_tick(uv_timer_t *timer)
 			    c->fd, SHUT_RDWR); /* libmicrohttpd sees the end and closes */
 		}
 	}
-	cut_shrunk_files(h);
 	linger_tick(&h->linger, now_ms);
 	if (h->conn_count == 0 && h->linger.count == 0) {
 		(void)uv_timer_stop(timer);
