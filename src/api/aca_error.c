@@ -72,6 +72,7 @@ static enum aca_fault fault_of(const struct err *e)
 	case ERR_UNAVAILABLE:
 		return ACA_UNAVAILABLE;
 	case ERR_NONE:
+	case ERR_UNSURE:
 	case ERR_INTERNAL:
 		break;
 	}

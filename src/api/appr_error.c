@@ -23,6 +23,8 @@ static const struct {
     [ERR_TIMEOUT] = {"ApprovalsUnavailable", 503, 5},
     [ERR_GONE] = {"ApprovalsUnavailable", 503, 5},
     [ERR_UNAVAILABLE] = {"ApprovalsUnavailable", 503, 5},
+    /* Not 503, after which clients' libraries ask again of their own accord. */
+    [ERR_UNSURE] = {"ApprovalOutcomeUnknown", 504, 0},
     [ERR_INTERNAL] = {"InternalServerError", 500, 0},
 };
 

@@ -69,6 +69,7 @@ static const struct route aca_routes[] = {
     SIMPLE(CALL_DELETE, "files/{name}", ROLE_EXECUTE, aca_file_delete),
     /* of the server itself */
     SIMPLE(CALL_GET, "health", ROLE_NONE, ops_health),
+    SIMPLE(CALL_GET, "ready", ROLE_NONE, ops_ready),
     SIMPLE(CALL_GET, "metrics", ROLE_METRICS, ops_metrics),
 };
 

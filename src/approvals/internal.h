@@ -36,7 +36,8 @@ struct lane {
 	enum lane_kind kind;
 	uint32_t max;
 	uint32_t active;
-	bool again; /* something may have come due while it was asked */
+	bool again;  /* something may have come due while it was asked */
+	bool unsure; /* a claim may have been made of which nobody has heard */
 	struct approval_request *claim;
 	json_t *turns; /* who had the last (records_claim) */
 };
@@ -121,16 +122,20 @@ void runs_conclude(struct approvals *a);
 void runs_changed(struct approvals *a, const char *id);
 /* The id of the approval that runs in the session, or NULL. Borrowed. */
 const char *run_of_session(const struct approvals *a, const struct session *s);
+/* The ids of those that have begun. A new reference; so for the two below. */
+json_t *runs_held(const struct approvals *a);
 void runs_stop(struct approvals *a);
 
 /* --- deliver.c: callbacks --- */
 
 void callback_begin(struct approvals *a, const struct task *t);
+json_t *callbacks_held(const struct approvals *a);
 void callbacks_stop(struct approvals *a);
 
 /* --- promote.c --- */
 
 void promotion_begin(struct approvals *a, const struct task *t);
+json_t *promotions_held(const struct approvals *a);
 void promotions_stop(struct approvals *a);
 
 /* --- parked.c --- */

@@ -53,7 +53,9 @@ static void on_answer(void *ctx, const json_t *answer, const struct err *e)
 {
 	struct sure *s = ctx;
 	s->request = NULL;
-	if (e != NULL && (e->code == ERR_UNAVAILABLE || e->code == ERR_BUSY)) {
+	/* A change that may have been made, and was, is refused when it is made again. */
+	if (e != NULL &&
+	    (e->code == ERR_UNAVAILABLE || e->code == ERR_BUSY || e->code == ERR_UNSURE)) {
 		s->due_ms = clock_mono_ms() + s->pause_ms;
 		s->pause_ms = s->pause_ms * 2 < PAUSE_MAX_MS ? s->pause_ms * 2 : PAUSE_MAX_MS;
 		arm(s->approvals);

@@ -236,6 +236,18 @@ static int add_sockets(scmp_filter_ctx filter)
 	return r;
 }
 
+int seal_refuse_io_uring(struct err *e)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	if (filter == NULL) {
+		return err_set(e, ERR_INTERNAL, "seccomp: out of memory");
+	}
+	int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(io_uring_setup), 0);
+	r = r < 0 ? r : seccomp_load(filter);
+	seccomp_release(filter);
+	return r < 0 ? err_set_os(e, -r, "seccomp") : 0;
+}
+
 int seal_system_calls(bool connects, struct err *e)
 {
 	/* ENOSYS is what libraries expect of a call that is not there, and step back from. */

@@ -246,21 +246,17 @@ int fstore_space_dup(struct fstore_space *sp, enum fstore_part part, bool make)
 	return copy < 0 && fd >= 0 ? -errno : copy;
 }
 
+/* Beneath the store, wherever that lies: whose session or client this goes to has no business with
+ * the server's own paths. */
 int fstore_artifacts_path(
     const struct store *base, const struct store_space *space, struct buf *out)
 {
-	const struct fstore *st = (const struct fstore *)(const void *)base;
-	if (space->prefix == NULL && space->workspace == NULL) {
-		return buf_add_str(out, st->paths[FSTORE_ARTIFACTS]);
+	(void)base;
+	int r = space->prefix != NULL ? buf_addf(out, "%s/", space->prefix) : 0;
+	if (r == 0 && space->workspace != NULL) {
+		r = buf_addf(out, "workspaces/%s/", space->workspace);
 	}
-	if (space->prefix == NULL) {
-		return buf_addf(out, "%s/%s/artifacts", st->workspaces, space->workspace);
-	}
-	if (space->workspace == NULL) {
-		return buf_addf(out, "%s/%s/artifacts", st->dir, space->prefix);
-	}
-	return buf_addf(
-	    out, "%s/%s/workspaces/%s/artifacts", st->dir, space->prefix, space->workspace);
+	return r < 0 ? r : buf_add_str(out, "artifacts");
 }
 
 /* --- the store ----------------------------------------------------------------------------------

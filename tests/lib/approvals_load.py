@@ -24,7 +24,7 @@ FINAL = ("approved", "rejected", "expired", "failed", "cancelled")
 POLICIES = ("after", "after", "after", "before", "before", "before", "both", "both", "rules")
 PAGE = 200
 # Of a token whose server is going away, or is not the master of its database just now.
-NOT_NOW = (429, 500, 502, 503)
+NOT_NOW = (429, 500, 502, 503, 504)
 
 
 @dataclasses.dataclass

@@ -126,6 +126,51 @@ static void test_health_and_metrics(void **state)
 	fake_call_fini(&f);
 }
 
+static void expect_state(const char *path, int status, const char *word)
+{
+	struct fake_call f;
+	fake_send(&f, &world, "GET", path, NULL);
+	assert_int_equal(f.status, status);
+	assert_string_equal(fake_text(&f, "status"), word);
+	assert_string_equal(fake_text(&f, "message"), word);
+	fake_call_fini(&f);
+}
+
+static void a_server_that_starts_is_alive_and_not_ready(void **state)
+{
+	(void)state;
+	expect_state("/health", 200, "healthy");
+	expect_state("/ready", 200, "ready");
+	const char *version = world.api.python_version;
+	world.api.python_version = "";
+	expect_state("/health", 200, "starting");
+	expect_state("/ready", 503, "starting");
+	world.api.python_version = version;
+	world.engine->draining = true;
+	expect_state("/health", 503, "draining");
+	expect_state("/ready", 503, "draining");
+	world.engine->draining = false;
+}
+
+static void metrics_are_not_for_a_tenant(void **state)
+{
+	(void)state;
+	struct fake_call f;
+	world.prefix = "acme";
+	fake_send(&f, &world, "GET", "/metrics", NULL);
+	assert_int_equal(f.status, 403);
+	assert_string_equal(fake_text(&f, "error.code"), "Forbidden");
+	fake_call_fini(&f);
+	world.prefix = NULL;
+	world.token_pool = "sh";
+	fake_send(&f, &world, "GET", "/metrics", NULL);
+	assert_int_equal(f.status, 200);
+	assert_non_null(strstr(buf_str(&f.body), "carrel_pool_sessions{pool=\"sh\"}"));
+	assert_null(strstr(buf_str(&f.body), "pool=\"default\""));
+	fake_call_fini(&f);
+	world.token_pool = NULL;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -133,6 +178,8 @@ int main(void)
 	    ACA_TEST(test_sessions_pages),
 	    ACA_TEST(test_metadata),
 	    ACA_TEST(test_health_and_metrics),
+	    ACA_TEST(a_server_that_starts_is_alive_and_not_ready),
+	    ACA_TEST(metrics_are_not_for_a_tenant),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -201,7 +201,6 @@ static void a_command_line_has_bounds(void **state)
 	char *large = calloc(1, len + 1);
 	memset(large, 'x', len);
 	cleanup(json_decrefp) json_t *one = json_pack("{s:[s]}", "a", large);
-	free(large);
 	assert_null(argv_build(tool, NULL, one, &e));
 	assert_int_equal(e.code, ERR_INVALID);
 	cleanup(json_decrefp) json_t *many = json_pack("{s:[]}", "a");
@@ -210,6 +209,20 @@ static void a_command_line_has_bounds(void **state)
 	}
 	assert_null(argv_build(tool, NULL, many, &e));
 	assert_int_equal(e.code, ERR_INVALID);
+	/* All words together, each with its end: exactly the bound, and one more. */
+	for (size_t over = 0; over < 2; over++) {
+		size_t left = ARGV_TOTAL_MAX_BYTES - sizeof("echo") + over;
+		cleanup(json_decrefp) json_t *whole = json_pack("{s:[]}", "a");
+		while (left > 0) {
+			size_t n = left > 100000 ? 100000 : left;
+			json_t *word = json_stringn(large, n - 1);
+			(void)json_array_append_new(json_object_get(whole, "a"), word);
+			left -= n;
+		}
+		cleanup(json_decrefp) json_t *words = argv_build(tool, NULL, whole, &e);
+		assert_int_equal(words == NULL, over);
+	}
+	free(large);
 }
 
 int main(void)

@@ -139,7 +139,8 @@ static void a_json_text_is_weighed_before_it_is_read(void **state)
 static void base64_is_strict(void **state)
 {
 	(void)state;
-	static const char *const bad[] = {"QQ=", "QQ", "QR==", "Q===", "QUI=QUI=", "Q Q=", "\n"};
+	static const char *const bad[] = {
+	    "QQ=", "QQ", "QR==", "QUJ=", "Q===", "QUI=QUI=", "Q Q=", "\n"};
 	for (int n = 0; n < 20; n++) {
 		char in[20];
 		memset(in, 0xfb, sizeof(in));

@@ -401,7 +401,8 @@ static bool open_call(
 {
 	memset(f, 0, sizeof(*f));
 	f->world = w;
-	f->principal = (struct principal){.name = "tester",
+	f->principal = (struct principal){.name = w->caller != NULL ? w->caller : "tester",
+	    .pool = w->token_pool,
 	    .role = w->role != ROLE_NONE ? w->role : ROLE_ADMIN,
 	    .prefix = w->prefix,
 	    .others_only = w->others_only};
@@ -420,6 +421,7 @@ static bool open_call(
 	memcpy(f->call.params, f->match.params, sizeof(f->call.params));
 	f->call.route = f->match.route;
 	f->call.principal = &f->principal;
+	f->call.holder = f->principal.name;
 	f->call.app = f->match.app;
 	if (r < 0) {
 		(void)err_set(&e, ERR_NOT_FOUND, "no such route");
