@@ -154,6 +154,95 @@ class Descriptors(StandstillCase):
                 self.attacker.execute, self.fresh(), code, check=False))
 
 
+# A writer holds its pipe's lock while the kernel faults its memory in, which waits for the threads that
+# change the protection of other memory of the same process.
+PRINT_FROM_BUSY_MEMORY = """
+import ctypes, mmap, os, threading, time
+libc = ctypes.CDLL(None)
+size = 128 << 20
+big = mmap.mmap(-1, size)
+libc.madvise.argtypes = libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+at = ctypes.addressof(ctypes.c_char.from_buffer(big))
+libc.madvise(at, size, 15)
+for i in range(0, size, 4096):
+    big[i] = 1
+end = time.monotonic() + 3
+def protect():
+    while time.monotonic() < end:
+        libc.mprotect(at, size, 1)
+        libc.mprotect(at, size, 3)
+def write():
+    while time.monotonic() < end:
+        m = mmap.mmap(-1, 65536)
+        os.write(1, m)
+for target in [protect] * 20 + [write] * 40:
+    threading.Thread(target=target).start()
+time.sleep(3)
+"""
+
+
+class Output(StandstillCase):
+    def test_printing_from_memory_that_is_being_changed(self):
+        self.neighbour.assert_served(self, lambda: self.try_anyway(
+            self.attacker.execute, self.fresh(), PRINT_FROM_BUSY_MEMORY, check=False, timeout=15))
+
+    def test_what_is_printed_comes_before_the_result(self):
+        session = self.fresh()
+        for number in range(100):
+            reply = self.attacker.execute(session, f"print('x' * {number * 997 + 1})")
+            self.assertEqual(len(reply["result"]["stdout"]), number * 997 + 2)
+
+
+LEAVE_UNFINISHED = """
+import os, socket, stat, struct, time
+def is_socket(fd):
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+fds = [int(fd) for fd in os.listdir("/proc/self/fd")]
+link = socket.socket(fileno=os.dup([fd for fd in fds if is_socket(fd)][0]))
+piece = struct.pack("IIQ", {type}, 1, 1) + bytes(61440)
+for _ in range({pieces}):
+    link.sendall(piece)
+time.sleep(30)
+"""
+
+
+class Messages(StandstillCase):
+    def test_a_message_may_be_unfinished_for_seconds_only(self):
+        start = time.monotonic()
+        reply = self.attacker.execute(
+            self.fresh(), LEAVE_UNFINISHED.format(type=DISPLAY, pieces=1), timeout=60)
+        self.assertEqual(reply["verdict"], "session_killed", reply)
+        self.assertIn("left a message unfinished", reply["result"]["stderr"])
+        self.assertGreater(time.monotonic() - start, 4)
+        self.assertLess(time.monotonic() - start, 25)
+
+    def test_who_fills_the_room_for_messages_is_ended_and_nobody_else(self):
+        """Seven times 45 MiB is more than the half that one tenant has."""
+        code = LEAVE_UNFINISHED.format(type=DISPLAY, pieces=768)
+        sessions = [self.fresh() for _ in range(7)]
+        replies = []
+
+        def attack(name):
+            replies.append(self.attacker.execute(name, code, timeout=60))
+
+        threads = [threading.Thread(target=attack, args=(name,)) for name in sessions]
+        for thread in threads:
+            thread.start()
+        victim = copy.copy(self.server)
+        victim.token = TOKENS[1]["token"]
+        for _ in range(10):
+            value = victim.execute("victim-of-messages", "'v' * (12 << 20)")
+            self.assertNotEqual(value["verdict"], "session_killed", str(value)[:500])
+        for thread in threads:
+            thread.join()
+        said = [reply["result"]["stderr"] for reply in replies]
+        self.assertTrue(any("it held the most of messages" in text for text in said), said)
+        self.assertTrue(any("left a message unfinished" in text for text in said), said)
+
+
 FILL = """
 import os
 os.makedirs("many", exist_ok=True)
