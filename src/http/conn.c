@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 #include "http/internal.h"
@@ -115,18 +114,6 @@ static bool conn_is_stuck(struct conn *c, uint64_t now_ms, uint64_t least_ms)
 	c->unread = n > 0;
 	c->tick_bytes = c->body_bytes;
 	return n == 0 || stuck;
-}
-
-/* A file that was cut while it is sent will never be sent whole, and sendfile() does not say so. */
-static void cut_shrunk_files(struct http *h)
-{
-	for (struct link *l = h->sending.next; l != &h->sending; l = l->next) {
-		struct exchange *x = container_of(l, struct exchange, sending);
-		struct stat st;
-		if (fstat(x->file_fd, &st) < 0 || (uint64_t)st.st_size < x->file_end) {
-			(void)shutdown(x->conn->fd, SHUT_RDWR);
-		}
-	}
 }
 
 /* ---- room for connections ---- */
@@ -271,7 +258,6 @@ static void on_tick(uv_timer_t *timer)
 			conn_cut(c);
 		}
 	}
-	cut_shrunk_files(h);
 	linger_tick(&h->linger, now_ms);
 	if (h->conn_count == 0 && h->linger.count == 0) {
 		(void)uv_timer_stop(timer);

@@ -280,7 +280,6 @@ struct http *http_new(uv_loop_t *loop, const struct http_config *config, struct 
 	link_init(&h->idle);
 	link_init(&h->calls);
 	link_init(&h->waiting);
-	link_init(&h->sending);
 	h->router = router_new();
 	h->default_pool = strdup(config->default_pool != NULL ? config->default_pool : "default");
 	if (h->router == NULL || h->default_pool == NULL) {
