@@ -76,26 +76,6 @@ static void add_displays(json_t *to, const struct execution *x, bool has_image, 
 /* --- what the wire has no member for ------------------------------------------------------------
  */
 
-static void add_truncated(json_t *to, const struct execution *x)
-{
-	json_t *cut = json_object();
-	if (x->out_cut_bytes > 0) {
-		(void)json_object_set_new(
-		    cut, "stdout", json_integer((json_int_t)x->out_cut_bytes));
-	}
-	if (x->err_cut_bytes > 0) {
-		(void)json_object_set_new(
-		    cut, "stderr", json_integer((json_int_t)x->err_cut_bytes));
-	}
-	if (x->displays_cut > 0) {
-		(void)json_object_set_new(cut, "displays", json_integer(x->displays_cut));
-	}
-	if (json_object_size(cut) > 0) {
-		(void)json_object_set(to, "truncated", cut);
-	}
-	json_decref(cut);
-}
-
 /* verdict, displays, truncated, newSession, and the value that an image has taken the slot from. */
 static void add_extras(json_t *to, const struct execution *x, const struct aca_format *f)
 {
@@ -111,7 +91,10 @@ static void add_extras(json_t *to, const struct execution *x, const struct aca_f
 	if (has_image && x->value.kind != IPC_KIND_NONE && x->value.kind != IPC_KIND_NULL) {
 		(void)json_object_set_new(to, "value", aca_value_json(&x->value, f->jupyter));
 	}
-	add_truncated(to, x);
+	json_t *truncated = outcome_truncated(x);
+	if (truncated != NULL) {
+		(void)json_object_set_new(to, "truncated", truncated);
+	}
 	if (x->new_session) {
 		(void)json_object_set_new(to, "newSession", json_true());
 	}

@@ -95,13 +95,11 @@ static int add_displays(struct buf *out, const struct execution *x)
 
 static int add_truncated(struct buf *out, const struct execution *x)
 {
-	if (x->out_cut_bytes == 0 && x->err_cut_bytes == 0 && x->displays_cut == 0) {
-		return 0;
-	}
-	return buf_addf(out,
-	    ",\"truncated\":{\"stdout\":%" PRIu64 ",\"stderr\":%" PRIu64 ",\"displays\":%" PRIu32
-	    "}",
-	    x->out_cut_bytes, x->err_cut_bytes, x->displays_cut);
+	json_t *truncated = outcome_truncated(x);
+	int r = truncated == NULL ? 0 : buf_add_str(out, ",\"truncated\":");
+	r = truncated == NULL || r < 0 ? r : json_text_add_tree(out, truncated);
+	json_decref(truncated);
+	return r;
 }
 
 static int add_extras(struct buf *out, const struct execution *x)

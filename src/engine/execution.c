@@ -265,6 +265,9 @@ void execution_set_value(struct execution *x, const struct ipc_result *r)
 {
 	x->value.kind = r->kind;
 	x->value.exit_code = r->exit_code;
+	x->value.cut = r->value_cut;
+	x->value.error_cut = r->error_cut;
+	x->displays_cut += r->displays_cut;
 	set_bytes(&x->value.json, r->json);
 	set_bytes(&x->value.text, r->text);
 	set_bytes(&x->value.error_name, r->error_name);

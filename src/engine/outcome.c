@@ -94,6 +94,29 @@ static json_t *base64_json(const char *bytes, size_t len)
 	return json_stringn_nocheck(buf_str(&b), b.len);
 }
 
+json_t *outcome_truncated(const struct execution *x)
+{
+	const struct {
+		const char *name;
+		uint64_t cut;
+	} parts[] = {
+	    {"stdout", x->out_cut_bytes},
+	    {"stderr", x->err_cut_bytes},
+	    {"displays", x->displays_cut},
+	    {"value", x->value.cut},
+	    {"error", x->value.error_cut},
+	};
+	json_t *all = NULL;
+	for (size_t i = 0; i < array_len(parts); i++) {
+		if (parts[i].cut > 0) {
+			all = all != NULL ? all : json_object();
+			(void)json_object_set_new(
+			    all, parts[i].name, json_integer((json_int_t)parts[i].cut));
+		}
+	}
+	return all;
+}
+
 json_t *outcome_display(const struct display *d)
 {
 	json_t *bundle = json_object();

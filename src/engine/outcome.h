@@ -24,6 +24,10 @@ const char *outcome_sentence(const struct execution *x);
  * known of it, or the code it exited with. Nothing for one that succeeded. */
 void outcome_add_why(struct buf *out, const struct execution *x, const char *sentence);
 
+/* How much was cut: bytes of "stdout" and "stderr", a number of "displays", characters of the
+ * "value"'s text and of the "error"'s; only what was. A new reference; NULL when nothing was. */
+json_t *outcome_truncated(const struct execution *x);
+
 /* One display as {mime: data}: text as it is, anything else in base64. A new reference. */
 json_t *outcome_display(const struct display *d);
 

@@ -367,6 +367,9 @@ int ipc_result_encode(const struct ipc_result *x, struct buf *out)
 	put_u8(&w, x->limit);
 	put_u32(&w, x->exit_code);
 	put_u64(&w, x->duration_us);
+	put_u64(&w, x->value_cut);
+	put_u64(&w, x->error_cut);
+	put_u32(&w, x->displays_cut);
 	put_bytes(&w, x->json.data, x->json.len);
 	put_bytes(&w, x->text.data, x->text.len);
 	put_bytes(&w, x->error_name.data, x->error_name.len);
@@ -383,6 +386,9 @@ int ipc_result_decode(const struct buf *body, struct ipc_result *x)
 	x->limit = get_enum(&r, IPC_LIMIT_OPEN_FILES);
 	x->exit_code = get_u32(&r);
 	x->duration_us = get_u64(&r);
+	x->value_cut = get_u64(&r);
+	x->error_cut = get_u64(&r);
+	x->displays_cut = get_u32(&r);
 	x->json = get_bytes(&r);
 	x->text = get_bytes(&r);
 	x->error_name = get_bytes(&r);

@@ -148,6 +148,11 @@ struct ipc_result {
 	uint8_t limit;  /* enum ipc_limit */
 	uint32_t exit_code;
 	uint64_t duration_us;
+	/* What the session itself has left out: characters of values' texts and of an error's, and
+	 * displays. */
+	uint64_t value_cut;
+	uint64_t error_cut;
+	uint32_t displays_cut;
 	/* For bool, int, float, or as asked for with "values": its JSON text, at most
 	 * IPC_VALUE_JSON_MAX_BYTES; may be empty. */
 	struct ipc_bytes json;

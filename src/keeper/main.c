@@ -30,7 +30,7 @@ static const char *const environment[][2] = {
     {"LC_ALL", "C.UTF-8"},
     {"TERM", "dumb"},
     {"TMPDIR", "/tmp"},
-    {"MPLBACKEND", "module://_carrel.agg"},
+    {"MPLBACKEND", "Agg"}, /* of children; the session's own figures are shown by figures.py */
     {"MPLCONFIGDIR", "/tmp/.matplotlib"},
     {"OPENBLAS_NUM_THREADS", "1"},
     {"OMP_NUM_THREADS", "1"},

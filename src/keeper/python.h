@@ -54,9 +54,6 @@ void python_set_display(python_display_fn fn);
 void *python_release(void);
 void python_reclaim(void *released);
 
-/* Reaps orphans; cheap when there are none. */
-void python_between_cells(void);
-
 /* A result and what keeps its bytes alive. */
 struct python_result {
 	struct ipc_result result;

@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "ipc/codec.h"
 #include "ipc/frame.h"
+#include "keeper/children.h"
 #include "keeper/host.h"
 #include "keeper/python.h"
 
@@ -189,7 +190,7 @@ static int execute(const struct ipc_message *m)
 	uint64_t start_us = clock_mono_us();
 	if (x.end_children != 0) {
 		end_children();
-		python_between_cells();
+		(void)children_reap();
 	}
 	if (!is_cancelled(m->ref)) {
 		host_begin();
@@ -204,7 +205,7 @@ static int execute(const struct ipc_message *m)
 	}
 	int r = answer(m->ref, &result.result);
 	python_result_fini(&result);
-	python_between_cells();
+	(void)children_reap();
 	return r;
 }
 
@@ -248,6 +249,7 @@ void session_run(struct sandbox *sb, const struct sandbox_limits *limits, uint64
 	}
 	send_data_dir(data_dir);
 	use_own_tmp();
+	children_watch();
 	python_start_session();
 	python_set_display(display);
 	host_init(FD_CONTROL, FD_WAKE);

@@ -281,8 +281,10 @@ static void start_child(struct sandbox *sb, uint64_t id)
 		sb->child_failed = true;
 		return;
 	}
-	if (at_landlock(sb) && setpgid(0, 0) < 0) {
-		(void)err_set_os(e, errno, "cannot make a process group");
+	/* A pid namespace does not stop kill(0, ...), nor priorities set for a whole group: both
+	 * reach the caller's group, whoever else is in it. */
+	if (setsid() < 0) {
+		(void)err_set_os(e, errno, "cannot make a session and process group");
 		sb->child_failed = true;
 		return;
 	}
@@ -323,9 +325,6 @@ pid_t sandbox_fork(struct sandbox *sb, const struct sandbox_limits *limits, uint
 		child->pid = 0;
 		sandbox_child_remove(sb, child);
 		return err_set_os(e, -pid, "cannot fork a session");
-	}
-	if (at_landlock(sb)) {
-		(void)setpgid(pid, pid); /* whichever of the two comes first; the child checks */
 	}
 	return pid;
 }
@@ -418,13 +417,21 @@ int sandbox_child_kill(struct sandbox *sb, const struct sandbox_child *child)
 	if (child->pid <= 0) {
 		return -ESRCH;
 	}
-	/* The first process of a pid namespace takes all the others with it. */
-	pid_t target = at_landlock(sb) ? -child->pid : child->pid;
-	int r = kill(target, SIGKILL) < 0 ? -errno : 0;
 	if (at_landlock(sb)) {
+		/* Its group, which it has not made yet when it was forked just now. */
+		(void)kill(-child->pid, SIGKILL);
 		(void)cgroups_kill(&sb->cgroups, child->id);
 	}
-	return r;
+	/* The first process of a pid namespace takes all the others with it. */
+	return kill(child->pid, SIGKILL) < 0 ? -errno : 0;
+}
+
+int sandbox_child_interrupt(const struct sandbox_child *child)
+{
+	if (child->pid <= 0) {
+		return -ESRCH;
+	}
+	return kill(-child->pid, SIGINT) < 0 ? -errno : 0;
 }
 
 int sandbox_child_mount(

@@ -683,7 +683,12 @@ class Values(Names):
         self.assertEqual(self.value("'\\0' * (2 * 2**20)"), "<str: larger than 8 MiB as JSON>")
         bomb = "a = ['x' * 100] * 10\nfor i in range(9): a = [a] * 10\na"
         self.assertEqual(self.value(bomb), "<list: larger than 8 MiB as JSON>")
-        self.assertEqual(self.value("10 ** 10000"), "<int: it holds an integer with too many digits>")
+        # As a text: readers of JSON refuse such numbers.
+        self.assertEqual(self.value("[10 ** 10000, {-10 ** 5000: 1}]"),
+                         ["1" + "0" * 10000, {"-1" + "0" * 5000: 1}])
+        self.assertEqual(self.value("10 ** 4000"), 10 ** 4000)
+        self.assertEqual(self.value("1 << 5_000_000"),
+                         "<int: it holds an integer of more than 1048576 digits>")
 
     def test_a_str_that_fails_is_the_cells_error(self):
         code = "class A:\n    def __str__(self): return 1 / 0\nA()"

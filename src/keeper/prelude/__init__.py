@@ -11,6 +11,7 @@ The modules behind it, one subject each:
     awaiting      top-level await, on one event loop a session
     failure       an exception as its name, value, traceback and exit code
     limits        which limit of the session an exception stands for
+    digits        the digits of very long integers
     render        the type and the text of a cell's value
     reserve       memory for the cell after one that filled the session
     bundle        rich representations of a value, and display()
@@ -20,7 +21,7 @@ The modules behind it, one subject each:
     streams       stdin, stdout and stderr over descriptors 0, 1 and 2
     shell         the commands of Shell pools
     packages      packages the server has put into the session
-    children      child processes: ours, and the orphans to reap
+    children      child processes: which user code has started
     warm          what is prepared before a session has a user
     names         tools, skills, artifacts and deps, which every session finds in its namespace;
                   each in a module of its own
@@ -30,7 +31,7 @@ The modules behind it, one subject each:
     values        the value of a cell as JSON
 """
 
-from _carrel import cell, children, failure, packages as package_dirs, shell, streams, warm
+from _carrel import cell, failure, packages as package_dirs, shell, streams, warm
 # After all that every cell uses, so that these lie together in the image: a session that uses them
 # writes to their pages, and the others do not.
 from _carrel import names, skill_source
@@ -145,14 +146,6 @@ def warm_up():
         warm.warm_up()
     except BaseException:
         pass
-
-
-def reap_orphans():
-    """Reaps processes that became ours when their parents ended. Returns how many."""
-    try:
-        return children.reap_orphans()
-    except BaseException:
-        return 0
 
 
 def describe_skills(text):

@@ -245,7 +245,6 @@ def warm_up():
     """See warm_up() in the package."""
     _run_cells(_WARM_UP)
     cell.forget()
-    children.reap_orphans()
 
 
 install()
