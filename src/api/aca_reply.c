@@ -28,7 +28,7 @@ static const char *sentence_of(const struct execution *x)
 
 static json_t *stdout_json(const struct execution *x)
 {
-	if (x->out_cut_bytes == 0) {
+	if (outcome_stream_is_plain(&x->out, x->out_cut_bytes)) {
 		return aca_string(buf_str(&x->out), x->out.len);
 	}
 	cleanup(buf_fini) struct buf b = BUF_INIT(x->out.len * 3 + OUTCOME_NOTES_MAX_BYTES);

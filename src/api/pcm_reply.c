@@ -29,7 +29,7 @@ static int add_value(struct buf *out, const struct execution_value *v)
 
 static int add_stdout(struct buf *out, const struct execution *x)
 {
-	if (x->out_cut_bytes == 0) {
+	if (outcome_stream_is_plain(&x->out, x->out_cut_bytes)) {
 		return json_text_add_string(out, buf_str(&x->out), x->out.len);
 	}
 	cleanup(buf_fini) struct buf b = BUF_INIT(x->out.len * 3 + OUTCOME_NOTES_MAX_BYTES);

@@ -9,13 +9,56 @@
 #include "base/text.h"
 #include "base/unicode.h"
 
+/* The LEN bytes of a line without its line feed, as they stand after the last of its redraws. What
+ * ends it (of a terminal's or another system's lines, or of a redraw that has not come) stays. */
+static void add_line(struct buf *out, const char *line, size_t len)
+{
+	size_t end = len;
+	while (end > 0 && line[end - 1] == '\r') {
+		end--;
+	}
+	const char *last = memrchr(line, '\r', end);
+	const char *from = last == NULL ? line : last + 1;
+	(void)text_add_utf8_lossy(out, from, len - (size_t)(from - line));
+}
+
+/* Progress bars are drawn a thousand times over each other; a reader looks at the last. */
+static void add_last_states(struct buf *out, const char *bytes, size_t len)
+{
+	while (len > 0) {
+		const char *feed = memchr(bytes, '\n', len);
+		size_t line = feed == NULL ? len : (size_t)(feed - bytes);
+		add_line(out, bytes, line);
+		if (feed == NULL) {
+			return;
+		}
+		(void)buf_add_char(out, '\n');
+		bytes += line + 1;
+		len -= line + 1;
+	}
+}
+
+static bool has_redraws(const struct buf *stream)
+{
+	return stream->len > 0 && memchr(stream->data, '\r', stream->len) != NULL;
+}
+
+bool outcome_stream_is_plain(const struct buf *stream, uint64_t cut_bytes)
+{
+	return cut_bytes == 0 && !has_redraws(stream);
+}
+
 void outcome_add_stream(struct buf *out, const struct buf *stream, uint64_t cut_bytes)
 {
 	size_t kept = stream->len;
 	if (cut_bytes > 0) {
 		kept = unicode_whole(buf_str(stream), kept);
 	}
-	(void)text_add_utf8_lossy(out, buf_str(stream), kept);
+	if (has_redraws(stream)) {
+		add_last_states(out, stream->data, kept);
+	} else {
+		(void)text_add_utf8_lossy(out, buf_str(stream), kept);
+	}
 	if (cut_bytes > 0) {
 		(void)buf_addf(out, "\n[output cut: %zu of %" PRIu64 " bytes kept]\n", stream->len,
 		    stream->len + cut_bytes);

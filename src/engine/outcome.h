@@ -12,9 +12,13 @@
 
 #define OUTCOME_NOTES_MAX_BYTES 4096 /* what is added to a stream in our own words */
 
-/* Adds a stream's text, with a visible mark where CUT_BYTES of it are missing. OUT needs room for
- * three times the stream and OUTCOME_NOTES_MAX_BYTES. */
+/* Adds a stream's text: of a line that was redrawn (by carriage returns) its last state; with a
+ * visible mark where CUT_BYTES of it are missing. OUT needs room for three times the stream and
+ * OUTCOME_NOTES_MAX_BYTES. */
 void outcome_add_stream(struct buf *out, const struct buf *stream, uint64_t cut_bytes);
+
+/* True when outcome_add_stream would add the stream as it is. */
+bool outcome_stream_is_plain(const struct buf *stream, uint64_t cut_bytes);
 
 /* Why X ended, for the verdicts that neither a traceback nor an exit code tells of; NULL for the
  * others. Static. */

@@ -191,6 +191,7 @@ int ipc_keeper_config_encode(const struct ipc_keeper_config *c, struct buf *out)
 	put_u32(&w, c->gid);
 	put_text(&w, c->work_dir);
 	put_text(&w, c->packages_dir != NULL ? c->packages_dir : "");
+	put_u32(&w, c->may_add_packages);
 	put_list(&w, c->read_only_paths, c->read_only_path_count);
 	put_list(&w, c->preload, c->preload_count);
 	put_u32(&w, c->pool_count);
@@ -213,6 +214,7 @@ int ipc_keeper_config_decode(const struct buf *body, struct ipc_keeper_config *c
 	c->gid = get_u32(&r);
 	c->work_dir = get_text(&r);
 	c->packages_dir = get_text(&r);
+	c->may_add_packages = get_u32(&r);
 	c->read_only_path_count = get_list(&r, c->read_only_paths);
 	c->preload_count = get_list(&r, c->preload);
 	c->pool_count = get_count(&r, IPC_POOLS_MAX);

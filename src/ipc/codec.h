@@ -36,7 +36,8 @@ struct ipc_keeper_config {
 	uint32_t uid;
 	uint32_t gid;
 	const char *work_dir;
-	const char *packages_dir; /* "": none */
+	const char *packages_dir;  /* "": none */
+	uint32_t may_add_packages; /* 0 or 1 */
 	const char *read_only_paths[IPC_LIST_MAX];
 	uint32_t read_only_path_count;
 	const char *preload[IPC_LIST_MAX];

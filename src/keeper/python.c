@@ -149,9 +149,11 @@ static void call_prelude(const char *name)
 	PyErr_Clear();
 }
 
-void python_set_packages_dir(const char *path)
+void python_set_packages_dir(const char *path, bool may_add)
 {
-	PyObject *r = *path == '\0' ? NULL : PyObject_CallMethod(prelude, "packages_at", "s", path);
+	PyObject *r = *path == '\0' ? NULL
+				    : PyObject_CallMethod(prelude, "packages_at", "sO", path,
+					  may_add ? Py_True : Py_False);
 	Py_XDECREF(r);
 	PyErr_Clear();
 }

@@ -116,6 +116,17 @@ static void use_own_tmp(void)
 	}
 }
 
+/* For what asks how much memory the machine has (prelude/proc_files.py). */
+static void tell_figures(const struct sandbox_limits *limits)
+{
+	char text[32];
+	if (limits->memory_bytes > 0) {
+		(void)snprintf(
+		    text, sizeof(text), "%llu", (unsigned long long)limits->memory_bytes);
+		(void)setenv("CARREL_MEMORY_BYTES", text, 1);
+	}
+}
+
 static void tell_sealed(void)
 {
 	if (ipc_send(FD_CONTROL, IPC_SEALED, 0, NULL, 0, NULL, 0) < 0) {
@@ -249,6 +260,7 @@ void session_run(struct sandbox *sb, const struct sandbox_limits *limits, uint64
 	}
 	send_data_dir(data_dir);
 	use_own_tmp();
+	tell_figures(limits);
 	children_watch();
 	python_start_session();
 	python_set_display(display);

@@ -73,6 +73,13 @@ backends
             reply = self.run_cell(f"{PLOT}{fonts}plt.title('\u4f60\u597d \u3053\u3093 \ud55c\uad6d'); 1")
             self.assertNotIn("missing", reply["result"]["stderr"])
 
+    def test_warnings_name_no_file_of_ours(self):
+        for show, line in (("plt.show()", 4), ("", 5)):
+            reply = self.run_cell(f"{PLOT}plt.title('\U0001f9a0')\n{show}\n")
+            self.assertRegex(reply["result"]["stderr"], rf"^<cell \d+>:{line}: UserWarning: Glyph .*missing")
+        reply = self.run_cell("import warnings; warnings.warn('deep', stacklevel=3)")
+        self.assertEqual(reply["result"]["stderr"], "sys:1: UserWarning: deep\n")
+
     def test_an_image_that_pillow_shows(self):
         reply = self.run_cell("from PIL import Image\nImage.new('RGB', (8, 8)).show()\nprint('after')")
         self.assertEqual(reply["result"]["executionResult"]["format"], "png")
@@ -95,8 +102,94 @@ class Libraries(Everyday):
         self.assertEqual(self.value("await f()"), 7)
         self.assertEqual(self.value("loop.run_until_complete(f())"), 7)
 
+    FIGURES = ("import psutil\nmemory = psutil.virtual_memory()\n"
+               "found = [memory.total >> 20, 0 < memory.used < memory.total, psutil.swap_memory().total,\n"
+               "    psutil.cpu_count() == len(psutil.Process().cpu_affinity()), psutil.cpu_percent() >= 0,\n"
+               "    psutil.Process().create_time() > psutil.boot_time() > 1e9,\n"
+               "    list(psutil.net_io_counters(pernic=True))]\n")
+
+    def test_psutil_has_the_sessions_own_figures(self):
+        wanted = "[1024, True, 0, True, True, True, ['lo']]"
+        self.assertEqual(self.value(f"{self.FIGURES}found"), wanted)
+        self.run_cell(f"open('figures.py', 'w').write({self.FIGURES + 'print(found)'!r});")
+        self.assertEqual(self.out("!python figures.py"), wanted + "\n")
+        # /proc itself has none of the machine's.
+        self.assertEqual(self.value("import os\nsorted(n for n in os.listdir('/proc') if not n.isdigit())"),
+                         "['self', 'thread-self']")
+
+    def test_joblib_with_processes(self):
+        self.assertEqual(self.value("import joblib, math\njoblib.Parallel(n_jobs=2)("
+                                    "joblib.delayed(math.sqrt)(n) for n in (1, 4, 9))"), "[1.0, 2.0, 3.0]")
+
     def test_numba_keeps_what_it_compiles(self):
         self.assertEqual(self.value("import numba\n@numba.njit(cache=True)\ndef f(x): return x + 1\nf(3)"), 4)
+
+
+class Pip(Everyday):
+    """`deps.add` where it is allowed; a failing magic is a failing cell."""
+
+    SETUP = ("import os\nos.makedirs('own/own_package')\n"
+             "open('own/own_package/__init__.py', 'w').write('X = 42')\n"
+             "open('own/setup.py', 'w').write(\"from setuptools import setup\\n"
+             "setup(name='own_package', version='1', packages=['own_package'])\");")
+
+    def fails(self, code, name, message):
+        reply = self.run_cell(code, "Failed")
+        error = reply["error"]["error"]
+        self.assertEqual((reply["verdict"], error["code"]), ("exception", name), reply)
+        self.assertIn(message, error["message"])
+        return reply
+
+    def test_what_is_there_is_there(self):
+        for command in ("!pip install -q numpy 'pandas>=1'", "%pip install numpy pandas>=1",
+                        "!python -m pip install --no-cache-dir numpy pandas>=1 | tail -n 1"):
+            with self.subTest(command=command):
+                out = self.out(command)
+                self.assertIn("Requirement already satisfied: numpy (", out)
+                self.assertIn("Requirement already satisfied: pandas>=1 (", out)
+
+    def test_what_cannot_be_had_fails(self):
+        self.fails("!pip install no-such-package-1\nprint('not')", "CodeModeError",
+                   "could not be installed")
+
+    def test_a_package_from_a_file(self):
+        self.run_cell(self.SETUP)
+        self.assertEqual(self.value("!pip install --no-build-isolation -q ./own\n"
+                                    "import own_package\nown_package.X"), 42)
+        self.assertEqual(self.out("!python -c 'import own_package; print(own_package.X)'"), "42\n")
+        self.fails("!pip install ./no-such-directory", "CodeModeError", "exit code 1")
+
+    def test_a_module_that_is_not_there(self):
+        for name, package in (("no_such_module", "no_such_module"), ("cv2", "opencv-python-headless")):
+            reply = self.fails(f"import {name}", "ModuleNotFoundError", f"No module named '{name}'")
+            self.assertIn(f'deps.add("{package}") may install it', reply["result"]["stderr"])
+        reply = self.fails("import asyncio.no_such_module", "ModuleNotFoundError", "asyncio")
+        self.assertNotIn("deps.add", reply["result"]["stderr"])
+
+    def test_magics_that_fail(self):
+        self.run_cell("open('bad.py', 'w').write('1 / 0')")
+        for code, name in (("%run bad.py", "ZeroDivisionError"), ("%%time\n1 / 0", "ZeroDivisionError"),
+                           ("%run no_such.py", "Exception"), ("%no_such_magic", "UsageError"),
+                           ("%cd /no/such/directory", "UsageError"), ("%%bash\nfalse", "CalledProcessError")):
+            with self.subTest(code=code):
+                self.fails(code, name, "")
+        # As in IPython a command's status is in _exit_code.
+        self.assertEqual(self.value("!false\n_exit_code"), 1)
+
+
+class PipRefused(Pip):
+    config = {**Everyday.config, "code_mode": {"deps": {"allow_runtime": False}}}
+
+    def test_what_cannot_be_had_fails(self):
+        for command in ("!pip install no-such-package-1", "%pip install no-such-package-1"):
+            self.fails(command, "RuntimeDepsDisabledError", "disabled")
+
+    def test_a_module_that_is_not_there(self):
+        reply = self.fails("import no_such_module", "ModuleNotFoundError", "No module named")
+        self.assertNotIn("deps.add", reply["result"]["stderr"])
+
+    def test_magics_that_fail(self):
+        """As above."""
 
 
 class Cells(Everyday):
@@ -112,6 +205,15 @@ class Cells(Everyday):
         self.assertEqual(self.out("print('into it')"), "")
         self.assertEqual(self.value("kept.getvalue()"), "into it\n")
 
+    def test_a_progress_bar_is_answered_in_its_last_state(self):
+        code = ("import sys\nfor i in range(20001): sys.stderr.write(f'\\r{i:5}/20000 |##########')\n"
+                "sys.stderr.write('\\n')\nprint('done')")
+        result = self.run_cell(code)["result"]
+        self.assertEqual((result["stderr"], result["stdout"]), ("20000/20000 |##########\n", "done\n"))
+        streamed = "".join(data.get("text", "") for event, data in self.server.stream(self.session, code)
+                           if event == "stderr")
+        self.assertEqual(streamed.count("\r"), 20001)
+
     def test_what_is_cut_is_told(self):
         reply = self.run_cell("'x' * 3_000_000")
         shown = reply["result"]["executionResult"]
@@ -126,6 +228,46 @@ class Cells(Everyday):
         reply = self.run_cell("raise ValueError('x' * 100_000)", "Failed")
         self.assertEqual((reply["verdict"], reply["truncated"]), ("exception", {"error": 100_000 - 65536}))
         self.assertNotIn("truncated", self.run_cell("'x' * 1000"))
+
+
+    def test_as_many_displays_as_there_may_be(self):
+        """And one more."""
+        code = "for i in range({}): display({{'text/html': str(i)}}, raw=True)"
+        reply = self.run_cell(code.format(128))
+        self.assertEqual((len(reply["displays"]), reply.get("truncated")), (128, None))
+        reply = self.run_cell(code.format(129))
+        self.assertEqual((len(reply["displays"]), reply["truncated"]), (128, {"displays": 1}))
+
+    def test_bytes_that_come_after_their_call_was_given_up(self):
+        self.run_cell("""
+import signal
+class Stop(Exception): pass
+def stop(*args): raise Stop
+signal.signal(signal.SIGALRM, stop)
+artifacts.save("large", bytes(16 << 20), "")
+def load(seconds):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        return len(artifacts.load("large"))
+    except Stop:
+        return None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+""")
+        given_up = 0
+        for milliseconds in range(1, 25):
+            given_up += self.value(f"load({milliseconds} / 1000) is None") is True
+            self.assertEqual(self.value("1 + 1"), 2)
+        self.assertGreater(given_up, 0)
+        self.assertEqual(self.value("load(60)"), 16 << 20)
+
+    def test_the_last_value_outlives_the_loading_of_ipython(self):
+        self.assertEqual(self.value("6 * 7"), 42)
+        self.assertEqual(self.out("!true\nprint(_)"), "42\n")
+
+    def test_standard_input_that_was_closed_is_there_again(self):
+        self.run_cell("import os; os.close(0)")
+        self.assertEqual(self.value("import os, sys; (os.read(0, 1), sys.stdin.read())"), "(b'', '')")
 
 
 class Orphans(Everyday):

@@ -8,6 +8,7 @@ import collections
 import json
 import math
 import os
+import signal
 import sys
 import threading
 import time
@@ -211,6 +212,15 @@ class Namespace(Names):
         self.cell("[skills, artifacts]", values=False)
         self.value("[hasattr(x, '_repr_html_') for x in (tools, skills, artifacts)]")
         self.assertEqual(host.calls, [])
+
+    def test_an_interrupt_takes_a_call_back(self):
+        self.server.delay = 60
+        timer = threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,))
+        timer.start()
+        answer = self.cell("skills.list()")
+        timer.join()
+        self.assertEqual((answer.status, answer.name), (2, "KeyboardInterrupt"))
+        self.assertEqual(host.cancelled, [host.last])
 
     def test_between_cells_there_is_an_error(self):
         host.server = None

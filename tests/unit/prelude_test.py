@@ -281,6 +281,12 @@ class Fresh(unittest.TestCase):
     def differ(self, code):
         self.assertEqual(len(set(self.values(code))), 3, code)
 
+    def test_the_node_that_uuids_are_made_of(self):
+        import uuid
+        self.addCleanup(setattr, uuid, "_node", uuid._node)
+        uuid._node = 0x123456789ab  # as after uuid.getnode() in the image
+        self.assertEqual(self.values("import uuid; uuid._node is None"), ["True"] * 3)
+
     def test_random(self):
         self.differ("import random; random.random()")
 
@@ -894,15 +900,6 @@ class Figures(WithSession):
             answer = self.cell("plt.plot([1]); plt.show(); plt.plot([2])")
             self.assertEqual((answer.status, self.pngs(answer), answer.err), (0, 2 * shown, ""), code)
 
-    def test_a_warning_of_drawing_names_the_line_that_drew(self):
-        for show, line in (("plt.show()", 3), ("", 4)):
-            answer = self.cell(self.PLOT + f"\nplt.title('\\u4f60')\n{show}\n")
-            self.assertRegex(answer.err, rf"^<cell \d+>:{line}: UserWarning: Glyph 20320 .*missing")
-
-    def test_a_warning_from_outside_the_cell_is_placed_as_in_a_script(self):
-        answer = self.cell("import warnings; warnings.warn('deep', stacklevel=3)")
-        self.assertEqual(answer.err, "sys:1: UserWarning: deep\n")
-
     def test_figure_show(self):
         self.assertEqual(
             self.pngs(self.cell(self.PLOT + "f, a = plt.subplots(); a.plot([1]); f.show()")), 1)
@@ -1091,7 +1088,7 @@ class Children(WithSession):
             "p = subprocess.Popen(['/bin/sh', '-c', 'exit 5'])\n"
             "f = os.fork()\nif f == 0: os._exit(6)\n"
             "s = os.posix_spawn('/bin/sh', ['sh', '-c', 'exit 7'], {})\n"
-            "_carrel_host.started == [p.pid, f, s]")
+            "[pid for pid in _carrel_host.started if pid > 0][-3:] == [p.pid, f, s]")
         self.assertEqual(answer.text, "True")
 
     def test_system_answers_as_that_of_the_c_library(self):

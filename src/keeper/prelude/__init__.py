@@ -12,6 +12,7 @@ The modules behind it, one subject each:
     failure       an exception as its name, value, traceback and exit code
     limits        which limit of the session an exception stands for
     digits        the digits of very long integers
+    proc_files    files of the machine that a session's /proc has not, for psutil
     render        the type and the text of a cell's value
     reserve       memory for the cell after one that filled the session
     bundle        rich representations of a value, and display()
@@ -20,7 +21,8 @@ The modules behind it, one subject each:
     hooks         work done right after user code first imports a library
     streams       stdin, stdout and stderr over descriptors 0, 1 and 2
     shell         the commands of Shell pools
-    packages      packages the server has put into the session
+    packages      packages the server has put into the session, or user code
+    pip           what of pip is deps.add
     children      child processes: which user code has started
     warm          what is prepared before a session has a user
     names         tools, skills, artifacts and deps, which every session finds in its namespace;
@@ -83,9 +85,10 @@ def open_streams():
         pass
 
 
-def packages_at(directory):
-    """Says where the directories of packages are. Call it in the keeper."""
+def packages_at(directory, may_add):
+    """Says where the directories of packages are, and whether code may add any. In the keeper."""
     package_dirs.directory = directory
+    package_dirs.may_add = may_add
 
 
 def packages_changed(names):

@@ -66,6 +66,11 @@ def _after_numba_caching():
     locator.from_function = classmethod(from_function)
 
 
+def _after_psutil():
+    from _carrel import proc_files
+    proc_files.after_psutil(sys.modules["psutil._common"])
+
+
 _WORK = {
     "IPython": _after_ipython,
     "PIL.ImageShow": _after_image_show,
@@ -73,6 +78,7 @@ _WORK = {
     "matplotlib.font_manager": _after_fonts,
     "numba.core.caching": _after_numba_caching,
     "pandas": _after_pandas,
+    "psutil._common": _after_psutil,
 }
 
 

@@ -43,7 +43,7 @@ class Finder:
         try:
             code = self.sources[name]
             if isinstance(code, str):
-                code = compile(code, f"<{name}>", "exec", dont_inherit=True)
+                code = compile(code, f"<{name} importlib._bootstrap>", "exec", dont_inherit=True)
             exec(code, module.__dict__)
         except BaseException:
             del self.made[name]
