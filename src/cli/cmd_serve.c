@@ -356,7 +356,10 @@ int cmd_serve(int argc, char **argv)
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
 		return CLI_EXIT_USAGE;
 	}
-	(void)uv_loop_init(&s.loop);
+	if (seal_refuse_io_uring(&e) < 0 || uv_loop_init(&s.loop) < 0) {
+		(void)fprintf(stderr, "carrel serve: no event loop: %s\n", e.text);
+		return CLI_EXIT_SERVER;
+	}
 	if (start(&s, &e) < 0) {
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
 		release(&s);

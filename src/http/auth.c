@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -109,16 +110,27 @@ static bool is_token(const char *text)
 	return true;
 }
 
+/* Of a token that was given no name: the same after every restart, another one for each token, and
+ * too little of the digest to find a token by. */
+static bool name_by_digest(const char **out, const unsigned char digest[DIGEST_BYTES])
+{
+	char name[sizeof("token-") + 8];
+	(void)snprintf(name, sizeof(name), "token-%02x%02x%02x%02x", digest[0], digest[1],
+	    digest[2], digest[3]);
+	return copy(out, name);
+}
+
 int auth_add(struct auth *a, const char *token, const struct principal *who,
     int64_t expires_wall_us, struct err *e)
 {
+	const char *name = who->name != NULL ? who->name : "without a name";
 	if (!is_token(token)) {
 		return err_set(e, ERR_INVALID,
 		    "the token \"%s\" must be 1 to %d visible ASCII characters without spaces",
-		    who->name, AUTH_TOKEN_MAX_BYTES);
+		    name, AUTH_TOKEN_MAX_BYTES);
 	}
 	if (who->role == ROLE_NONE) {
-		return err_set(e, ERR_INVALID, "the token \"%s\" has no role", who->name);
+		return err_set(e, ERR_INVALID, "the token \"%s\" has no role", name);
 	}
 	if (a->count == AUTH_TOKENS_MAX) {
 		return err_set(e, ERR_BUSY, "more than %d tokens", AUTH_TOKENS_MAX);
@@ -130,11 +142,12 @@ int auth_add(struct auth *a, const char *token, const struct principal *who,
 	const struct token *same = find(a, t->digest);
 	if (same != NULL) {
 		return err_set(e, ERR_CONFLICT, "the tokens \"%s\" and \"%s\" are the same",
-		    same->principal.name, who->name);
+		    same->principal.name, name);
 	}
 	struct principal mine = {.role = who->role, .others_only = who->others_only};
-	if (!copy(&mine.name, who->name) || !copy(&mine.pool, who->pool) ||
-	    !copy(&mine.prefix, who->prefix)) {
+	if (!(who->name != NULL ? copy(&mine.name, who->name)
+				: name_by_digest(&mine.name, t->digest)) ||
+	    !copy(&mine.pool, who->pool) || !copy(&mine.prefix, who->prefix)) {
 		forget(&mine);
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
