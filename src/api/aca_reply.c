@@ -29,7 +29,7 @@ static const char *sentence_of(const struct execution *x)
 /* Clients of Azure's wire look at stdout and at the result slot, and nowhere else. */
 static json_t *stdout_json(const struct execution *x, const struct aca_format *f)
 {
-	if (x->out_cut_bytes == 0 && x->display_count == 0) {
+	if (outcome_stream_is_plain(&x->out, x->out_cut_bytes) && x->display_count == 0) {
 		return aca_string(buf_str(&x->out), x->out.len);
 	}
 	cleanup(buf_fini) struct buf b = BUF_INIT(outcome_stdout_max(x));
@@ -77,26 +77,6 @@ static void add_displays(json_t *to, const struct execution *x, bool has_image, 
 /* --- what the wire has no member for ------------------------------------------------------------
  */
 
-static void add_truncated(json_t *to, const struct execution *x)
-{
-	json_t *cut = json_object();
-	if (x->out_cut_bytes > 0) {
-		(void)json_object_set_new(
-		    cut, "stdout", json_integer((json_int_t)x->out_cut_bytes));
-	}
-	if (x->err_cut_bytes > 0) {
-		(void)json_object_set_new(
-		    cut, "stderr", json_integer((json_int_t)x->err_cut_bytes));
-	}
-	if (x->displays_cut > 0) {
-		(void)json_object_set_new(cut, "displays", json_integer(x->displays_cut));
-	}
-	if (json_object_size(cut) > 0) {
-		(void)json_object_set(to, "truncated", cut);
-	}
-	json_decref(cut);
-}
-
 /* displays, and the value that an image has taken the slot from. */
 static void add_shown(json_t *to, const struct execution *x, const struct aca_format *f)
 {
@@ -123,7 +103,10 @@ static void add_extras(json_t *to, const struct execution *x, const struct aca_f
 		/* The new shape has it as its status. */
 		(void)json_object_set_new(to, "exitCode", json_integer(outcome_exit_code(x)));
 	}
-	add_truncated(to, x);
+	json_t *truncated = outcome_truncated(x);
+	if (truncated != NULL) {
+		(void)json_object_set_new(to, "truncated", truncated);
+	}
 	if (x->new_session) {
 		(void)json_object_set_new(to, "newSession", json_true());
 	}

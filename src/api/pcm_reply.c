@@ -29,7 +29,7 @@ static int add_value(struct buf *out, const struct execution_value *v)
 
 static int add_stdout(struct buf *out, const struct execution *x, bool extensions)
 {
-	if (x->out_cut_bytes == 0 && x->display_count == 0) {
+	if (outcome_stream_is_plain(&x->out, x->out_cut_bytes) && x->display_count == 0) {
 		return json_text_add_string(out, buf_str(&x->out), x->out.len);
 	}
 	cleanup(buf_fini) struct buf b = BUF_INIT(outcome_stdout_max(x));
@@ -95,13 +95,11 @@ static int add_displays(struct buf *out, const struct execution *x)
 
 static int add_truncated(struct buf *out, const struct execution *x)
 {
-	if (x->out_cut_bytes == 0 && x->err_cut_bytes == 0 && x->displays_cut == 0) {
-		return 0;
-	}
-	return buf_addf(out,
-	    ",\"truncated\":{\"stdout\":%" PRIu64 ",\"stderr\":%" PRIu64 ",\"displays\":%" PRIu32
-	    "}",
-	    x->out_cut_bytes, x->err_cut_bytes, x->displays_cut);
+	json_t *truncated = outcome_truncated(x);
+	int r = truncated == NULL ? 0 : buf_add_str(out, ",\"truncated\":");
+	r = truncated == NULL || r < 0 ? r : json_text_add_tree(out, truncated);
+	json_decref(truncated);
+	return r;
 }
 
 static int add_extras(struct buf *out, const struct execution *x, bool extensions)

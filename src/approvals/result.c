@@ -126,8 +126,8 @@ json_t *result_of(const struct execution *x, const char *run)
 	uint64_t out_cut = x->out_cut_bytes;
 	uint64_t err_cut = x->err_cut_bytes;
 	uint64_t displays_cut = x->displays_cut;
-	uint64_t value_cut = 0;
-	uint64_t error_cut = 0;
+	uint64_t value_cut = x->value.cut;
+	uint64_t error_cut = x->value.error_cut;
 	json_t *result = json_pack("{s:s, s:s, s:s?, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:I, s:s}",
 	    "status", execution_state_name(x->state), "verdict", verdict_name(x->verdict), "why",
 	    outcome_sentence(x), "stdout", text_of(&x->out, STDOUT_MAX_BYTES, &out_cut), "stderr",

@@ -111,6 +111,7 @@ int server_make_gateway(struct server *s, gateway_keeper_fn told, struct err *e)
 	k->gid = s->gid;
 	k->work_dir = buf_str(&sessions);
 	k->packages_dir = buf_str(&s->packages_dir);
+	k->may_add_packages = from->code_mode.allow_runtime_deps;
 	k->read_only_path_count = from->read_only_path_count;
 	memcpy(k->read_only_paths, from->read_only_paths, sizeof(from->read_only_paths));
 	k->preload_count = from->preload_count;

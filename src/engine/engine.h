@@ -119,6 +119,7 @@ struct session {
 	bool reserved;          /* only who made it finds it by its identifier */
 	bool interrupt_pending; /* a signal is on its way: nothing new is started */
 	uint64_t kill_at_ms;    /* grace after an interrupt; 0: none */
+	uint64_t again_at_ms;   /* the next interrupt in that time */
 	unsigned holds;         /* requests in progress: the cooldown waits for them */
 
 	struct execution *queue; /* the first may be RUNNING */

@@ -267,6 +267,9 @@ void execution_set_value(struct execution *x, const struct ipc_result *r)
 		       r->traceback.len;
 	x->value.exit_code = r->exit_code;
 	x->duration_us = r->duration_us;
+	x->value.cut = r->value_cut;
+	x->value.error_cut = r->error_cut;
+	x->displays_cut += r->displays_cut;
 	if (!hold(x, bytes)) {
 		x->out_cut_bytes += bytes;
 		return;

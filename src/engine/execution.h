@@ -69,6 +69,8 @@ struct execution_value {
 	struct buf error_value;
 	struct buf traceback;
 	uint32_t exit_code; /* SystemExit's, or a shell command's status */
+	uint64_t cut;       /* characters of text that the session left out */
+	uint64_t error_cut; /* and of error_value and traceback */
 };
 
 struct execution;
@@ -140,7 +142,7 @@ struct execution {
 	struct display **displays;
 	size_t display_count;
 	size_t display_bytes;
-	uint32_t displays_cut; /* how many were not kept */
+	uint64_t displays_cut; /* how many were not kept, here or by the session */
 	struct execution_value value;
 
 	int64_t created_wall_us;

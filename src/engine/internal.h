@@ -46,6 +46,9 @@ void session_pump(struct session *s);
 void session_finish(struct session *s, struct execution *x, enum verdict v);
 /* Asks the running execution to stop because of WHY; the grace time runs from here. */
 void session_interrupt(struct session *s, struct execution *x, enum verdict why);
+/* Once more, in the middle of what is left of that time: code that waits for its threads or
+ * processes at its end needs another, and code that cleans up has time for it. */
+void session_interrupt_again(struct session *s);
 /* True when the time of X, which runs, is over. */
 bool session_is_late(struct session *s, const struct execution *x);
 void session_drop_oldest(struct session *s);

@@ -10,6 +10,54 @@
 #include "base/text.h"
 #include "base/unicode.h"
 
+/* The LEN bytes of a line without its line feed, as they stand after the last of its redraws. What
+ * ends it (of a terminal's or another system's lines, or of a redraw that has not come) stays. */
+static void add_line(struct buf *out, const char *line, size_t len)
+{
+	size_t end = len;
+	while (end > 0 && line[end - 1] == '\r') {
+		end--;
+	}
+	const char *last = memrchr(line, '\r', end);
+	const char *from = last == NULL ? line : last + 1;
+	(void)text_add_utf8_lossy(out, from, len - (size_t)(from - line));
+}
+
+/* Progress bars are drawn a thousand times over each other; a reader looks at the last. */
+static void add_last_states(struct buf *out, const char *bytes, size_t len)
+{
+	while (len > 0) {
+		const char *feed = memchr(bytes, '\n', len);
+		size_t line = feed == NULL ? len : (size_t)(feed - bytes);
+		add_line(out, bytes, line);
+		if (feed == NULL) {
+			return;
+		}
+		(void)buf_add_char(out, '\n');
+		bytes += line + 1;
+		len -= line + 1;
+	}
+}
+
+static bool has_redraws(const char *bytes, size_t len)
+{
+	return memchr(bytes, '\r', len) != NULL;
+}
+
+static void add_text(struct buf *out, const char *bytes, size_t len)
+{
+	if (has_redraws(bytes, len)) {
+		add_last_states(out, bytes, len);
+	} else {
+		(void)text_add_utf8_lossy(out, bytes, len);
+	}
+}
+
+bool outcome_stream_is_plain(const struct buf *stream, uint64_t cut_bytes)
+{
+	return cut_bytes == 0 && !has_redraws(buf_str(stream), stream->len);
+}
+
 static void add_stream_from(
     struct buf *out, const struct buf *stream, size_t from, uint64_t cut_bytes)
 {
@@ -17,7 +65,7 @@ static void add_stream_from(
 	if (cut_bytes > 0) {
 		kept = unicode_whole(buf_str(stream) + from, kept);
 	}
-	(void)text_add_utf8_lossy(out, buf_str(stream) + from, kept);
+	add_text(out, buf_str(stream) + from, kept);
 	if (cut_bytes > 0) {
 		(void)buf_addf(out, "\n[output cut: %zu of %" PRIu64 " bytes kept]\n", stream->len,
 		    stream->len + cut_bytes);
@@ -103,7 +151,7 @@ void outcome_add_stdout(struct buf *out, const struct execution *x, bool with_di
 			until = r->start + r->len;
 		} else if (r->kind == OUTPUT_DISPLAY && !is_of_value(x, r->start) &&
 			   !outcome_is_picture(x->displays[r->start])) {
-			(void)text_add_utf8_lossy(out, buf_str(&x->out) + from, until - from);
+			add_text(out, buf_str(&x->out) + from, until - from);
 			from = until;
 			add_displayed(out, plain_text(x->displays[r->start]), &left);
 		}
@@ -195,6 +243,29 @@ static json_t *base64_json(const char *bytes, size_t len)
 		return json_string("");
 	}
 	return json_stringn_nocheck(buf_str(&b), b.len);
+}
+
+json_t *outcome_truncated(const struct execution *x)
+{
+	const struct {
+		const char *name;
+		uint64_t cut;
+	} parts[] = {
+	    {"stdout", x->out_cut_bytes},
+	    {"stderr", x->err_cut_bytes},
+	    {"displays", x->displays_cut},
+	    {"value", x->value.cut},
+	    {"error", x->value.error_cut},
+	};
+	json_t *all = NULL;
+	for (size_t i = 0; i < array_len(parts); i++) {
+		if (parts[i].cut > 0) {
+			all = all != NULL ? all : json_object();
+			(void)json_object_set_new(
+			    all, parts[i].name, json_integer((json_int_t)parts[i].cut));
+		}
+	}
+	return all;
 }
 
 json_t *outcome_display(const struct display *d)

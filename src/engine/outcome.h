@@ -12,9 +12,13 @@
 
 #define OUTCOME_NOTES_MAX_BYTES 4096 /* what is added to a stream in our own words */
 
-/* Adds a stream's text, with a visible mark where CUT_BYTES of it are missing. OUT needs room for
- * three times the stream and OUTCOME_NOTES_MAX_BYTES. */
+/* Adds a stream's text: of a line that was redrawn (by carriage returns) its last state; with a
+ * visible mark where CUT_BYTES of it are missing. OUT needs room for three times the stream and
+ * OUTCOME_NOTES_MAX_BYTES. */
 void outcome_add_stream(struct buf *out, const struct buf *stream, uint64_t cut_bytes);
+
+/* True when outcome_add_stream would add the stream as it is. */
+bool outcome_stream_is_plain(const struct buf *stream, uint64_t cut_bytes);
 
 /* Adds stdout as outcome_add_stream has it. WITH_DISPLAYS: for those who look nowhere else, with
  * the text of what was displayed where it was shown, unless it is a picture or the cell's value; as
@@ -36,6 +40,10 @@ uint32_t outcome_exit_code(const struct execution *x);
 /* Adds why X failed, on a line of its own: its traceback, then SENTENCE (may be NULL) and what is
  * known of it, or the code it exited with. Nothing for one that succeeded. */
 void outcome_add_why(struct buf *out, const struct execution *x, const char *sentence);
+
+/* How much was cut: bytes of "stdout" and "stderr", a number of "displays", characters of the
+ * "value"'s text and of the "error"'s; only what was. A new reference; NULL when nothing was. */
+json_t *outcome_truncated(const struct execution *x);
 
 /* One display as {mime: data}: text as it is, anything else in base64. A new reference. */
 json_t *outcome_display(const struct display *d);

@@ -210,8 +210,15 @@ void session_interrupt(struct session *s, struct execution *x, enum verdict why)
 {
 	struct engine *en = s->pool->engine;
 	x->stopping = why;
-	s->interrupt_pending = true;
 	s->kill_at_ms = en->now_ms + en->config.grace_ms;
+	session_interrupt_again(s);
+}
+
+void session_interrupt_again(struct session *s)
+{
+	struct engine *en = s->pool->engine;
+	s->interrupt_pending = true;
+	s->again_at_ms = en->now_ms + (s->kill_at_ms - en->now_ms) / 2;
 	en->ops->interrupt(en->ops_ctx, s->worker);
 }
 
@@ -329,7 +336,8 @@ static enum verdict verdict_of(const struct execution *x, const struct ipc_resul
 	if (x->kind != IPC_EXECUTE_PYTHON && r->exit_code != 0) {
 		return VERDICT_EXCEPTION;
 	}
-	bool cut = x->out_cut_bytes > 0 || x->err_cut_bytes > 0 || x->displays_cut > 0;
+	bool cut = x->out_cut_bytes > 0 || x->err_cut_bytes > 0 || x->displays_cut > 0 ||
+		   x->value.cut > 0;
 	return cut ? VERDICT_OUTPUT_LIMIT : VERDICT_SUCCEEDED;
 }
 

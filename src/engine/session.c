@@ -359,6 +359,9 @@ void session_tick(struct session *s)
 	} else if (x != NULL && s->kill_at_ms != 0 && en->now_ms >= s->kill_at_ms) {
 		s->kill_at_ms = 0;
 		worker_end(s->worker);
+	} else if (x != NULL && s->kill_at_ms > en->now_ms + ENGINE_TICK_MS &&
+		   en->now_ms >= s->again_at_ms && s->worker->state == WORKER_ATTACHED) {
+		session_interrupt_again(s);
 	} else if (x != NULL && x->stopping == VERDICT_NONE &&
 		   s->worker->state == WORKER_ATTACHED && session_is_late(s, x)) {
 		session_interrupt(s, x, VERDICT_TIME_LIMIT);

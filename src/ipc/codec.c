@@ -191,6 +191,7 @@ int ipc_keeper_config_encode(const struct ipc_keeper_config *c, struct buf *out)
 	put_u32(&w, c->gid);
 	put_text(&w, c->work_dir);
 	put_text(&w, c->packages_dir != NULL ? c->packages_dir : "");
+	put_u32(&w, c->may_add_packages);
 	put_list(&w, c->read_only_paths, c->read_only_path_count);
 	put_list(&w, c->preload, c->preload_count);
 	put_u32(&w, c->pool_count);
@@ -213,6 +214,7 @@ int ipc_keeper_config_decode(const struct buf *body, struct ipc_keeper_config *c
 	c->gid = get_u32(&r);
 	c->work_dir = get_text(&r);
 	c->packages_dir = get_text(&r);
+	c->may_add_packages = get_u32(&r);
 	c->read_only_path_count = get_list(&r, c->read_only_paths);
 	c->preload_count = get_list(&r, c->preload);
 	c->pool_count = get_count(&r, IPC_POOLS_MAX);
@@ -367,6 +369,9 @@ int ipc_result_encode(const struct ipc_result *x, struct buf *out)
 	put_u8(&w, x->limit);
 	put_u32(&w, x->exit_code);
 	put_u64(&w, x->duration_us);
+	put_u64(&w, x->value_cut);
+	put_u64(&w, x->error_cut);
+	put_u32(&w, x->displays_cut);
 	put_bytes(&w, x->json.data, x->json.len);
 	put_bytes(&w, x->text.data, x->text.len);
 	put_bytes(&w, x->error_name.data, x->error_name.len);
@@ -383,6 +388,9 @@ int ipc_result_decode(const struct buf *body, struct ipc_result *x)
 	x->limit = get_enum(&r, IPC_LIMIT_OPEN_FILES);
 	x->exit_code = get_u32(&r);
 	x->duration_us = get_u64(&r);
+	x->value_cut = get_u64(&r);
+	x->error_cut = get_u64(&r);
+	x->displays_cut = get_u32(&r);
 	x->json = get_bytes(&r);
 	x->text = get_bytes(&r);
 	x->error_name = get_bytes(&r);

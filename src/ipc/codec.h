@@ -36,7 +36,8 @@ struct ipc_keeper_config {
 	uint32_t uid;
 	uint32_t gid;
 	const char *work_dir;
-	const char *packages_dir; /* "": none */
+	const char *packages_dir;  /* "": none */
+	uint32_t may_add_packages; /* 0 or 1 */
 	const char *read_only_paths[IPC_LIST_MAX];
 	uint32_t read_only_path_count;
 	const char *preload[IPC_LIST_MAX];
@@ -148,6 +149,11 @@ struct ipc_result {
 	uint8_t limit;  /* enum ipc_limit */
 	uint32_t exit_code;
 	uint64_t duration_us;
+	/* What the session itself has left out: characters of values' texts and of an error's, and
+	 * displays. */
+	uint64_t value_cut;
+	uint64_t error_cut;
+	uint32_t displays_cut;
 	/* For bool, int, float, or as asked for with "values": its JSON text, at most
 	 * IPC_VALUE_JSON_MAX_BYTES; may be empty. */
 	struct ipc_bytes json;

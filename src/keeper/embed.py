@@ -14,9 +14,13 @@ def module_name(path):
 
 
 def compiled(path):
-    """The module's code, under the file name that marks the prelude's own frames."""
-    name = module_name(path)
-    return marshal.dumps(compile(path.read_bytes(), f"<{name}>", "exec", dont_inherit=True))
+    """The module's code, under the file name that marks the prelude's own frames.
+
+    Frames with the two words of the import system in it are passed over by warnings: one whose
+    stacklevel leads out of the cell is placed as in a script, and not in a file of ours.
+    """
+    name = f"<{module_name(path)} importlib._bootstrap>"
+    return marshal.dumps(compile(path.read_bytes(), name, "exec", dont_inherit=True))
 
 
 def literal(data):

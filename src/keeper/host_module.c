@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keeper/children.h"
 #include "keeper/host.h"
 #include "keeper/python.h"
 
@@ -16,6 +17,7 @@
 
 static python_display_fn send_display;
 static pid_t session_pid;
+static struct ipc_result cut; /* what the execution that runs has left out, and nothing else */
 
 void host_module_set_pid(pid_t pid)
 {
@@ -71,6 +73,31 @@ static PyObject *host_interrupt_when_freed(PyObject *module, PyObject *args)
 	return PyCapsule_New(module, NULL, interrupt);
 }
 
+void host_module_take_cut(struct ipc_result *into)
+{
+	into->value_cut = cut.value_cut;
+	into->error_cut = cut.error_cut;
+	into->displays_cut = cut.displays_cut;
+	cut = (struct ipc_result){0};
+}
+
+/* cut(what, count): "value" or "error" in characters, or "displays". */
+static PyObject *host_cut(PyObject *module, PyObject *args)
+{
+	(void)module;
+	const char *what;
+	unsigned long long count;
+	if (!PyArg_ParseTuple(args, "sK", &what, &count)) {
+		return NULL;
+	}
+	if (strcmp(what, "displays") == 0) {
+		cut.displays_cut += (uint32_t)count;
+	} else {
+		*(strcmp(what, "value") == 0 ? &cut.value_cut : &cut.error_cut) += count;
+	}
+	Py_RETURN_NONE;
+}
+
 static PyObject *host_session_pid(PyObject *module, PyObject *args)
 {
 	(void)module;
@@ -87,6 +114,41 @@ static PyObject *host_getenv(PyObject *module, PyObject *name)
 	}
 	const char *value = getenv(text);
 	return value == NULL ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefault(value);
+}
+
+/* --- children, as in keeper/children.h ---------------------------------------------------------
+ */
+
+static PyObject *host_child_starting(PyObject *module, PyObject *args)
+{
+	(void)module;
+	(void)args;
+	children_starting();
+	Py_RETURN_NONE;
+}
+
+static PyObject *host_child_started(PyObject *module, PyObject *pid)
+{
+	(void)module;
+	long number = PyLong_Check(pid) ? PyLong_AsLong(pid) : -1;
+	PyErr_Clear();
+	children_started((pid_t)number);
+	Py_RETURN_NONE;
+}
+
+static PyObject *host_disown(PyObject *module, PyObject *args)
+{
+	(void)module;
+	(void)args;
+	children_disown();
+	Py_RETURN_NONE;
+}
+
+static PyObject *host_reap(PyObject *module, PyObject *args)
+{
+	(void)module;
+	(void)args;
+	return PyLong_FromLong(children_reap());
 }
 
 /* --- host calls ----------------------------------------------------------------------------------
@@ -316,6 +378,11 @@ static PyObject *host_module_show_packages(PyObject *module, PyObject *names)
 
 static PyMethodDef host_methods[] = {
     {"display", host_display, METH_O, "Sends one display: a tuple of (MIME type, bytes)."},
+    {"child_starting", host_child_starting, METH_NOARGS, "A process is about to be started."},
+    {"child_started", host_child_started, METH_O, "Which one it was."},
+    {"disown", host_disown, METH_NOARGS, "Nobody waits for what was started."},
+    {"reap", host_reap, METH_NOARGS, "Reaps orphans; returns how many."},
+    {"cut", host_cut, METH_VARARGS, "Tells what has been left out of an answer."},
     {"getenv", host_getenv, METH_O, "A variable of the process's environment as it is now."},
     {"session_pid", host_session_pid, METH_NOARGS, "The process that serves the session."},
     {"interrupt_when_freed", host_interrupt_when_freed, METH_NOARGS,

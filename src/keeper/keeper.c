@@ -215,7 +215,7 @@ static int handle(struct keeper *k, const struct ipc_message *m, struct err *e)
 		return spawn(k, m->ref, pool);
 	case IPC_INTERRUPT:
 		if (c != NULL) {
-			(void)kill(c->walls.pid, SIGINT);
+			(void)sandbox_child_interrupt(&c->walls);
 		}
 		return tell(k, IPC_INTERRUPTED, m->ref, &nothing);
 	case IPC_KILL:

@@ -30,13 +30,18 @@ static const char *const environment[][2] = {
     {"LC_ALL", "C.UTF-8"},
     {"TERM", "dumb"},
     {"TMPDIR", "/tmp"},
-    {"MPLBACKEND", "module://_carrel.agg"},
+    {"MPLBACKEND", "Agg"}, /* of children; the session's own figures are shown by figures.py */
     {"MPLCONFIGDIR", "/tmp/.matplotlib"},
     {"OPENBLAS_NUM_THREADS", "1"},
     {"OMP_NUM_THREADS", "1"},
     {"MKL_NUM_THREADS", "1"},
     {"NUMEXPR_NUM_THREADS", "1"},
     {"PYTHONUNBUFFERED", "1"},
+    /* pip has files only: nothing to try again, to ask or to compare with, and one place to write.
+     */
+    {"PIP_BREAK_SYSTEM_PACKAGES", "1"},
+    {"PIP_DISABLE_PIP_VERSION_CHECK", "1"},
+    {"PIP_RETRIES", "0"},
 };
 
 #ifdef CARREL_SANITIZED
@@ -131,7 +136,7 @@ static int run(struct err *e)
 	if (python_start(e) < 0) {
 		return -1;
 	}
-	python_set_packages_dir(sandbox_packages_dir(sb));
+	python_set_packages_dir(sandbox_packages_dir(sb), config.may_add_packages != 0);
 	if (python_preload(config.preload, config.preload_count, &warning, e) < 0) {
 		return -1;
 	}

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -23,7 +22,7 @@
 #define REHEARSALS 64
 
 static PyObject *prelude; /* the module _carrel */
-static PyObject *run_cell, *run_shell, *reap_orphans;
+static PyObject *run_cell, *run_shell;
 static struct buf packages_told = BUF_INIT(PACKAGES_MAX_BYTES); /* by python_show_packages, last */
 
 /* --- start --------------------------------------------------------------------------------------
@@ -129,8 +128,7 @@ int python_start(struct err *e)
 	}
 	run_cell = PyObject_GetAttrString(prelude, "run_cell");
 	run_shell = PyObject_GetAttrString(prelude, "run_shell");
-	reap_orphans = PyObject_GetAttrString(prelude, "reap_orphans");
-	if (run_cell == NULL || run_shell == NULL || reap_orphans == NULL) {
+	if (run_cell == NULL || run_shell == NULL) {
 		return python_error(e, "the prelude");
 	}
 	/* What is uploaded can be imported, as in a notebook. */
@@ -151,9 +149,11 @@ static void call_prelude(const char *name)
 	PyErr_Clear();
 }
 
-void python_set_packages_dir(const char *path)
+void python_set_packages_dir(const char *path, bool may_add)
 {
-	PyObject *r = *path == '\0' ? NULL : PyObject_CallMethod(prelude, "packages_at", "s", path);
+	PyObject *r = *path == '\0' ? NULL
+				    : PyObject_CallMethod(prelude, "packages_at", "sO", path,
+					  may_add ? Py_True : Py_False);
 	Py_XDECREF(r);
 	PyErr_Clear();
 }
@@ -370,23 +370,6 @@ void python_reclaim(void *released)
 	PyErr_Clear();
 }
 
-/* True when some child has ended and is not reaped. */
-static bool has_zombie(void)
-{
-	siginfo_t info = {0};
-	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
-}
-
-void python_between_cells(void)
-{
-	if (!has_zombie()) {
-		return;
-	}
-	PyObject *r = PyObject_CallNoArgs(reap_orphans);
-	Py_XDECREF(r);
-	PyErr_Clear();
-}
-
 static uint8_t kind_of(const char *name)
 {
 	static const char *const names[] = {
@@ -578,6 +561,7 @@ void python_execute(const struct ipc_execute *x, struct python_result *out)
 		answer = call_shell(x);
 		take_shell(answer, out);
 	}
+	host_module_take_cut(&out->result);
 	out->owner = answer;
 }
 

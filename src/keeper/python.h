@@ -19,9 +19,9 @@ int python_start(struct err *e);
  * import left a thread behind, because such an image cannot be forked. */
 int python_preload(const char *const *names, uint32_t count, struct buf *warning, struct err *e);
 
-/* Where the directories of packages are that an execution names; "" for none. Before the first
- * fork. */
-void python_set_packages_dir(const char *path);
+/* Where the directories of packages are that an execution names, "" for none, and whether its code
+ * may add any. Before the first fork. */
+void python_set_packages_dir(const char *path, bool may_add);
 
 /* Makes the packages in the directories of these NAMES, each ended by a line feed, importable, and
  * those of others no longer; nothing when they were the last. The one way for that: an execution
@@ -53,9 +53,6 @@ void python_set_display(python_display_fn fn);
  * back, forgetting an interrupt that came while nothing ran. */
 void *python_release(void);
 void python_reclaim(void *released);
-
-/* Reaps orphans; cheap when there are none. */
-void python_between_cells(void);
 
 /* A result and what keeps its bytes alive. */
 struct python_result {

@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "ipc/codec.h"
 #include "ipc/frame.h"
+#include "keeper/children.h"
 #include "keeper/host.h"
 #include "keeper/python.h"
 
@@ -115,6 +116,17 @@ static void use_own_tmp(void)
 	}
 }
 
+/* For what asks how much memory the machine has (prelude/proc_files.py). */
+static void tell_figures(const struct sandbox_limits *limits)
+{
+	char text[32];
+	if (limits->memory_bytes > 0) {
+		(void)snprintf(
+		    text, sizeof(text), "%llu", (unsigned long long)limits->memory_bytes);
+		(void)setenv("CARREL_MEMORY_BYTES", text, 1);
+	}
+}
+
 static void tell_sealed(void)
 {
 	if (ipc_send(FD_CONTROL, IPC_SEALED, 0, NULL, 0, NULL, 0) < 0) {
@@ -189,7 +201,7 @@ static int execute(const struct ipc_message *m)
 	uint64_t start_us = clock_mono_us();
 	if (x.end_children != 0) {
 		end_children();
-		python_between_cells();
+		(void)children_reap();
 	}
 	if (!is_cancelled(m->ref)) {
 		host_begin();
@@ -204,7 +216,7 @@ static int execute(const struct ipc_message *m)
 	}
 	int r = answer(m->ref, &result.result);
 	python_result_fini(&result);
-	python_between_cells();
+	(void)children_reap();
 	return r;
 }
 
@@ -248,6 +260,8 @@ void session_run(struct sandbox *sb, const struct sandbox_limits *limits, uint64
 	}
 	send_data_dir(data_dir);
 	use_own_tmp();
+	tell_figures(limits);
+	children_watch();
 	python_start_session();
 	python_set_display(display);
 	host_init(FD_CONTROL, FD_WAKE);

@@ -12,6 +12,22 @@
 #include "sandbox/host_paths.h"
 #include "sandbox/walls.h"
 
+#define PROC_FILES "python_proc_files.py"
+
+extern const char proc_files[]; /* keeper/prelude/proc_files.py */
+
+/* Every Python that a session starts runs this; it takes no time before psutil is wanted. */
+static const char python_site[] = "import sys\n"
+				  "class _Psutil:\n"
+				  "    @staticmethod\n"
+				  "    def find_spec(name, path=None, target=None):\n"
+				  "        if name == 'psutil._common':\n"
+				  "            import runpy\n"
+				  "            sys.meta_path.remove(_Psutil)\n"
+				  "            return runpy.run_path('/etc/" PROC_FILES
+				  "')['spec_of'](name)\n"
+				  "sys.meta_path.insert(0, _Psutil)\n";
+
 #define ETC_FILE_MAX_BYTES (4u << 20)
 #define ETC_DIR_FILES_MAX 32
 
@@ -91,6 +107,19 @@ static int copy_dir(int host_fd, int our_fd, const char *name, struct err *e)
 	return 0;
 }
 
+/* The host's part comes first. */
+static int add_site(int our_fd, const char *name, struct err *e)
+{
+	if (strcmp(name, HOST_PYTHON_PREFIX) == 0) {
+		return 0;
+	}
+	cleanup(fd_close) int dir = openat(our_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(fd_close) int fd = openat(
+	    dir, "sitecustomize.py", O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0444);
+	int r = fd < 0 ? -errno : fd_write_all(fd, python_site, strlen(python_site));
+	return r < 0 ? err_set_os(e, -r, "cannot write /etc/%s/sitecustomize.py", name) : 0;
+}
+
 /* /etc/python3 and /etc/python3.N: site customisation that Python itself imports. */
 static int copy_python(int host_fd, int our_fd, struct err *e)
 {
@@ -102,7 +131,8 @@ static int copy_python(int host_fd, int our_fd, struct err *e)
 	struct dirent *entry;
 	while ((entry = readdir(dir)) != NULL) {
 		if (text_has_prefix(entry->d_name, HOST_PYTHON_PREFIX) &&
-		    copy_dir(host_fd, our_fd, entry->d_name, e) < 0) {
+		    (copy_dir(host_fd, our_fd, entry->d_name, e) < 0 ||
+			add_site(our_fd, entry->d_name, e) < 0)) {
 			return -1;
 		}
 	}
@@ -136,7 +166,8 @@ static int write_own(int our_fd, struct err *e)
 int etc_build(int host_etc_fd, int etc_dir_fd, struct err *e)
 {
 	if (write_own(etc_dir_fd, e) < 0 || copy_localtime(host_etc_fd, etc_dir_fd, e) < 0 ||
-	    copy_python(host_etc_fd, etc_dir_fd, e) < 0) {
+	    copy_python(host_etc_fd, etc_dir_fd, e) < 0 ||
+	    write_file(etc_dir_fd, PROC_FILES, proc_files, strlen(proc_files), e) < 0) {
 		return -1;
 	}
 	for (size_t i = 0; i < array_len(host_etc_files); i++) {

@@ -278,6 +278,7 @@ static int build_skeleton(struct err *e)
 	static const char *const dirs[] = {
 	    NEW "/usr",
 	    NEW "/usr/local",
+	    NEW "/usr/local/bin",
 	    NEW "/usr/local/lib",
 	    NEW "/etc",
 	    NEW "/etc/ssl",
@@ -296,6 +297,10 @@ static int build_skeleton(struct err *e)
 		if (make_dir(dirs[i], 0755, e) < 0) {
 			return -1;
 		}
+	}
+	/* What Debian calls python3 alone; first on PATH. */
+	if (symlink("/usr/bin/python3", NEW "/usr/local/bin/python") < 0) {
+		return err_set_os(e, errno, "cannot make /usr/local/bin/python");
 	}
 	return symlink("/tmp", NEW "/var/tmp") < 0 ? err_set_os(e, errno, "cannot make /var/tmp")
 						   : 0;

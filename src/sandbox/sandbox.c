@@ -408,6 +408,14 @@ int sandbox_child_kill(struct sandbox *sb, const struct sandbox_child *child)
 	return kill(child->pid, SIGKILL) < 0 ? -errno : 0;
 }
 
+int sandbox_child_interrupt(const struct sandbox_child *child)
+{
+	if (child->pid <= 0) {
+		return -ESRCH;
+	}
+	return kill(-child->pid, SIGINT) < 0 ? -errno : 0;
+}
+
 int sandbox_child_mount(
     struct sandbox *sb, struct sandbox_child *child, const char *name, struct err *e)
 {

@@ -103,6 +103,10 @@ int sandbox_seal(struct sandbox *sb, struct err *e);
  * live on. */
 int sandbox_child_kill(struct sandbox *sb, const struct sandbox_child *child);
 
+/* Interrupts the session as Ctrl-C at a terminal would: SIGINT to its first process and all in its
+ * process group, which is all it started but what asked for a group of its own. */
+int sandbox_child_interrupt(const struct sandbox_child *child);
+
 /* What the kernel counted against the session. Fields it cannot tell are 0. */
 struct sandbox_usage {
 	uint64_t oom_kills;    /* processes killed at the memory limit */

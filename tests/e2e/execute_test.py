@@ -419,7 +419,7 @@ class Results(ServerCase):
     def test_integers_past_what_json_readers_hold(self):
         for code in ("2**64", "-2**63 - 1", "10**30", "10**4000"):
             self.assertEqual(str(self.value(code)), str(eval(code)), code)
-        self.assertEqual(self.value("10**100000")[:2], "0x")  # more digits than Python writes
+        self.assertEqual(self.value("10**100000"), "1" + "0" * 100000)  # more digits than Python writes
 
     def test_lone_surrogates(self):
         self.assertEqual(self.value("'a\\ud800b'"), "a\\ud800b")

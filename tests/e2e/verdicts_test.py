@@ -185,6 +185,37 @@ class Verdicts(ServerCase):
         self.check("import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass",
                    "time_limit", False, TIMED_OUT, timeout=0.2, keeps=True)
 
+    def test_time_limit_of_code_that_waits_for_others(self):
+        """As Ctrl-C at a terminal: what the session started is interrupted too, and again."""
+        waits = ("import os; os.system('sleep 6101')", "import os\nwhile True: os.system('sleep 6101')",
+                 "!sleep 6101; echo not", "import subprocess; subprocess.run('sleep 6101 | cat', shell=True)",
+                 "import subprocess; subprocess.run(['sh', '-c', 'sh -c \"sleep 6101; true\"; echo not'])",
+                 "import time\nfrom concurrent.futures import ThreadPoolExecutor\n"
+                 "with ThreadPoolExecutor(2) as e: list(e.map(time.sleep, [5] * 4))",
+                 "import time\nfrom concurrent.futures import ProcessPoolExecutor\n"
+                 "with ProcessPoolExecutor(2) as e: list(e.map(time.sleep, [6101] * 2))",
+                 "import time, multiprocessing\n"
+                 "with multiprocessing.Pool(2) as pool: pool.map(time.sleep, [6101] * 4)",
+                 "import multiprocessing, time\np = multiprocessing.Process(target=time.sleep, args=(6101,))\n"
+                 "p.start(); p.join()")
+        for number, code in enumerate(waits):
+            with self.subTest(code=code):
+                identifier = f"{self.session}-{number}"
+                self.server.value(identifier, "state = 'kept'\nopen('kept', 'w').close()")
+                answer = self.server.execute(identifier, code, timeout=1)
+                self.assertEqual(answer["verdict"], "time_limit", answer)
+                self.assertEqual(self.server.value(
+                    identifier, "import os, subprocess; (state, os.path.exists('kept'), "
+                    "subprocess.run(['pgrep', '-f', '[s]leep 6101']).returncode)"), "('kept', True, 1)")
+                self.server.request("DELETE", "session", identifier)
+
+    def test_time_limit_leaves_time_to_clean_up(self):
+        answer = self.server.execute(
+            self.session, "import time\ntry: time.sleep(60)\n"
+            "except KeyboardInterrupt:\n    time.sleep(0.05); cleaned = True", timeout=1)
+        self.assertEqual(answer["verdict"], "time_limit")
+        self.check_works(self.session, "cleaned", True)
+
     def test_time_limit_that_is_never_obeyed(self):
         start = time.monotonic()
         self.check(STUBBORN, "time_limit", False, TIMED_OUT, timeout=0.2, keeps=False)

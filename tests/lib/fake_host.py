@@ -32,6 +32,12 @@ class Host(types.ModuleType):
         self.pid = os.getpid()
         self.display = self.sent.append
         self.getenv = os.environ.get
+        self.cut = lambda what, count: self.cuts.append((what, count))
+        self.cuts = []       # (what, count)
+        self.child_starting = self.disown = lambda: None
+        self.child_started = lambda pid: self.started.append(pid)
+        self.started = []    # processes that code has started
+        self.reap = lambda: 0
         self.server = None
         self.calls = []      # (method, arguments) in the order they came
         self.cancelled = []  # numbers

@@ -333,6 +333,29 @@ static void test_exit(void **state)
 	fake_call_fini(&f);
 }
 
+static void test_redrawn_lines(void **state)
+{
+	(void)state;
+	static const char *const rows[][2] = {
+	    {" 1%\r 2%\r99%\ndone\n", "99%\ndone\n"},
+	    {"a\r\nb\r\n", "a\r\nb\r\n"}, /* another system's lines */
+	    {"1\r2\r3\r", "3\r"},
+	    {"\r1\r2", "2"},
+	    {"\r\r", "\r\r"},
+	    {"a\rb\n\nc\rd", "b\n\nd"},
+	    {"x\r\xff\n", "\xef\xbf\xbd\n"},
+	};
+	value(IPC_KIND_NONE, "", "");
+	for (size_t i = 0; i < array_len(rows); i++) {
+		struct fake_call f;
+		world.script.out = world.script.err = rows[i][0];
+		post(&f, "executions", "{\"code\":\"x\"}", 200);
+		assert_string_equal(fake_text(&f, "result.stdout"), rows[i][1]);
+		assert_string_equal(fake_text(&f, "result.stderr"), rows[i][1]);
+		fake_call_fini(&f);
+	}
+}
+
 static void test_output_cut(void **state)
 {
 	(void)state;
@@ -497,6 +520,7 @@ int main(void)
 	    ACA_TEST(test_time_limit),
 	    ACA_TEST(test_killed),
 	    ACA_TEST(test_exit),
+	    ACA_TEST(test_redrawn_lines),
 	    ACA_TEST(test_output_cut),
 	    ACA_TEST(test_gone_interrupts),
 	    ACA_TEST(test_stream),

@@ -250,6 +250,7 @@ static void configurations_come_back_as_they_were(void **state)
 	    .preload_count = 1,
 	    .pools = {{1, 2, 3, 4, 5}},
 	    .pool_count = 1,
+	    .may_add_packages = 1,
 	};
 	static struct ipc_keeper_config out;
 	cleanup(buf_fini) struct buf b = BUF_INIT(4096);
@@ -257,6 +258,7 @@ static void configurations_come_back_as_they_were(void **state)
 	assert_int_equal(ipc_keeper_config_decode(&b, &out), 0);
 	assert_string_equal(out.read_only_paths[1], "/b");
 	assert_int_equal(out.pools[0].open_files, 5);
+	assert_int_equal(out.may_add_packages, 1);
 	b.data[12] = 127; /* a text that is longer than the body */
 	assert_int_equal(ipc_keeper_config_decode(&b, &out), -EPROTO);
 }

@@ -216,6 +216,15 @@ class Namespace(Names):
         self.value("[hasattr(x, '_repr_html_') for x in (tools, skills, artifacts)]")
         self.assertEqual(host.calls, [])
 
+    def test_an_interrupt_takes_a_call_back(self):
+        self.server.delay = 60
+        timer = threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,))
+        timer.start()
+        answer = self.cell("skills.list()")
+        timer.join()
+        self.assertEqual((answer.status, answer.name), (2, "KeyboardInterrupt"))
+        self.assertEqual(host.cancelled, [host.last])
+
     def test_between_cells_there_is_an_error(self):
         host.server = None
         self.assertEqual(self.error("artifacts.exists('a')"), (
@@ -951,7 +960,12 @@ class Values(Names):
         self.assertEqual(self.value("'\\0' * (2 * 2**20)"), "<str: larger than 8 MiB as JSON>")
         bomb = "a = ['x' * 100] * 10\nfor i in range(9): a = [a] * 10\na"
         self.assertEqual(self.value(bomb), "<list: larger than 8 MiB as JSON>")
-        self.assertEqual(self.value("10 ** 10000"), "<int: it holds an integer with too many digits>")
+        # As a text: readers of JSON refuse such numbers.
+        self.assertEqual(self.value("[10 ** 10000, {-10 ** 5000: 1}]"),
+                         ["1" + "0" * 10000, {"-1" + "0" * 5000: 1}])
+        self.assertEqual(self.value("10 ** 4000"), 10 ** 4000)
+        self.assertEqual(self.value("1 << 5_000_000"),
+                         "<int: it holds an integer of more than 1048576 digits>")
 
     def test_a_str_that_fails_is_the_cells_error(self):
         code = "class A:\n    def __str__(self): return 1 / 0\nA()"

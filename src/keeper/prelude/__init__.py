@@ -14,6 +14,8 @@ The modules behind it, one subject each:
     html_text     HTML as text
     identity      `is`, type() and match where an event loop runs
     limits        which limit of the session an exception stands for
+    digits        the digits of very long integers
+    proc_files    files of the machine that a session's /proc has not, for psutil
     render        the type and the text of a cell's value
     reserve       memory for the cell after one that filled the session
     bundle        rich representations of a value, and display()
@@ -22,8 +24,9 @@ The modules behind it, one subject each:
     hooks         work done right after user code first imports a library
     streams       stdin, stdout and stderr over descriptors 0, 1 and 2
     shell         the commands of Shell pools
-    packages      packages the server has put into the session
-    children      child processes: ours, and the orphans to reap
+    packages      packages the server has put into the session, or user code
+    pip           what of pip is deps.add
+    children      child processes: which user code has started
     warm          what is prepared before a session has a user
     names         tools, skills, artifacts and deps, which every session finds in its namespace;
                   each in a module of its own
@@ -33,7 +36,7 @@ The modules behind it, one subject each:
     values        the value of a cell as JSON
 """
 
-from _carrel import cell, children, failure, packages as package_dirs, shell, streams, warm
+from _carrel import cell, failure, packages as package_dirs, shell, streams, warm
 # After all that every cell uses, so that these lie together in the image: a session that uses them
 # writes to their pages, and the others do not.
 from _carrel import names, skill_source
@@ -85,9 +88,10 @@ def open_streams():
         pass
 
 
-def packages_at(directory):
-    """Says where the directories of packages are. Call it in the keeper."""
+def packages_at(directory, may_add):
+    """Says where the directories of packages are, and whether code may add any. In the keeper."""
     package_dirs.directory = directory
+    package_dirs.may_add = may_add
 
 
 def packages_changed(names):
@@ -148,14 +152,6 @@ def warm_up():
         warm.warm_up()
     except BaseException:
         pass
-
-
-def reap_orphans():
-    """Reaps processes that became ours when their parents ended. Returns how many."""
-    try:
-        return children.reap_orphans()
-    except BaseException:
-        return 0
 
 
 def describe_skills(text):

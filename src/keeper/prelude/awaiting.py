@@ -27,22 +27,46 @@ def run(coroutine):
 
 
 def _open_loop():
+    """Returns the loop of the session's cells.
+
+    That is the thread's current one where there is one: what user code got from
+    asyncio.get_event_loop() in a plain cell, and made tasks in, runs in the cells that await.
+    """
     global _loop
     import asyncio
 
-    if _loop is None or _loop.is_closed():
-        _loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(_loop)
+    loop = _current_loop(asyncio)
+    if loop is None:
+        loop = asyncio.new_event_loop() if _loop is None or _loop.is_closed() else _loop
+        asyncio.set_event_loop(loop)
+    _loop = loop
     return _loop
 
 
+def _current_loop(asyncio):
+    """Returns the thread's current loop, which a fresh Python makes, or None without a usable one."""
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            # Later versions of Python announce that they will no longer make one.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            loop = asyncio.get_event_loop_policy().get_event_loop()
+    except RuntimeError:
+        return None
+    return None if loop.is_closed() else loop
+
+
 def forget():
-    """Closes the loop, with the descriptors it holds: no session may inherit them."""
+    """Closes the loop, with the descriptors it holds: no session may inherit them.
+
+    The policy is forgotten too: asyncio.get_event_loop() is then as in a fresh Python.
+    """
     global _loop
     if _loop is not None:
         import asyncio
         _loop.close()
-        asyncio.set_event_loop(None)
+        asyncio.set_event_loop_policy(None)
         _loop = None
 
 

@@ -131,6 +131,7 @@ def publish(data):
         if len(encoded) > DATUM_BYTES_MAX:
             streams.note(f"display: {mime} of {len(encoded)} bytes left out: "
                          f"more than {DATUM_BYTES_MAX}")
+            streams.note_cut(displays=1)
             continue
         items.append((encodable(str(mime)), encoded))
     if items:

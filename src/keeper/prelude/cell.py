@@ -58,8 +58,10 @@ def main_module():
 def run(source, empty_namespace, values=False):
     """Runs one cell; see run_cell() in the package for the answer."""
     reserve.hold()
+    source = source.removeprefix("\ufeff")  # as in a file
     name = sources.add(source)
     streams.ensure()
+    before = sys.stdout, sys.stderr
     figures.begin_cell()
     module = _empty_module() if empty_namespace else _main
     if _modules.get("__main__") is not module or sys.modules is not _modules:
@@ -73,6 +75,9 @@ def run(source, empty_namespace, values=False):
             # Its namespace lives on for as long as a thread or a callback of the cell needs it.
             _set_main(_main)
     streams.flush()
+    if answer[0] != 0:
+        # Replaced by code that did not get as far as putting it back.
+        sys.stdout, sys.stderr = before
     return answer
 
 

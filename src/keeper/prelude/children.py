@@ -1,9 +1,10 @@
-"""The session's child processes: those user code started, and orphans.
+"""The session's child processes: which of them user code started itself.
 
 The session is process 1 of its own process namespace, so a process whose parent
-ended becomes its child. Someone has to reap those; but a process that user code
+ended becomes its child, and is reaped when it ends; but a process that user code
 started itself must stay for its own wait(), or Popen would lose the return code.
-The ways Python has to start a process are wrapped thinly to tell the two apart.
+The ways Python has to start a process are wrapped thinly to tell the two apart;
+keeper/children.h does the rest.
 """
 
 import errno
@@ -11,33 +12,28 @@ import functools
 import os
 import sys
 
-_own = set()
-_waitid, _waitpid = os.waitid, os.waitpid
-_P_ALL = os.P_ALL
-_PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
-_OWN_MAX = 1 << 16
+import _carrel_host
 
-
-def _started(pid):
-    if pid == 0:
-        # The child of a fork: its children are its own affair.
-        _own.clear()
-    elif len(_own) < _OWN_MAX:
-        _own.add(pid)
+_starting, _started = _carrel_host.child_starting, _carrel_host.child_started
+_reap, _disown = _carrel_host.reap, _carrel_host.disown
 
 
 def _wrap(function):
     @functools.wraps(function)
     def started(*args, **kwargs):
+        pid = 0
+        _starting()
         try:
             result = function(*args, **kwargs)
+            pid = result[0] if type(result) is tuple else result
         except OSError as exc:
             if exc.errno == errno.EAGAIN:
                 # At the process limit a place is worth more than the status of one that ended:
                 # none is kept for a wait() that may never come.
-                _own.clear()
+                _disown()
             raise
-        _started(result[0] if type(result) is tuple else result)
+        finally:
+            _started(pid)
         return result
 
     # The name stays visible in tracebacks' innermost frame: limits.py reads it.
@@ -59,58 +55,21 @@ def watch():
         subprocess = sys.modules.get("subprocess")
         if hasattr(subprocess, "_fork_exec"):
             subprocess._fork_exec = fork_exec
+    if not hasattr(os.system, "__wrapped__"):
+        os.system = functools.wraps(os.system)(_system)
 
 
-def reap_orphans():
-    """Reaps the zombies that are not ours to keep. Returns how many there were."""
+def _system(command):
+    """os.system(): by the C library it would hold signals back from the session while it waits.
+
+    Then nothing would be reaped, and no interrupt would end the cell.
+    """
+    import subprocess
+
+    command = os.fsencode(command)
+    sys.audit("os.system", command)
     try:
-        ended = _waitid(_P_ALL, 0, _PEEK)
-    except ChildProcessError:
-        _own.clear()
-        return 0
-    if ended is None:
-        return 0
-    return _reap_listed()
-
-
-def _reap_listed():
-    """Goes through all children: the kernel shows one zombie at a time, maybe one we keep."""
-    pids = _children()
-    _own.intersection_update(pids)
-    reaped = 0
-    for pid in pids:
-        if pid in _own:
-            continue
-        try:
-            reaped += _waitpid(pid, os.WNOHANG)[0] == pid
-        except ChildProcessError:
-            pass
-    return reaped
-
-
-def _children():
-    """Returns the pids of this process's children."""
-    try:
-        pids = []
-        for task in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{task}/children") as listed:
-                pids += map(int, listed.read().split())
-        return pids
-    except OSError:
-        return _children_by_scan()
-
-
-def _children_by_scan():
-    """The same from /proc/PID/stat, for kernels that do not list children."""
-    me, pids = os.getpid(), []
-    for entry in os.listdir("/proc"):
-        if not entry.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as stat:
-                fields = stat.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == me:
-            pids.append(int(entry))
-    return pids
+        code = subprocess.call([b"/bin/sh", b"-c", command], close_fds=False)
+    except BlockingIOError:
+        return -1
+    return code << 8 if code >= 0 else -code

@@ -8,7 +8,7 @@ can be encoded as UTF-8, whatever the exception's own methods do.
 import sys
 import traceback
 
-from _carrel import limits, sources
+from _carrel import limits, packages, sources, streams
 
 VALUE_CHARS_MAX = 64 * 1024
 TRACEBACK_CHARS_MAX = 256 * 1024
@@ -47,6 +47,8 @@ def outcome(exc, ran=True):
     elif isinstance(exc, KeyboardInterrupt):
         status = 2
     limit = limit_of(exc) if ran else ""
+    if isinstance(exc, ModuleNotFoundError):
+        packages.explain(exc)
     return (status, "none", "", "", name_of(exc), value_of(exc),
             "" if status == 3 else traceback_of(exc), limit, code)
 
@@ -75,6 +77,7 @@ def value_of(exc):
     except Exception:
         return "<exception str() failed>"
     if len(text) > VALUE_CHARS_MAX:
+        streams.note_cut(error=len(text) - VALUE_CHARS_MAX)
         text = f"{text[:VALUE_CHARS_MAX]}… [cut: {len(text)} characters in all]"
     return encodable(text)
 
@@ -199,4 +202,5 @@ def _bounded(text):
     if len(text) <= TRACEBACK_CHARS_MAX:
         return text
     half = TRACEBACK_CHARS_MAX // 2
+    streams.note_cut(error=len(text) - 2 * half)
     return f"{text[:half]}\n… [cut: {len(text)} characters in all]\n{text[-half:]}"

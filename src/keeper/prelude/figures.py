@@ -2,15 +2,17 @@
 
 plt.show() sends every open figure and closes it. What is still open when a cell
 ends is sent and closed too, whatever became of the cell. A figure that is the
-cell's value is sent once. At most FIGURES_MAX are sent a cell.
+cell's value is sent once. At most FIGURES_MAX are sent a cell. Figures of another
+backend, which user code chose with matplotlib.use(), are its own affair.
 
 Nothing here imports matplotlib: it is looked up once user code has loaded it.
 """
 
 import io
 import sys
+import warnings
 
-from _carrel import streams
+from _carrel import sources, streams
 
 BACKEND = "module://_carrel.agg"
 FIGURES_MAX = 50
@@ -35,6 +37,7 @@ def end_cell(answer):
             show_all()
             if _dropped:
                 streams.note(f"figures: {_dropped} not shown: more than {FIGURES_MAX} in one cell")
+                streams.note_cut(displays=_dropped)
         except BaseException as exc:
             if answer[0] == 0:
                 from _carrel import failure
@@ -59,14 +62,15 @@ def is_figure(value):
 
 
 def show_all():
-    """Sends every open figure in the order of their numbers, and closes them all."""
+    """Sends every open figure of our backend in the order of their numbers, and closes it."""
     pylab = _modules.get("matplotlib._pylab_helpers")
+    agg = _modules.get("_carrel.agg")
     gcf = getattr(pylab, "Gcf", None)
-    if gcf is None or not gcf.figs:
+    if gcf is None or not gcf.figs or agg is None:
         return
     for number in sorted(gcf.figs, key=lambda key: (isinstance(key, str), key)):
         manager = gcf.figs.get(number)
-        if manager is None:
+        if not isinstance(manager, agg.FigureManager):
             continue
         try:
             show(manager.canvas.figure)
@@ -117,7 +121,11 @@ def png(figure):
     if getattr(figure, "canvas", None) is None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         FigureCanvasAgg(figure)
-    figure.canvas.print_figure(
-        out, format="png", dpi=figure.dpi, bbox_inches="tight",
-        facecolor=figure.get_facecolor(), edgecolor=figure.get_edgecolor())
+    with warnings.catch_warnings(record=True) as caught:
+        figure.canvas.print_figure(
+            out, format="png", dpi=figure.dpi, bbox_inches="tight",
+            facecolor=figure.get_facecolor(), edgecolor=figure.get_edgecolor())
+    for warning in caught:
+        # Where matplotlib was called from is here; the user's line is what a person looks for.
+        warnings.warn_explicit(warning.message, warning.category, *sources.place())
     return out.getvalue()

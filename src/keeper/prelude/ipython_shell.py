@@ -1,20 +1,23 @@
 """The InteractiveShell of a session. Importing this module imports IPython."""
 
 import atexit
+import contextlib
 import importlib
 import os
 import re
 import subprocess
+import sys
 
 from IPython.core import interactiveshell
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
+from IPython.core.error import UsageError
 from IPython.core.profiledir import ProfileDir
 from IPython.utils import io as ipython_io
 from traitlets import observe
 from traitlets.config import Config
 
-from _carrel import bundle, figures, names as public_names, render, streams
+from _carrel import bundle, figures, names as public_names, pip, render, streams
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -63,6 +66,7 @@ class _DisplayHook(DisplayHook):
 
 
 class Shell(interactiveshell.InteractiveShell):
+    _in_magic = False
     display_pub_class = _Publisher
     displayhook_class = _DisplayHook
 
@@ -146,8 +150,15 @@ class Shell(interactiveshell.InteractiveShell):
     def system(self, cmd):
         """!cmd: runs it with our descriptors 0, 1 and 2, so that its output streams."""
         streams.flush()
-        process = subprocess.Popen(self.var_expand(cmd, depth=1), shell=True,
-                                   executable=_shell_path())
+        command = self.var_expand(cmd, depth=1)
+        self.user_ns["_exit_code"] = 0
+        if not pip.install(command):
+            self._run(command)
+            if self.user_ns["_exit_code"] != 0 and pip.is_install(command):
+                raise pip.failed(self.user_ns["_exit_code"])
+
+    def _run(self, command):
+        process = subprocess.Popen(command, shell=True, executable=_shell_path())
         try:
             code = process.wait()
         except KeyboardInterrupt:
@@ -158,6 +169,56 @@ class Shell(interactiveshell.InteractiveShell):
         self.user_ns["_exit_code"] = code
 
     system_piped = system_raw = system
+
+    def pip(self, line):
+        """%pip …: installs packages, by deps.add; pip itself for everything else."""
+        streams.flush()
+        command = f"pip {line}"
+        if not pip.install(command):
+            self._run(f"python3 -m {command}")
+            if self.user_ns["_exit_code"] != 0:
+                raise pip.failed(self.user_ns["_exit_code"])
+
+    def cd(self, line):
+        """%cd, which would only print that there is no such directory."""
+        before = os.getcwd()
+        self._cd(line)
+        wanted = os.path.expanduser(line.replace("-q", "").strip() or "~")
+        if os.getcwd() == before and line.strip() and not os.path.isdir(wanted) and wanted != "-":
+            raise UsageError(f"%cd: there is no directory {wanted!r}")
+
+    # --- a magic that fails is a failure ---
+
+    def run_line_magic(self, name, line, _stack_depth=1):
+        with self._magic():
+            # One frame more between the magic and the cell, whose variables it looks for.
+            return super().run_line_magic(name, line, _stack_depth + 1)
+
+    def run_cell_magic(self, name, line, cell):
+        with self._magic():
+            return super().run_cell_magic(name, line, cell)
+
+    @contextlib.contextmanager
+    def _magic(self):
+        before, self._in_magic = self._in_magic, True
+        try:
+            yield
+        finally:
+            self._in_magic = before
+
+    def run_code(self, *args, **kwargs):
+        before, self._in_magic = self._in_magic, False
+        try:
+            return super().run_code(*args, **kwargs)
+        finally:
+            self._in_magic = before
+
+    def showtraceback(self, *args, **kwargs):
+        """Where a magic would show an exception (%run, %%time) and go on, the cell fails with it."""
+        exc = sys.exc_info()[1]
+        if self._in_magic and exc is not None:
+            raise exc
+        super().showtraceback(*args, **kwargs)
 
 
 def _shell_path():
@@ -213,9 +274,13 @@ def build(module):
         if stored is not None:
             interactiveshell.PickleShareDB = stored
     atexit.unregister(shell.atexit_operations)
-    # The display hook sets `_` and its like to "" right away.
+    # The display hook sets `_` and its like to "" right away, whatever they were.
     for name in module.__dict__.keys() - before.keys():
         del module.__dict__[name]
+    module.__dict__.update(before)
     shell.set_hook("show_in_pager", _print_page)
+    shell.register_magic_function(shell.pip, "line", "pip")
+    shell._cd = shell.find_line_magic("cd")
+    shell.register_magic_function(shell.cd, "line", "cd")
     shell.remember_printers()
     return shell

@@ -43,7 +43,7 @@ class Finder:
         try:
             code = self.sources[name]
             if isinstance(code, str):
-                code = compile(code, f"<{name}>", "exec", dont_inherit=True)
+                code = compile(code, f"<{name} importlib._bootstrap>", "exec", dont_inherit=True)
             exec(code, module.__dict__)
         except BaseException:
             del self.made[name]
@@ -54,7 +54,7 @@ def install(sources):
     """Makes `import _carrel` work.
 
     sources: pairs (module name, source text or code object), in any order.
-    Code objects should carry the file name "<MODULE NAME>": that is how the
-    frames of the prelude are told from the user's.
+    Code objects should carry a file name that begins with "<MODULE NAME": that is how
+    the frames of the prelude are told from the user's.
     """
     sys.meta_path.insert(0, Finder(sources))

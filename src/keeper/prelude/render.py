@@ -8,7 +8,7 @@ agree, so that most cells never load IPython. Never longer than TEXT_BYTES_MAX.
 import math
 import re
 
-from _carrel import bundle, shell_magics
+from _carrel import bundle, shell_magics, streams
 from _carrel.failure import encodable
 
 TEXT_BYTES_MAX = 1024 * 1024
@@ -21,6 +21,8 @@ SEQUENCE_MAX = 1000
 _SHORT_MAX = 40
 
 _INT64_MIN, _INT64_MAX = -2**63, 2**63 - 1
+# Python writes these, whatever the limit that user code has set for itself.
+_PLAIN_BITS = 2000
 _SCALARS = frozenset((int, float, bool, str, type(None)))
 
 
@@ -83,12 +85,14 @@ def _int(value):
     if _INT64_MIN <= value <= _INT64_MAX:
         text = repr(value)
         return text, text
-    try:
-        return "", bounded(repr(value))
-    except ValueError:
-        # More digits than sys.set_int_max_str_digits() lets pass, since they cost quadratic time.
-        bits = value.bit_length()
-        return "", hex(value) if bits <= 2 * TEXT_BYTES_MAX else f"<int with {bits} bits>"
+    if value.bit_length() <= _PLAIN_BITS:
+        return "", repr(value)
+    from _carrel import digits
+    if value.bit_length() <= 3 * TEXT_BYTES_MAX:
+        # A digit is at least that many bits.
+        return "", digits.text_of(value)
+    leading, least = digits.leading_of(value)
+    return "", leading + _cut_mark(least - 1, len(leading), True)
 
 
 def short_text(value):
@@ -236,5 +240,10 @@ def bounded(text, chars=None, more=False):
     if len(data) <= TEXT_BYTES_MAX and chars == len(text):
         return data.decode()
     kept = data[:TEXT_BYTES_MAX - _MARK_BYTES_MAX].decode("utf-8", "ignore")
-    least = "more than " if more else ""
-    return f"{kept}… [cut: {least}{chars} characters in all]"
+    return kept + _cut_mark(chars, len(kept), more)
+
+
+def _cut_mark(chars, kept, more):
+    """Returns the remark behind a text that is cut, and tells how much is left out."""
+    streams.note_cut(value=chars - kept)
+    return f"… [cut: {'more than ' if more else ''}{chars} characters in all]"

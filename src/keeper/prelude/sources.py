@@ -6,6 +6,7 @@ Bounded: the oldest cells go first, past CELLS_MAX cells or CHARS_MAX characters
 """
 
 import linecache
+import sys
 from collections import OrderedDict
 
 PREFIX = "<cell "
@@ -16,6 +17,7 @@ _count = 0
 _chars = 0
 _entries = OrderedDict()
 _cache = linecache.cache
+_getframe = sys._getframe
 
 
 def add(source):
@@ -58,6 +60,18 @@ def line(name, number):
     if entry is None or not 1 <= number <= len(entry[2]):
         return ""
     return entry[2][number - 1]
+
+
+def place():
+    """Returns the file name and line of the cell that runs, or of the last line of the last one."""
+    frame = _getframe()
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(PREFIX):
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+    name = f"{PREFIX}{_count}>"
+    entry = _entries.get(name)
+    return name, 1 if entry is None else len(entry[2])
 
 
 def forget():

@@ -7,6 +7,8 @@ Python session, unless it can no longer be written to.
 import io
 import sys
 
+import _carrel_host
+
 _stdout = _stderr = _stdin = None
 
 
@@ -85,6 +87,12 @@ def _flush_one(stream):
         stream.flush()
     except Exception:
         pass
+
+
+def note_cut(**parts):
+    """Tells the server what is left out: characters of the value's or the error's text, displays."""
+    for what, count in parts.items():
+        _carrel_host.cut(what, count)
 
 
 def note(text):

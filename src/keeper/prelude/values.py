@@ -5,6 +5,7 @@
     dataclass instances            objects
     everything else                its str()
 
+An integer of more than about 4,000 digits is a text of them, since JSON readers refuse such numbers.
 JSON has no NaN, no infinities and no lone surrogates: the first two become the
 texts "nan", "inf" and "-inf", the last the text of its escape. A value that is
 nested deeper than DEPTH_MAX (or holds itself), or longer than CHARS_MAX as
@@ -14,6 +15,7 @@ JSON, is a text that says so.
 import dataclasses
 import json
 import math
+import sys
 
 from _carrel.answers import NotAwaited, value_of
 from _carrel.failure import encodable
@@ -22,6 +24,8 @@ CHARS_MAX = 8 * 1024 * 1024 - 1024
 DEPTH_MAX = 100
 # Each element costs at least two characters.
 _ELEMENTS_MAX = CHARS_MAX // 2
+_INT_DIGITS = 4300
+_DIGITS_MAX = 1024 * 1024
 _TOO_LARGE = "larger than 8 MiB as JSON"
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False,
@@ -40,10 +44,6 @@ def to_json(value):
             return text
     except _NotShown as exc:
         return _encoder.encode(f"<{type(value).__name__}: {exc}>")
-    except ValueError as exc:
-        if "integer string conversion" not in str(exc):
-            raise
-        return _encoder.encode(f"<{type(value).__name__}: it holds an integer with too many digits>")
     return _encoder.encode(f"<{type(value).__name__}: {_TOO_LARGE}>")
 
 
@@ -53,11 +53,15 @@ class _Plain:
     def __init__(self):
         self.elements = 0
         self.chars = 0
+        # A digit is 3.3 bits and a little. User code may have set a lower limit, or none.
+        self.int_bits = 33 * min(_INT_DIGITS, sys.get_int_max_str_digits() or _INT_DIGITS) // 10
 
     def of(self, value, depth):
         kind = type(value)
-        if value is None or kind is bool or kind is int:
+        if value is None or kind is bool:
             return value
+        if kind is int:
+            return value if value.bit_length() <= self.int_bits else self._digits(value)
         if kind is float:
             return value if math.isfinite(value) else repr(value)
         if kind is str:
@@ -94,7 +98,7 @@ class _Plain:
         if isinstance(value, str):
             return self._text(str.__str__(value))
         if isinstance(value, int):
-            return int(value)
+            return self.of(int(value), 0)
         if isinstance(value, float):
             return self.of(float(value), 0)
         return self._text(str(value))
@@ -102,4 +106,13 @@ class _Plain:
     def _key(self, key):
         if key is None or isinstance(key, bool):
             return {None: "null", True: "true", False: "false"}[key]
+        if isinstance(key, int):
+            return str(self.of(int(key), 0))
         return self._text(str(key))
+
+    def _digits(self, value):
+        from _carrel import digits
+
+        if value.bit_length() > 3 * _DIGITS_MAX:
+            raise _NotShown(f"it holds an integer of more than {_DIGITS_MAX} digits")
+        return self._text(digits.text_of(value))

@@ -9,7 +9,7 @@ import threading
 
 import _carrel_host
 
-from _carrel import bundle, cell, children, failure, hooks
+from _carrel import bundle, cell, children, failure, hooks, packages as packages_module
 
 # The state of numpy's global generator, in words of 32 bit.
 _MT_WORDS = 624
@@ -20,6 +20,7 @@ _numpy_state = None
 def install():
     """Sets up what every session of this image has in common."""
     hooks.install()
+    packages_module.watch_user_site()
     children.watch()
     builtins.display = bundle.display
 
@@ -147,10 +148,12 @@ def after_fork():
 
 def _read_environment():
     # os.environ is a copy from the keeper's start; the C side may have moved these since.
-    for name in ("HOME", "TMPDIR"):
+    for name in ("HOME", "TMPDIR", "CARREL_MEMORY_BYTES"):
         value = _carrel_host.getenv(name)
         if value is not None and os.environ.get(name) != value:
             os.environ[name] = value
+            if name != "TMPDIR":
+                continue
             tempfile = sys.modules.get("tempfile")
             if tempfile is not None:
                 tempfile.tempdir = None
@@ -245,7 +248,6 @@ def warm_up():
     """See warm_up() in the package."""
     _run_cells(_WARM_UP)
     cell.forget()
-    children.reap_orphans()
 
 
 install()
