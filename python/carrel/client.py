@@ -76,7 +76,7 @@ class SessionClient:
         if timeout is not None:
             body["timeout"] = timeout
         # The answer to a cell that takes as long as it may must still find us waiting.
-        answer = await self._json("POST", "/execute", body, timeout=max(
+        answer = await self._json("POST", "/execute?extensions=true", body, timeout=max(
             self.timeout, timeout or self.timeout) + EXECUTE_MARGIN_SECONDS)
         _need(answer, "value", "stdout", "error", "execution_time_ms")
         self.session_id = answer.get("session_id") or self.session_id

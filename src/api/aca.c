@@ -28,10 +28,20 @@ static bool is_version(const char *text)
 	return strlen(text) <= 64 && text[i + strspn(text + i, more)] == '\0';
 }
 
+/* Routes that are older than the parameter: their clients do not send it. */
+static bool is_without_version(const struct call *c)
+{
+	const char *pattern = c->route != NULL ? c->route->pattern : "";
+	return text_has_prefix(pattern, "python/") || strcmp(pattern, "upload") == 0;
+}
+
 /* The live service offers its routes on every advertised api-version, so none is singled out. */
 static int check_version(struct call *c, struct aca_problem *p)
 {
 	const char *version = call_query(c, "api-version");
+	if ((version == NULL || *version == '\0') && is_without_version(c)) {
+		return 0;
+	}
 	if (version == NULL || *version == '\0') {
 		return aca_problem(p, ACA_VALIDATION, "api-version",
 		    "the query parameter 'api-version' is required, e.g. 2025-10-02-preview");
@@ -213,8 +223,10 @@ int aca_add_base(struct buf *b, struct call *c, unsigned segments)
 int aca_add_query(struct buf *b, struct call *c)
 {
 	const char *tenant = call_query(c, "tenant");
+	const char *version = call_query(c, "api-version");
+	bool none = version == NULL || *version == '\0';
 	int r = buf_add_str(b, "?api-version=");
-	r |= aca_add_encoded(b, call_query(c, "api-version"), false);
+	r |= aca_add_encoded(b, none ? "2024-02-02-preview" : version, false);
 	if (tenant != NULL && *tenant != '\0') {
 		r |= buf_add_str(b, "&tenant=");
 		r |= aca_add_encoded(b, tenant, false);

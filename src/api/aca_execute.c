@@ -23,6 +23,20 @@ static void reply_final(struct call *c, struct execution *x, const void *format)
 	reply_now(c, x, format, 200);
 }
 
+/* Where to ask for X: beside the route that was used, in the same pool. */
+static void set_location(struct call *c, const struct execution *x, const struct aca_format *f)
+{
+	cleanup(buf_fini) struct buf b = BUF_INIT(64U << 10);
+	int r = aca_add_base(&b, c, f->shape == ACA_NEW ? 1 : 2);
+	r |= buf_addf(&b, "/executions/%s", x->id);
+	r |= aca_add_query(&b, c);
+	r |= buf_add_str(&b, "&identifier=");
+	r |= aca_add_encoded(&b, x->identifier, false);
+	if (r == 0) {
+		call_set_header(c, "Operation-Location", buf_str(&b));
+	}
+}
+
 /* Answers when X is final, which may be now. Takes over the reference to X. */
 static void reply_later(
     struct call *c, struct execution *x, const struct aca_format *f, bool abandon_when_gone)
@@ -50,19 +64,8 @@ static const char *chosen_id(struct call *c)
 	return strcmp(id, ".") == 0 || strcmp(id, "..") == 0 ? NULL : id;
 }
 
-/* 202, and where to ask for the outcome: beside the route that was used, in the same pool. */
-static void reply_accepted(struct call *c, const struct aca_where *w, const struct execution *x,
-    const struct aca_format *f)
+static void reply_accepted(struct call *c, const struct execution *x, const struct aca_format *f)
 {
-	cleanup(buf_fini) struct buf b = BUF_INIT(64U << 10);
-	int r = aca_add_base(&b, c, f->shape == ACA_NEW ? 1 : 2);
-	r |= buf_addf(&b, "/executions/%s", x->id);
-	r |= aca_add_query(&b, c);
-	r |= buf_add_str(&b, "&identifier=");
-	r |= aca_add_encoded(&b, w->identifier, false);
-	if (r == 0) {
-		call_set_header(c, "Operation-Location", buf_str(&b));
-	}
 	aca_reply_headers(c, x);
 	json_t *j = aca_reply_execution(x, f);
 	if (f->shape == ACA_NEW && !execution_is_final(x)) {
@@ -101,6 +104,14 @@ static struct execution *start(
 	return x;
 }
 
+/* A stream is one, so who reads it reads them all. */
+static int extensions_of(struct call *c, struct aca_format *f, struct aca_problem *p)
+{
+	int r = aca_query_bool(c, "extensions", &f->extensions, p);
+	f->extensions = f->extensions || aca_stream_wanted(c);
+	return r;
+}
+
 static void execute(struct call *c, enum aca_shape shape)
 {
 	const struct api *api = c->app;
@@ -108,19 +119,22 @@ static void execute(struct call *c, enum aca_shape shape)
 	struct aca_where where;
 	cleanup(aca_request_fini) struct aca_request request = ACA_REQUEST_INIT;
 	json_t *body = aca_request_parse(&c->body, &p);
+	struct aca_format format = {.shape = shape, .strings = api->results_as_strings};
 	int failed = body == NULL || aca_where(c, body, &where, &p) < 0 ||
-		     aca_request_read(&request, body, where.pool, &p) < 0;
+		     aca_request_read(&request, body, where.pool, &p) < 0 ||
+		     extensions_of(c, &format, &p) < 0;
 	json_decref(body);
 	struct execution *x = failed ? NULL : start(c, &where, &request, &p);
 	if (x == NULL) {
 		aca_fail(c, &p);
 		return;
 	}
-	struct aca_format format = {shape, request.jupyter, api->results_as_strings};
+	format.jupyter = request.jupyter;
+	set_location(c, x, &format);
 	if (aca_stream_wanted(c)) {
 		aca_stream_reply(c, x, &format, !request.asynchronous);
 	} else if (request.asynchronous) {
-		reply_accepted(c, &where, x, &format);
+		reply_accepted(c, x, &format);
 		execution_unref(x);
 	} else {
 		reply_later(c, x, &format, true);
@@ -164,22 +178,28 @@ static struct execution *find(struct call *c, struct aca_problem *p)
 	return x;
 }
 
-static struct aca_format new_format(struct call *c, const struct execution *x)
+/* Borrowed, and how it is told; NULL having answered. */
+static struct execution *find_to_tell(struct call *c, struct aca_format *f)
 {
 	const struct api *api = c->app;
-	return (struct aca_format){
-	    ACA_NEW, (x->reply_flags & REPLY_JUPYTER) != 0, api->results_as_strings};
+	struct aca_problem p;
+	*f = (struct aca_format){.shape = ACA_NEW, .strings = api->results_as_strings};
+	struct execution *x = extensions_of(c, f, &p) < 0 ? NULL : find(c, &p);
+	if (x == NULL) {
+		aca_fail(c, &p);
+		return NULL;
+	}
+	f->jupyter = (x->reply_flags & REPLY_JUPYTER) != 0;
+	return x;
 }
 
 void aca_execution_get(struct call *c)
 {
-	struct aca_problem p;
-	struct execution *x = find(c, &p);
+	struct aca_format format;
+	struct execution *x = find_to_tell(c, &format);
 	if (x == NULL) {
-		aca_fail(c, &p);
 		return;
 	}
-	struct aca_format format = new_format(c, x);
 	if (aca_stream_wanted(c)) {
 		aca_stream_reply(c, execution_ref(x), &format, false);
 	} else {
@@ -190,14 +210,12 @@ void aca_execution_get(struct call *c)
 /* Interrupts it, and answers once it has ended. */
 void aca_execution_delete(struct call *c)
 {
-	struct aca_problem p;
-	struct execution *x = find(c, &p);
+	struct aca_format format;
+	struct execution *x = find_to_tell(c, &format);
 	if (x == NULL) {
-		aca_fail(c, &p);
 		return;
 	}
 	(void)execution_ref(x);
 	engine_cancel(x);
-	struct aca_format format = new_format(c, x);
 	reply_later(c, x, &format, false);
 }

@@ -81,6 +81,8 @@ static int list_of(struct call *c, struct aca_list_request *r, struct aca_proble
 	    aca_query_bool(c, "recursive", &r->recursive, p) < 0) {
 		return -1;
 	}
+	/* The old dialect has no directories: a file in one is listed by its path. */
+	r->recursive = r->recursive || (r->old && call_query(c, "recursive") == NULL);
 	return aca_query_skip(c, &r->skip, p);
 }
 

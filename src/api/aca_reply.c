@@ -26,13 +26,14 @@ static const char *sentence_of(const struct execution *x)
 /* --- stdout and stderr --------------------------------------------------------------------------
  */
 
-static json_t *stdout_json(const struct execution *x)
+/* Clients of Azure's wire look at stdout and at the result slot, and nowhere else. */
+static json_t *stdout_json(const struct execution *x, const struct aca_format *f)
 {
-	if (x->out_cut_bytes == 0) {
+	if (x->out_cut_bytes == 0 && x->display_count == 0) {
 		return aca_string(buf_str(&x->out), x->out.len);
 	}
-	cleanup(buf_fini) struct buf b = BUF_INIT(x->out.len * 3 + OUTCOME_NOTES_MAX_BYTES);
-	outcome_add_stream(&b, &x->out, x->out_cut_bytes);
+	cleanup(buf_fini) struct buf b = BUF_INIT(outcome_stdout_max(x));
+	outcome_add_stdout(&b, x, !f->extensions);
 	return aca_string(buf_str(&b), b.len);
 }
 
@@ -96,20 +97,31 @@ static void add_truncated(json_t *to, const struct execution *x)
 	json_decref(cut);
 }
 
-/* verdict, displays, truncated, newSession, and the value that an image has taken the slot from. */
-static void add_extras(json_t *to, const struct execution *x, const struct aca_format *f)
+/* displays, and the value that an image has taken the slot from. */
+static void add_shown(json_t *to, const struct execution *x, const struct aca_format *f)
 {
 	size_t display = 0;
 	uint32_t item = 0;
 	bool has_image = aca_value_image(x, &display, &item);
-	(void)json_object_set_new(to, "verdict", json_string(verdict_name(x->verdict)));
-	if (x->kind != IPC_EXECUTE_PYTHON && f->shape != ACA_NEW) {
-		/* The new shape has it as its status. */
-		(void)json_object_set_new(to, "exitCode", json_integer(x->value.exit_code));
-	}
 	add_displays(to, x, has_image, item);
 	if (has_image && x->value.kind != IPC_KIND_NONE && x->value.kind != IPC_KIND_NULL) {
 		(void)json_object_set_new(to, "value", aca_value_json(&x->value, f->jupyter));
+	}
+}
+
+/* What is told beyond Azure's members: of what it shows nothing unless it was asked for, and in the
+ * old dialects nothing at all. */
+static void add_extras(json_t *to, const struct execution *x, const struct aca_format *f)
+{
+	if (f->extensions) {
+		add_shown(to, x, f);
+	} else if (f->shape != ACA_NEW) {
+		return;
+	}
+	(void)json_object_set_new(to, "verdict", json_string(verdict_name(x->verdict)));
+	if (x->kind != IPC_EXECUTE_PYTHON && f->shape != ACA_NEW) {
+		/* The new shape has it as its status. */
+		(void)json_object_set_new(to, "exitCode", json_integer(outcome_exit_code(x)));
 	}
 	add_truncated(to, x);
 	if (x->new_session) {
@@ -149,7 +161,7 @@ static json_t *duration_json(const struct execution *x)
 }
 
 /* The members of the old dialects. Microsoft's own dumps name the slot sometimes result and
- * sometimes executionResult, so both are there. */
+ * sometimes executionResult; a pool of Python has the first. */
 static void add_old(json_t *to, const struct execution *x, const struct aca_format *f)
 {
 	if (!execution_is_final(x)) {
@@ -158,32 +170,12 @@ static void add_old(json_t *to, const struct execution *x, const struct aca_form
 		return;
 	}
 	bool succeeded = x->state == EXECUTION_SUCCEEDED;
-	json_t *slot = slot_json(x, f);
 	(void)json_object_set_new(to, "status", json_string(succeeded ? "Success" : "Failure"));
-	(void)json_object_set_new(to, "stdout", stdout_json(x));
+	(void)json_object_set_new(to, "stdout", stdout_json(x, f));
 	(void)json_object_set_new(to, "stderr", stderr_json(x));
-	(void)json_object_set(to, "result", slot);
-	(void)json_object_set_new(to, "executionResult", slot);
+	(void)json_object_set_new(to, "result", slot_json(x, f));
 	(void)json_object_set_new(to, "executionTimeInMilliseconds", duration_json(x));
 	add_extras(to, x, f);
-}
-
-/* What a shell would make of an end that the command's own exit status does not tell. */
-static uint32_t exit_code_of(const struct execution *x)
-{
-	uint32_t code = x->value.exit_code;
-	switch (x->verdict) {
-	case VERDICT_TIME_LIMIT:
-		return 124; /* as timeout(1) */
-	case VERDICT_INTERRUPTED:
-		return 130; /* 128 + SIGINT */
-	case VERDICT_SUCCEEDED:
-	case VERDICT_OUTPUT_LIMIT:
-		return code;
-	default:
-		break;
-	}
-	return code != 0 ? code : x->value.traceback.len > 0 ? 1 : 137; /* 128 + SIGKILL */
 }
 
 /* A shell pool's status is the exit status as a string. */
@@ -193,7 +185,7 @@ static json_t *status_json(const struct execution *x)
 		return json_string(execution_state_name(x->state));
 	}
 	char text[16];
-	(void)snprintf(text, sizeof(text), "%" PRIu32, exit_code_of(x));
+	(void)snprintf(text, sizeof(text), "%" PRIu32, outcome_exit_code(x));
 	return json_string(text);
 }
 
@@ -227,7 +219,7 @@ static json_t *new_json(const struct execution *x, const struct aca_format *f)
 		return j;
 	}
 	(void)json_object_set_new(j, "result",
-	    json_pack("{s:o, s:o, s:o, s:o}", "stdout", stdout_json(x), "stderr", stderr_json(x),
+	    json_pack("{s:o, s:o, s:o, s:o}", "stdout", stdout_json(x, f), "stderr", stderr_json(x),
 		"executionResult", slot_json(x, f), "executionTimeInMilliseconds",
 		duration_json(x)));
 	if (x->state == EXECUTION_FAILED) {

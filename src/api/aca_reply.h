@@ -14,8 +14,9 @@
 
 struct aca_format {
 	enum aca_shape shape;
-	bool jupyter; /* primitives as the text a notebook shows */
-	bool strings; /* struct api's results_as_strings */
+	bool jupyter;    /* primitives as the text a notebook shows */
+	bool strings;    /* struct api's results_as_strings */
+	bool extensions; /* the client reads the members beyond Azure's */
 };
 
 /* The whole reply object. A new reference. */

@@ -127,7 +127,10 @@ void aca_metadata(struct call *c)
 				  "version", aca_text(api->packages[i].version)));
 	}
 	call_reply_json(c, 200,
-	    json_pack("{s:[{s:s, s:o}], s:o, s:o, s:o}", "runtimes", "name", "Python", "version",
-		aca_text(api->python_version), "preInstalledPackages", packages, "createdAt",
-		aca_time(api->started_wall_us), "lastUpdatedAt", aca_time(api->started_wall_us)));
+	    json_pack("{s:[{s:s, s:o}], s:o, s:o, s:o, s:{s:s, s:o, s:s, s:s}}", "runtimes", "name",
+		"Python", "version", aca_text(api->python_version), "preInstalledPackages",
+		packages, "createdAt", aca_time(api->started_wall_us), "lastUpdatedAt",
+		aca_time(api->started_wall_us), "jupyterKernel", "name", "carrel", "version",
+		aca_text(CARREL_VERSION), "projectUrl", "", "description",
+		"Python in Carrel's own sessions, which take a notebook's cells"));
 }

@@ -117,11 +117,29 @@ enum call_next aca_upload_begin(struct call *c)
 /* --- the parts
  * ------------------------------------------------------------------------------------ */
 
-/* Clients send "/mnt/data/x" or "sub/x" for x; where it goes is said by the query's path alone. */
-static const char *base_of(const char *filename)
+/* A file name may be a path: relative to where the upload goes, or beneath /mnt/data, whose first
+ * slash may be missing as in files/content. DIRECTORY becomes that of the file; returns the name,
+ * or NULL with *E. */
+static const char *split_name(const char *filename, struct files_path *directory, struct err *e)
 {
 	const char *slash = strrchr(filename, '/');
-	return slash == NULL ? filename : slash + 1;
+	const char *inside = FILES_ROOT + 1;
+	if (text_has_prefix(filename, inside) && filename[strlen(inside)] == '/') {
+		filename += strlen(inside) + 1;
+		*directory = (struct files_path){{0}};
+		if (filename > slash) {
+			return filename;
+		}
+	}
+	if (slash == NULL) {
+		return filename;
+	}
+	cleanup(text_free) char *path = strndup(filename, (size_t)(slash - filename) + 1);
+	if (path == NULL) {
+		(void)err_set(e, ERR_INTERNAL, "out of memory");
+		return NULL;
+	}
+	return files_path_add(directory, path, e) < 0 ? NULL : slash + 1;
 }
 
 static int on_part(struct call *c, const char *field, const char *filename)
@@ -140,8 +158,10 @@ static int on_part(struct call *c, const char *field, const char *filename)
 		(void)err_set(&e, ERR_INVALID, "a request can bring at most %d files", PARTS_MAX);
 		return fail_err(c, &e, "file");
 	}
-	if (files_upload_begin(&u->parts[u->count], u->dir_fd, &u->directory, base_of(filename),
-		ACA_FILE_MAX_BYTES, &e) < 0) {
+	struct files_path directory = u->directory;
+	const char *name = split_name(filename, &directory, &e);
+	if (name == NULL || files_upload_begin(&u->parts[u->count], u->dir_fd, &directory, name,
+				ACA_FILE_MAX_BYTES, &e) < 0) {
 		return fail_err(c, &e, "filename");
 	}
 	u->count++;

@@ -41,10 +41,15 @@ static void answer_sync(struct call *c, void *state, enum codemode_error code, c
 	} else if (code != CODEMODE_OK) {
 		pcm_answer_result(c, state, code, result, bytes);
 	} else {
-		pcm_reply_new(c, 200,
-		    json_pack("{s:o, s:o, s:o}", "installed", member_or_empty(result, "installed"),
-			"already_present", member_or_empty(result, "already_present"), "failed",
-			member_or_empty(result, "failed")));
+		json_t *answer = json_pack("{s:o, s:o, s:o}", "installed",
+		    member_or_empty(result, "installed"), "already_present",
+		    member_or_empty(result, "already_present"), "failed",
+		    member_or_empty(result, "failed"));
+		json_t *reasons = json_object_get(result, "reasons");
+		if (json_object_size(reasons) > 0) {
+			(void)json_object_set(answer, "reasons", reasons);
+		}
+		pcm_reply_new(c, 200, answer);
 	}
 }
 

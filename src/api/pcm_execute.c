@@ -20,7 +20,9 @@ static const char *id_of(struct call *c, const char *own_id)
 static void reply_now(struct call *c, struct execution *x, const void *own_id)
 {
 	struct buf body = BUF_INIT(JSON_TEXT_MAX_BYTES);
-	if (pcm_reply_execution(&body, x, id_of(c, own_id)) < 0) {
+	const char *extensions = call_query(c, "extensions");
+	bool wanted = extensions != NULL && strcmp(extensions, "true") == 0;
+	if (pcm_reply_execution(&body, x, id_of(c, own_id), wanted) < 0) {
 		pcm_fail(c, 500, "The answer could not be put together");
 	} else {
 		pcm_reply_text(c, 200, &body);

@@ -27,13 +27,13 @@ static int add_value(struct buf *out, const struct execution_value *v)
 /* --- stdout, error, stderr ----------------------------------------------------------------------
  */
 
-static int add_stdout(struct buf *out, const struct execution *x)
+static int add_stdout(struct buf *out, const struct execution *x, bool extensions)
 {
-	if (x->out_cut_bytes == 0) {
+	if (x->out_cut_bytes == 0 && x->display_count == 0) {
 		return json_text_add_string(out, buf_str(&x->out), x->out.len);
 	}
-	cleanup(buf_fini) struct buf b = BUF_INIT(x->out.len * 3 + OUTCOME_NOTES_MAX_BYTES);
-	outcome_add_stream(&b, &x->out, x->out_cut_bytes);
+	cleanup(buf_fini) struct buf b = BUF_INIT(outcome_stdout_max(x));
+	outcome_add_stdout(&b, x, !extensions);
 	return json_text_add_string(out, buf_str(&b), b.len);
 }
 
@@ -104,20 +104,21 @@ static int add_truncated(struct buf *out, const struct execution *x)
 	    x->out_cut_bytes, x->err_cut_bytes, x->displays_cut);
 }
 
-static int add_extras(struct buf *out, const struct execution *x)
+static int add_extras(struct buf *out, const struct execution *x, bool extensions)
 {
 	int r = buf_addf(out, ",\"verdict\":\"%s\"", verdict_name(x->verdict));
-	r = r < 0 ? r : add_displays(out, x);
+	r = r < 0 || !extensions ? r : add_displays(out, x);
 	r = r < 0 ? r : add_truncated(out, x);
 	return r == 0 && x->new_session ? buf_add_str(out, ",\"new_session\":true") : r;
 }
 
-int pcm_reply_execution(struct buf *out, const struct execution *x, const char *session_id)
+int pcm_reply_execution(
+    struct buf *out, const struct execution *x, const char *session_id, bool extensions)
 {
 	int r = buf_add_str(out, "{\"value\":");
 	r = r < 0 ? r : add_value(out, &x->value);
 	r = r < 0 ? r : buf_add_str(out, ",\"stdout\":");
-	r = r < 0 ? r : add_stdout(out, x);
+	r = r < 0 ? r : add_stdout(out, x, extensions);
 	r = r < 0 ? r : buf_add_str(out, ",\"error\":");
 	r = r < 0 ? r : add_error(out, x);
 	r = r < 0
@@ -127,6 +128,6 @@ int pcm_reply_execution(struct buf *out, const struct execution *x, const char *
 	r = r < 0 ? r : json_text_add_string(out, session_id, strlen(session_id));
 	r = r < 0 ? r : buf_add_str(out, ",\"stderr\":");
 	r = r < 0 ? r : add_stderr(out, x);
-	r = r < 0 ? r : add_extras(out, x);
+	r = r < 0 ? r : add_extras(out, x, extensions);
 	return r < 0 ? r : buf_add_char(out, '}');
 }

@@ -10,10 +10,14 @@
 #ifndef API_PCM_REPLY_H
 #define API_PCM_REPLY_H
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 #include "engine/execution.h"
 
-/* SESSION_ID: as the client knows it. As buf_add. */
-int pcm_reply_execution(struct buf *out, const struct execution *x, const char *session_id);
+/* SESSION_ID: as the client knows it. EXTENSIONS: it reads what was displayed; without, the text of
+ * that is in stdout. As buf_add. */
+int pcm_reply_execution(
+    struct buf *out, const struct execution *x, const char *session_id, bool extensions);
 
 #endif

@@ -38,6 +38,7 @@ struct run {
 	bool began; /* the first bytes of the answer have come */
 	bool streams;
 	bool displayed;
+	uint64_t displayed_mark; /* of the text of the last display */
 	bool given_up;
 };
 
@@ -112,6 +113,8 @@ static int show_display(struct run *run, json_t *bundle, struct err *e)
 		return 0;
 	}
 	if (json_is_string(plain)) {
+		run->displayed_mark = mark_more(
+		    0, json_string_value(plain), json_string_length(plain));
 		return show_line(run, json_string_value(plain), json_string_length(plain), e);
 	}
 	const char *type;
@@ -152,7 +155,10 @@ static int show_value(struct run *run, const json_t *value, struct err *e)
 	case JSON_REAL:
 		return show_real(run, json_real_value(value), e);
 	case JSON_STRING:
-		return json_string_length(value) == 0
+		/* A value with a rich form has been displayed: the same text is not shown again. */
+		return json_string_length(value) == 0 ||
+			       mark_more(0, json_string_value(value), json_string_length(value)) ==
+				   run->displayed_mark
 			   ? 0
 			   : show_line(run, json_string_value(value), json_string_length(value), e);
 	default:

@@ -214,6 +214,7 @@ static void call_free(struct method_call *c)
 {
 	json_decref(c->arguments);
 	json_decref(c->kept);
+	json_decref(c->before);
 	json_decref(c->result);
 	free(c);
 }

@@ -92,6 +92,7 @@ struct method_call {
 
 	json_t *kept;   /* the method's own between two steps */
 	json_t *result; /* likewise */
+	json_t *before; /* likewise */
 	size_t count;   /* likewise */
 	unsigned holds;
 	bool over;

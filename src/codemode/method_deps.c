@@ -207,6 +207,42 @@ static void show(struct method_call *c, const char *directory)
 	call_settle(c);
 }
 
+/* Shows what is installed, where that has changed, and ends C. */
+static void show_installed(struct method_call *c)
+{
+	const char *directory = json_string_value(json_object_get(c->result, "directory"));
+	if (directory != NULL) {
+		show(c, directory);
+	} else {
+		finish_installed(c);
+	}
+}
+
+static void on_undone(void *ctx, bool changed, const struct err *e)
+{
+	struct method_call *c = ctx;
+	c->request = NULL;
+	(void)changed;
+	if (e != NULL) {
+		log_event(LOG_LEVEL_WARNING, "dependency_not_taken_back",
+		    LOG_STR("prefix", c->prefix), LOG_STR("reason", e->text));
+	}
+	show_installed(c);
+}
+
+/* What could not be added leaves the list as it was, so that it fails once and not with each
+ * later one. */
+static void take_back(struct method_call *c, const char *package)
+{
+	struct codemode *m = c->codemode;
+	char name[REQUIREMENT_MAX + 1];
+	(void)requirement_name(package, name);
+	call_wait(c, request,
+	    c->before != NULL
+		? store_put(m->config.store, &c->space, STORE_DEPS, name, c->before, on_undone, c)
+		: store_delete(m->config.store, &c->space, STORE_DEPS, name, on_undone, c));
+}
+
 static void on_installed(void *ctx, const json_t *said, const struct err *e)
 {
 	struct method_call *c = ctx;
@@ -223,11 +259,11 @@ static void on_installed(void *ctx, const json_t *said, const struct err *e)
 	    LOG_INT("packages", json_array_size(good)), LOG_INT("failed", json_array_size(failed)),
 	    LOG_STR("directory", json_string_value(json_object_get(said, "directory"))));
 	json_decref(good);
-	const char *directory = json_string_value(json_object_get(said, "directory"));
-	if (directory != NULL) {
-		show(c, directory);
+	const char *added = argument_text(c, "package");
+	if (added != NULL && json_array_size(json_object_get(c->result, "failed")) > 0) {
+		take_back(c, added);
 	} else {
-		finish_installed(c);
+		show_installed(c);
 	}
 }
 
@@ -301,6 +337,28 @@ static struct store_request *put(struct codemode *m, const struct store_space *s
 	return r;
 }
 
+static void on_list_before(void *ctx, json_t *records, uint64_t revision, const struct err *e)
+{
+	struct method_call *c = ctx;
+	const char *package = argument_text(c, "package");
+	char name[REQUIREMENT_MAX + 1];
+	(void)revision;
+	c->request = NULL;
+	if (e != NULL) {
+		call_fail_store(c, e);
+		return;
+	}
+	(void)requirement_name(package, name);
+	for (size_t i = 0; i < json_array_size(records); i++) {
+		char other[REQUIREMENT_MAX + 1];
+		json_t *record = json_array_get(records, i);
+		if (strcmp(requirement_name(json_string_value(record), other), name) == 0) {
+			c->before = json_incref(record);
+		}
+	}
+	call_wait(c, request, put(c->codemode, &c->space, package, on_added, c));
+}
+
 static void deps_add(struct method_call *c)
 {
 	const char *package = argument_text(c, "package");
@@ -312,7 +370,8 @@ static void deps_add(struct method_call *c)
 		call_fail(c, "ValueError", "%s", e.text);
 		return;
 	}
-	call_wait(c, request, put(c->codemode, &c->space, package, on_added, c));
+	call_wait(c, request,
+	    store_list(c->codemode->config.store, &c->space, STORE_DEPS, on_list_before, c));
 }
 
 static void deps_remove(struct method_call *c)

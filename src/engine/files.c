@@ -71,20 +71,6 @@ int files_path_add(struct files_path *p, const char *text, struct err *e)
 	return 0;
 }
 
-static bool is_name_character(uint32_t cp)
-{
-	bool letter = (cp >= 'a' && cp <= 'z') || (cp >= 'A' && cp <= 'Z');
-	bool digit = cp >= '0' && cp <= '9';
-	if (letter || digit) {
-		return true;
-	}
-	if (cp < 0x80) {
-		return cp != 0 && strchr("-_ .@$&=;,#%^()", (int)cp) != NULL;
-	}
-	/* Marks belong to letters in many scripts, so no attempt is made to tell them apart. */
-	return unicode_is_printable(cp);
-}
-
 int files_name_check(const char *name, struct err *e)
 {
 	size_t len = strlen(name);
@@ -102,11 +88,10 @@ int files_name_check(const char *name, struct err *e)
 	for (size_t i = 0; i < len;) {
 		uint32_t cp = 0;
 		size_t n = unicode_decode(name + i, len - i, &cp);
-		if (n == 0 || !is_name_character(cp)) {
+		if (n == 0 || cp == '/' || !unicode_is_printable(cp)) {
 			return err_set(e, ERR_INVALID,
-			    "a file name may have letters, digits, spaces and -_.@$&=;,#%%^(); "
-			    "byte %zu of "
-			    "this one is something else",
+			    "a file name has printable characters other than '/'; byte %zu of this "
+			    "one is something else",
 			    i + 1);
 		}
 		i += n;

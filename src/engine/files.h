@@ -40,8 +40,8 @@ struct files_path {
  * starts anew there. 0 or -1 with ERR_INVALID. */
 int files_path_add(struct files_path *p, const char *text, struct err *e);
 
-/* The name for an upload: 1 to 255 bytes of letters, digits, -_ .@$&=;,#%^() and letters beyond
- * ASCII (Azure's documented set); not "." or "..". 0 or -1 with ERR_INVALID. */
+/* The name for an upload: 1 to 255 bytes of printable characters but '/'; not "." or "..". 0 or -1
+ * with ERR_INVALID. (Azure documents fewer; code in the session may make more.) */
 int files_name_check(const char *name, struct err *e);
 
 struct files_entry {

@@ -1,6 +1,7 @@
 #include "engine/outcome.h"
 
 #include <inttypes.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/base64.h"
@@ -9,18 +10,109 @@
 #include "base/text.h"
 #include "base/unicode.h"
 
-void outcome_add_stream(struct buf *out, const struct buf *stream, uint64_t cut_bytes)
+static void add_stream_from(
+    struct buf *out, const struct buf *stream, size_t from, uint64_t cut_bytes)
 {
-	size_t kept = stream->len;
+	size_t kept = stream->len - from;
 	if (cut_bytes > 0) {
-		kept = unicode_whole(buf_str(stream), kept);
+		kept = unicode_whole(buf_str(stream) + from, kept);
 	}
-	(void)text_add_utf8_lossy(out, buf_str(stream), kept);
+	(void)text_add_utf8_lossy(out, buf_str(stream) + from, kept);
 	if (cut_bytes > 0) {
 		(void)buf_addf(out, "\n[output cut: %zu of %" PRIu64 " bytes kept]\n", stream->len,
 		    stream->len + cut_bytes);
 	}
 }
+
+void outcome_add_stream(struct buf *out, const struct buf *stream, uint64_t cut_bytes)
+{
+	add_stream_from(out, stream, 0, cut_bytes);
+}
+
+/* --- what was displayed, for who reads stdout alone ---------------------------------------------
+ */
+
+bool outcome_is_picture(const struct display *d)
+{
+	for (uint32_t i = 0; i < d->count; i++) {
+		if (strcmp(d->items[i].mime, "image/png") == 0 ||
+		    strcmp(d->items[i].mime, "image/jpeg") == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static struct ipc_bytes plain_text(const struct display *d)
+{
+	for (uint32_t i = 0; i < d->count; i++) {
+		if (strcmp(d->items[i].mime, "text/plain") == 0) {
+			return (struct ipc_bytes){d->items[i].data, d->items[i].len};
+		}
+	}
+	return (struct ipc_bytes){"", 0};
+}
+
+/* A value's own display is the last one, and says what the value's text does. */
+static bool is_of_value(const struct execution *x, size_t display)
+{
+	const struct buf *value = &x->value.text;
+	struct ipc_bytes text = plain_text(x->displays[display]);
+	return display + 1 == x->display_count && x->value.kind == IPC_KIND_OTHER &&
+	       text.len == value->len && memcmp(text.data, buf_str(value), text.len) == 0;
+}
+
+static void start_line(struct buf *out)
+{
+	if (out->len > 0 && out->data[out->len - 1] != '\n') {
+		(void)buf_add_char(out, '\n');
+	}
+}
+
+/* *LEFT: how much more may be shown; SIZE_MAX: nothing, and that has been said. */
+static void add_displayed(struct buf *out, struct ipc_bytes text, size_t *left)
+{
+	if (text.len == 0 || *left == SIZE_MAX) {
+		return;
+	}
+	size_t kept = text.len <= *left ? text.len : unicode_whole(text.data, *left);
+	start_line(out);
+	(void)text_add_utf8_lossy(out, text.data, kept);
+	start_line(out);
+	*left -= kept;
+	if (kept < text.len) {
+		(void)buf_addf(out, "[display cut: %zu of %zu bytes kept]\n", kept, text.len);
+		*left = SIZE_MAX;
+	}
+}
+
+size_t outcome_stdout_max(const struct execution *x)
+{
+	return ((size_t)x->out.len + x->output_max_bytes + x->display_count) * 3 +
+	       OUTCOME_NOTES_MAX_BYTES;
+}
+
+void outcome_add_stdout(struct buf *out, const struct execution *x, bool with_displays)
+{
+	size_t from = 0;
+	size_t until = 0;
+	size_t left = x->output_max_bytes;
+	for (size_t i = 0; with_displays && i < x->run_count; i++) {
+		const struct output_run *r = &x->runs[i];
+		if (r->kind == OUTPUT_STDOUT) {
+			until = r->start + r->len;
+		} else if (r->kind == OUTPUT_DISPLAY && !is_of_value(x, r->start) &&
+			   !outcome_is_picture(x->displays[r->start])) {
+			(void)text_add_utf8_lossy(out, buf_str(&x->out) + from, until - from);
+			from = until;
+			add_displayed(out, plain_text(x->displays[r->start]), &left);
+		}
+	}
+	add_stream_from(out, &x->out, from, x->out_cut_bytes);
+}
+
+/* --- why it ended -------------------------------------------------------------------------------
+ */
 
 const char *outcome_sentence(const struct execution *x)
 {
@@ -58,11 +150,22 @@ const char *outcome_sentence(const struct execution *x)
 	return NULL;
 }
 
-static void start_line(struct buf *out)
+uint32_t outcome_exit_code(const struct execution *x)
 {
-	if (out->len > 0 && out->data[out->len - 1] != '\n') {
-		(void)buf_add_char(out, '\n');
+	uint32_t code = x->value.exit_code;
+	switch (x->verdict) {
+	case VERDICT_TIME_LIMIT:
+		return 124;
+	case VERDICT_INTERRUPTED:
+		return 130; /* 128 + SIGINT */
+	case VERDICT_SUCCEEDED:
+	case VERDICT_EXITED:
+	case VERDICT_OUTPUT_LIMIT:
+		return code;
+	default:
+		break;
 	}
+	return code != 0 ? code : x->value.traceback.len > 0 ? 1 : 137; /* 128 + SIGKILL */
 }
 
 void outcome_add_why(struct buf *out, const struct execution *x, const char *sentence)

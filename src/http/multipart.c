@@ -110,16 +110,19 @@ int multipart_init(struct multipart *m, const char *content_type, const struct m
 {
 	static const char type[] = "multipart/form-data";
 	size_t len = sizeof(type) - 1;
-	*m = (struct multipart){
-	    .sink = sink, .ctx = ctx, .head = BUF_INIT(MULTIPART_HEAD_MAX_BYTES)};
+	*m = (struct multipart){.state = MULTIPART_DATA,
+	    .sink = sink,
+	    .ctx = ctx,
+	    .head = BUF_INIT(MULTIPART_HEAD_MAX_BYTES)};
 	const char *rest = content_type != NULL ? content_type + strspn(content_type, " \t") : "";
-	if (strncasecmp(rest, type, len) != 0 || strchr("; \t", rest[len]) == NULL) {
-		return err_set(e, ERR_INVALID,
-		    "the request's Content-Type must be multipart/form-data with a boundary");
-	}
+	bool says_so = strncasecmp(rest, type, len) == 0 && strchr("; \t", rest[len]) != NULL;
 	cleanup(text_free) char *boundary = NULL;
-	if (find_parameter(rest + len, "boundary", &boundary) < 0 || boundary == NULL) {
+	if (says_so && find_parameter(rest + len, "boundary", &boundary) < 0) {
 		return err_set(e, ERR_INVALID, "the request's Content-Type has no usable boundary");
+	}
+	if (boundary == NULL) {
+		m->state = MULTIPART_OPENING;
+		return 0;
 	}
 	if (set_boundary(m, boundary, e) < 0) {
 		return -1;
@@ -390,12 +393,47 @@ static int feed_head(
 	return read_head(m, e);
 }
 
+/* Takes bytes up to the end of the first line, and reads that again once it has told the boundary.
+ */
+static int feed_opening(
+    struct multipart *m, const char *bytes, size_t len, size_t *used, struct err *e)
+{
+	static const char no_boundary[] = "the request is not multipart/form-data: its "
+					  "Content-Type has no boundary, and its body "
+					  "does not begin with one";
+	const char *newline = memchr(bytes, '\n', len);
+	*used = newline != NULL ? (size_t)(newline - bytes) + 1 : len;
+	if (m->head.len + *used > sizeof(m->held) + MULTIPART_PADDING_MAX_BYTES ||
+	    buf_add(&m->head, bytes, *used) < 0) {
+		return err_set(e, ERR_INVALID, no_boundary);
+	}
+	if (newline == NULL) {
+		return 0;
+	}
+	cleanup(buf_fini) struct buf line = m->head;
+	m->head = BUF_INIT(MULTIPART_HEAD_MAX_BYTES);
+	size_t end = strcspn(buf_str(&line), " \t\r\n");
+	cleanup(text_free) char *boundary = strndup(buf_str(&line), end);
+	if (boundary == NULL || !text_has_prefix(boundary, "--") || boundary[2] == '\0') {
+		return err_set(e, ERR_INVALID, no_boundary);
+	}
+	if (set_boundary(m, boundary + 2, e) < 0) {
+		return -1;
+	}
+	hold_phantom(m);
+	m->state = MULTIPART_DATA;
+	return multipart_feed(m, buf_str(&line), line.len, e);
+}
+
 int multipart_feed(struct multipart *m, const char *bytes, size_t len, struct err *e)
 {
 	while (len > 0) {
 		size_t used = len;
 		int r = 0;
 		switch (m->state) {
+		case MULTIPART_OPENING:
+			r = feed_opening(m, bytes, len, &used, e);
+			break;
 		case MULTIPART_DATA:
 			r = feed_data(m, bytes, len, &used);
 			break;

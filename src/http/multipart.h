@@ -12,7 +12,8 @@
  * - A file name is taken as the bytes sent (UTF-8 with every client of today); "%22" and a
  * backslash before a quote or a backslash are undone (WHATWG and curl), filename* (RFC 5987, UTF-8)
  * wins.
- * - Preamble and epilogue are skipped. A Content-Transfer-Encoding that changes bytes is refused.
+ * - Preamble and epilogue are skipped; where the body's first line has to tell the boundary there
+ * is no preamble. A Content-Transfer-Encoding that changes bytes is refused.
  */
 #ifndef HTTP_MULTIPART_H
 #define HTTP_MULTIPART_H
@@ -38,6 +39,7 @@ struct multipart_sink {
 };
 
 enum multipart_state {
+	MULTIPART_OPENING, /* the first line, which has the boundary that the header does not */
 	MULTIPART_DATA,    /* of a part, or the preamble */
 	MULTIPART_PADDING, /* behind a boundary */
 	MULTIPART_HEAD,    /* a part's headers */
@@ -61,8 +63,9 @@ struct multipart {
 	unsigned parts;
 };
 
-/* Reads the boundary from a Content-Type header (NULL: there was none). -1 with *E when it is not
- * multipart/form-data with a usable boundary. SINK and CTX are borrowed. */
+/* Reads the boundary from a Content-Type header (NULL: there was none), or, when that names none,
+ * has it taken from the body's first line: Semantic Kernel sends its uploads as application/json.
+ * -1 with *E when it names one that is not usable. SINK and CTX are borrowed. */
 int multipart_init(struct multipart *m, const char *content_type, const struct multipart_sink *sink,
     void *ctx, struct err *e);
 void multipart_fini(struct multipart *m);

@@ -275,6 +275,9 @@ static void follow(int timeout_ms)
 
 int host_wait(uint64_t id, int timeout_ms)
 {
+	if (getpid() != host.pid) {
+		return -ECHILD; /* what comes is the session's own to read */
+	}
 	(void)pthread_mutex_lock(&host.lock);
 	int r = 0;
 	struct entry *e = host.running ? find(id) : NULL;
@@ -297,6 +300,9 @@ int host_wait(uint64_t id, int timeout_ms)
 
 int host_poll(void)
 {
+	if (getpid() != host.pid) {
+		return -ECHILD;
+	}
 	int r = 0;
 	(void)pthread_mutex_lock(&host.lock);
 	struct pollfd fd = {.fd = host.control, .events = POLLIN};

@@ -59,7 +59,7 @@ void host_want(uint64_t id, uint64_t bytes);
  * execution, or was cancelled; or what reading failed with. */
 int host_wait(uint64_t id, int timeout_ms);
 
-/* Reads what is there without waiting. 0, or what reading failed with. */
+/* Reads what is there without waiting. 0, or what reading failed with; -ECHILD as above. */
 int host_poll(void);
 
 /* True when ID is ready; -ESHUTDOWN as above, else 0. */

@@ -57,6 +57,20 @@ static PyObject *host_display(PyObject *module, PyObject *items)
 	return r < 0 ? fail(r) : Py_NewRef(Py_None);
 }
 
+static void interrupt(PyObject *capsule)
+{
+	(void)capsule;
+	PyErr_SetInterrupt();
+}
+
+/* An object whose end is an interrupt of the main thread: what a finalizer has caught and may not
+ * raise comes again behind it. */
+static PyObject *host_interrupt_when_freed(PyObject *module, PyObject *args)
+{
+	(void)args;
+	return PyCapsule_New(module, NULL, interrupt);
+}
+
 static PyObject *host_session_pid(PyObject *module, PyObject *args)
 {
 	(void)module;
@@ -304,6 +318,8 @@ static PyMethodDef host_methods[] = {
     {"display", host_display, METH_O, "Sends one display: a tuple of (MIME type, bytes)."},
     {"getenv", host_getenv, METH_O, "A variable of the process's environment as it is now."},
     {"session_pid", host_session_pid, METH_NOARGS, "The process that serves the session."},
+    {"interrupt_when_freed", host_interrupt_when_freed, METH_NOARGS,
+	"An object whose end interrupts the main thread."},
     {"call", host_module_call, METH_VARARGS, "Sends a host call; returns its number."},
     {"wait", host_module_wait, METH_VARARGS, "Waits for the answer of a host call."},
     {"take", host_module_take, METH_VARARGS, "The answer of a host call, if it is there."},

@@ -200,7 +200,7 @@ void installer_argv_installer(struct installer_argv *a, const struct installer_c
 	/* -I: nothing of the working directory or the environment is imported. */
 	static const char *const pip[] = {INSTALLER_PYTHON, "-I", "-m", "pip", "install",
 	    "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--progress-bar=off",
-	    "--no-warn-script-location", "--root-user-action=ignore"};
+	    "--no-warn-script-location", "--root-user-action=ignore", "--retries=1"};
 	static const char *const uv[] = {"pip", "install", "--python", INSTALLER_PYTHON,
 	    "--no-config", "--no-progress", "--no-cache", "--link-mode=copy", "--compile-bytecode"};
 	*a = (struct installer_argv){0};

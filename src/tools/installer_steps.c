@@ -300,8 +300,11 @@ static void on_present(struct installer_job *j, int status, const char *output)
 	if (json_object_size(known) > KNOWN_MAX) {
 		(void)json_object_clear(known);
 	}
+	/* Only those were asked about that were not known. */
 	for (size_t i = 0; json_is_array(found) && i < j->count; i++) {
-		(void)json_object_set_new(known, j->lines[i].text, json_false());
+		if (j->lines[i].state == LINE_WANTED) {
+			(void)json_object_set_new(known, j->lines[i].text, json_false());
+		}
 	}
 	for (size_t i = 0; i < json_array_size(found); i++) {
 		const char *text = json_string_value(json_array_get(found, i));

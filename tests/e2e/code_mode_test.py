@@ -231,7 +231,13 @@ class Packages(Names):
         self.assertEqual(self.value_of(
             "r = deps.add('not_anywhere_to_be_found')\nstr(sorted(r.failed))"),
             "['not-anywhere-to-be-found']")
-        self.assertIs(self.value_of("deps.remove('not_anywhere_to_be_found')"), True)
+        # It says why, and is not tried again with each later one.
+        self.assertIn("No matching distribution found for not-anywhere-to-be-found",
+                      self.value_of("str(r.reasons)"))
+        self.assertEqual(self.value_of("str(deps.list())"), "['tiny-one==1.0', 'tiny-two']")
+        reply = self.server.request("POST", "api/deps/add", None, {"package": "not_anywhere"},
+                                    headers={"X-Session-ID": self.session})
+        self.assertIn("No matching distribution", reply.json()["reasons"]["not-anywhere"])
         self.server.request("DELETE", "session", other)
         # Another tenant has none of it.
         reply = self.server.request(

@@ -30,7 +30,8 @@ def parts(route, reply):
         inner = answer["result"]
         return answer["status"], inner["stdout"], inner["stderr"], inner["executionResult"]
     inner = answer["properties"] if route == "code/execute" else answer
-    assert inner["result"] == inner["executionResult"]
+    assert set(inner) - {"$id"} == {"status", "stdout", "stderr", "result",
+                                    "executionTimeInMilliseconds"}, inner
     return inner["status"], inner["stdout"], inner["stderr"], inner["result"]
 
 
@@ -54,8 +55,8 @@ class Routes(ServerCase):
         self.assertEqual(answer["$id"], "1")
         inner = answer["properties"]
         self.assertEqual(inner["$id"], "2")
-        self.assertEqual((inner["status"], inner["stdout"], inner["stderr"], inner["result"],
-                          inner["executionResult"]), ("Success", "a\n", "", 1, 1))
+        self.assertEqual((inner["status"], inner["stdout"], inner["stderr"], inner["result"]),
+                         ("Success", "a\n", "", 1))
         self.assertIsInstance(inner["executionTimeInMilliseconds"], int)
 
     def test_shape_of_python_execute(self):
@@ -134,6 +135,32 @@ class Routes(ServerCase):
         for version in (None, "", "latest", "2025-10", "20251002", "2025-10-02/preview"):
             reply = self.post("executions", {"code": "1"}, api_version=version)
             self.assert_error(reply, 400, "SessionRequestValidationFailed", "api-version")
+
+    def test_the_oldest_routes_are_older_than_the_api_version(self):
+        reply = self.post("python/execute", {"pythonCode": "6 * 7"}, api_version=None)
+        self.assertEqual(parts("python/execute", reply)[3], 42)
+        location = reply.headers["operation-location"]
+        connection = self.server.connect()
+        connection.request("GET", location, headers={"Authorization": f"Bearer {self.server.token}"})
+        answer = json.loads(connection.getresponse().read())
+        self.assertEqual((answer["status"], answer["result"]["executionResult"]), ("Succeeded", 42))
+        for route in ("upload", "python/uploadFile"):
+            reply = self.server.upload(self.session, "a.txt", b"x", route=route, api_version=None)
+            self.assertEqual(reply.status, 200, reply)
+        reply = self.post("code/execute", {"code": "1"}, api_version=None)
+        self.assert_error(reply, 400, "SessionRequestValidationFailed", "api-version")
+
+    def test_where_to_ask_is_told_on_every_route(self):
+        for route in ROUTES:
+            reply = self.post(route, {"code": "6 * 7"})
+            headers = reply.headers
+            self.assertIn(f"executions/{headers['operation-id']}?", headers["operation-location"])
+            connection = self.server.connect()
+            connection.request("GET", headers["operation-location"],
+                               headers={"Authorization": f"Bearer {self.server.token}"})
+            answer = json.loads(connection.getresponse().read())
+            self.assertEqual((answer["id"], answer["result"]["executionResult"]),
+                             (headers["operation-id"], 42))
 
     def test_identifier_in_the_body(self):
         for route in ROUTES:
@@ -579,7 +606,8 @@ class Cells(ServerCase):
     def test_new_session_is_told_on_the_old_routes_too(self):
         for route in ("code/execute", "python/execute"):
             self.server.execute(self.session, "import os; os._exit(3)")
-            answer = self.server.request("POST", route, self.session, {"code": "1"}).json()
+            answer = self.server.request("POST", route, self.session, {"code": "1"},
+                                         extensions="true").json()
             self.assertIs(answer.get("properties", answer)["newSession"], True)
 
     def test_a_deleted_session_is_no_loss(self):
@@ -1035,9 +1063,32 @@ class Displays(ServerCase):
     PLOT = "import matplotlib.pyplot as plt\n"
 
     def run_cell(self, code, **more):
-        reply = self.server.request("POST", "executions", self.session, {"code": code, **more}).json()
+        reply = self.server.request("POST", "executions", self.session, {"code": code, **more},
+                                    extensions="true").json()
         self.assertEqual(reply["status"], "Succeeded", reply)
         return reply
+
+    def test_who_asks_for_nothing_finds_each_thing_once(self):
+        """In stdout and the result, where clients of Azure's wire look; and a figure there alone."""
+        code = self.PLOT + ("import pandas as pd\nfrom IPython.display import HTML\n"
+                            "frame = pd.DataFrame({'a': [1, 2]})\nprint('one')\ndisplay(frame)\n"
+                            "display(HTML('<h1>Title</h1><style>x</style><p>two <b>words</b>'))\n"
+                            "display(HTML('<table><tr><th>k<td>v</table>'))\nprint('three')\n")
+        text = "one\n   a\n0  1\n1  2\nTitle\ntwo words\nk\tv\nthree\n"
+        for route in ROUTES:
+            def run(more):
+                reply = self.server.request("POST", route, self.session, {"code": code + more})
+                status, out, err, result = parts(route, reply)
+                self.assertEqual((status, err), (SUCCESS[route], ""))
+                # What is printed comes another way than what is displayed, so it may overtake it.
+                self.assertEqual(sorted(out.splitlines()), sorted(text.splitlines()))
+                return reply.body, result
+            self.assertEqual(run("")[1], "")
+            self.assertEqual(run("frame")[1], "   a\n0  1\n1  2")
+            self.assertEqual(run("HTML('<i>four</i>')")[1], "four")
+            body, result = run("for i in range(2):\n    plt.plot([i])\n    plt.show()\nframe")
+            self.check_image(result)
+            self.assertEqual(body.count(b"iVBOR"), 1)
 
     def check_image(self, value):
         self.assertEqual((value["type"], value["format"]), ("image", "png"))
@@ -1139,6 +1190,8 @@ class Displays(ServerCase):
     def test_metadata_names_what_is_there(self):
         answer = self.server.request("GET", "metadata").json()
         self.assertEqual(answer["runtimes"][0]["name"], "Python")
+        self.assertEqual(set(answer["jupyterKernel"]), {"name", "version", "projectUrl", "description"})
+        self.assertEqual(answer["jupyterKernel"]["name"], "carrel")
         self.assertRegex(answer["runtimes"][0]["version"], r"^3\.\d+\.\d+")
         packages = {p["name"].lower(): p["version"] for p in answer["preInstalledPackages"]}
         version = self.server.value(self.session, "import numpy; numpy.__version__")

@@ -133,9 +133,15 @@ class Execute(WireCase):
         self.assertEqual((answer["stdout"], answer["stderr"]), ("child\n", "e\n"))
 
     def test_displays(self):
-        answer = self.me.execute(
-            "class H:\n    def _repr_html_(self): return '<b>'\nH()")
-        self.assertEqual(answer["displays"][0]["text/html"], "<b>")
+        code = "class H:\n    def _repr_html_(self): return '<b>'\n    def __repr__(self): return 'H!'\n"
+        # Its clients read stdout and the value; who reads more says so.
+        answer = self.me.execute(code + "display(H())\nH()")
+        self.assertEqual((answer["value"], answer["stdout"]), ("H!", "H!\n"))
+        self.assertNotIn("displays", answer)
+        reply = self.server.request("POST", "execute", None, {"code": code + "display(H())\nH()"},
+                                    headers={"X-Session-ID": "displays"}, extensions="true").json()
+        self.assertEqual((reply["value"], reply["stdout"]), ("H!", ""))
+        self.assertEqual([d["text/html"] for d in reply["displays"]], ["<b>", "<b>"])
 
     def test_timeout(self):
         started = time.monotonic()

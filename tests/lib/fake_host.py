@@ -1,6 +1,7 @@
 """A stand-in for _carrel_host, the C module by which the prelude reaches its session: it keeps what
 is displayed, and answers host calls from functions of the test instead of a server."""
 
+import ctypes
 import errno
 import json
 import os
@@ -39,6 +40,12 @@ class Host(types.ModuleType):
         self.answers = {}    # number: None, or (ok, text, bytes or None)
         self.wanted = {}
         self.pipe = None
+
+    def interrupt_when_freed(self):
+        """As the C module has it: a finalizer in Python could not interrupt what runs behind it."""
+        new, interrupt = ctypes.pythonapi.PyCapsule_New, ctypes.pythonapi.PyErr_SetInterrupt
+        new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p,) * 3
+        return new(1, None, ctypes.cast(interrupt, ctypes.c_void_p))
 
     def session_pid(self):
         return self.pid

@@ -218,8 +218,9 @@ class Server:
                 connection.close()
 
     def execute(self, identifier, code, timeout=None, check=True, **options):
-        """Runs a cell in the new dialect and returns the reply's JSON."""
+        """Runs a cell in the new dialect and returns the reply's JSON, with all its members."""
         body = {"code": code}
+        options.setdefault("extensions", "true")
         if timeout is not None:
             body["timeoutInSeconds"] = timeout
         reply = self.request("POST", "executions", identifier, body, **options)

@@ -695,13 +695,17 @@ class HostileSkills(TenantsCase):
         slow = "def run(): pass\nx = [" + "a.b(c)[d]," * 60000 + "]\n"
         code = f"""
 import _carrel_host, json
-slow = {slow!r}
+slow, sent = {slow!r}, 0
 for n in range(60):
     _carrel_host.call('skills.create', json.dumps(
         {{'name': f's{{n}}', 'source': slow + f'#{{n}} {{id(n)}}', 'description': ''}}).encode())
+    sent += 1
+print(sent, flush=True)
 import time; time.sleep(8)"""
         sessions = [self.a.with_session(f"slow-{n}") for n in range(4)]
-        threads = [threading.Thread(target=s.run, args=(code, 9), daemon=True) for s in sessions]
+        answers = []
+        threads = [threading.Thread(target=lambda s=s: answers.append(s.run(code, 9)), daemon=True)
+                   for s in sessions]
         for thread in threads:
             thread.start()
         time.sleep(2)
@@ -710,6 +714,8 @@ import time; time.sleep(8)"""
             self.assert_a_good_one_works(seconds_max=8)
         for thread in threads:
             thread.join(30)
+        # It was asked for as much as a session may have open.
+        self.assertEqual([answer["stdout"] for answer in answers], ["60\n"] * 4)
 
 
 # --- a second writer of the store's directories ----------------------------------------------------

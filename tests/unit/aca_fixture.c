@@ -50,16 +50,27 @@ void exception(const char *name, const char *message, const char *traceback)
 	};
 }
 
-void post(struct fake_call *f, const char *route, const char *body, int status)
+static void post_to(
+    struct fake_call *f, const char *route, const char *query, const char *body, int status)
 {
 	char target[512];
-	(void)snprintf(target, sizeof(target), "/%s" Q, route);
+	(void)snprintf(target, sizeof(target), "/%s" Q "%s", route, query);
 	fake_send(f, &world, "POST", target, body);
 	assert_int_equal(f->answers, 1);
 	if (f->status != status) {
 		print_error("%s: %s\n", body, fake_text(f, "error.message"));
 	}
 	assert_int_equal(f->status, status);
+}
+
+void post(struct fake_call *f, const char *route, const char *body, int status)
+{
+	post_to(f, route, "", body, status);
+}
+
+void post_extended(struct fake_call *f, const char *route, const char *body, int status)
+{
+	post_to(f, route, "&extensions=true", body, status);
 }
 
 void expect_error(const char *method, const char *target, const char *body, int status,

@@ -27,6 +27,8 @@ void add_display(const char *mime, const char *data, const char *mime2, const ch
 
 /* POSTs BODY to ROUTE of the default pool and expects STATUS. */
 void post(struct fake_call *f, const char *route, const char *body, int status);
+/* The same for a client that reads the members beyond Azure's. */
+void post_extended(struct fake_call *f, const char *route, const char *body, int status);
 /* Expects the error envelope with CODE, and target AT ("": none). */
 void expect_error(const char *method, const char *target, const char *body, int status,
     const char *code, const char *at);

@@ -156,7 +156,7 @@ static void test_more_displays(void **state)
 	add_display("image/png", "one", NULL, NULL);
 	add_display("image/jpeg", "two", NULL, NULL);
 	add_display("text/html", "<b>\xff</b>", "application/json", "{\"a\":1}");
-	post(&f, "executions", CODE, 200);
+	post_extended(&f, "executions", CODE, 200);
 	/* The last image has the slot; nothing is lost of the rest. */
 	assert_string_equal(fake_text(&f, "result.executionResult.format"), "jpeg");
 	assert_string_equal(fake_text(&f, "result.executionResult.base64_data"), "dHdv");
@@ -174,10 +174,73 @@ static void test_display_without_image(void **state)
 	struct fake_call f;
 	value(IPC_KIND_OTHER, "", "   a\n0  1");
 	add_display("text/html", "<table>", "mime\xff/x", "y");
-	post(&f, "code/execute", CODE, 200);
+	post_extended(&f, "code/execute", CODE, 200);
 	assert_string_equal(fake_text(&f, "properties.result"), "   a\n0  1");
 	assert_string_equal(fake_text(&f, "properties.displays.0.text/html"), "<table>");
 	assert_string_equal(fake_text(&f, "properties.displays.0.mime\xef\xbf\xbd/x"), "eQ==");
+	fake_call_fini(&f);
+}
+
+/* A client that asks for nothing has each figure once, and texts where it looks for them. */
+static void test_displays_unasked(void **state)
+{
+	(void)state;
+	static const char *const routes[] = {"code/execute", "python/execute", "executions"};
+	struct fake_call f;
+	value(IPC_KIND_OTHER, "", "   a\n0  1");
+	world.script.out = "printed";
+	add_display("text/plain", "shown\xff", "text/html", "<b>");
+	add_display("text/plain", "<Figure>", "image/png", "one");
+	add_display("text/plain", "   a\n0  1", "text/html", "<i>");
+	add_display("text/html", "<u>", NULL, NULL);
+	add_display("text/plain", "   a\n0  1", "text/html", "<table>");
+	for (size_t i = 0; i < array_len(routes); i++) {
+		post(&f, routes[i], CODE, 200);
+		const json_t *inner = i == 0   ? fake_at(&f, "properties")
+				      : i == 1 ? f.json
+					       : fake_at(&f, "result");
+		const json_t *slot = json_object_get(inner, i == 2 ? "executionResult" : "result");
+		/* The last one is the value, whose place the figure has taken. */
+		assert_string_equal(json_string_value(json_object_get(inner, "stdout")),
+		    "printed\nshown\xef\xbf\xbd\n   a\n0  1\n");
+		assert_string_equal(
+		    json_string_value(json_object_get(slot, "base64_data")), "b25l");
+		assert_null(json_object_get(f.json, "displays"));
+		assert_null(json_object_get(inner, "displays"));
+		fake_call_fini(&f);
+		post_extended(&f, routes[i], CODE, 200);
+		inner = i == 0   ? fake_at(&f, "properties")
+			: i == 1 ? f.json
+				 : fake_at(&f, "result");
+		assert_string_equal(json_string_value(json_object_get(inner, "stdout")), "printed");
+		inner = i == 2 ? f.json : inner;
+		assert_int_equal(json_array_size(json_object_get(inner, "displays")), 5);
+		assert_string_equal(
+		    json_string_value(json_object_get(inner, "value")), "   a\n0  1");
+		fake_call_fini(&f);
+	}
+	expect_error("POST", "/executions" Q "&extensions=maybe", CODE, 400,
+	    "SessionRequestValidationFailed", "extensions");
+}
+
+/* Displayed text is bounded as stdout is: exactly as much is whole, one byte more is cut. */
+static void test_displayed_text_is_bounded(void **state)
+{
+	(void)state;
+	struct fake_call f;
+	value(IPC_KIND_NONE, "", "");
+	add_display("text/plain", "0123456789", NULL, NULL);
+	post(&f, "code/execute", "{\"code\":\"1\",\"outputStreamsMaxLength\":10}", 200);
+	assert_string_equal(fake_text(&f, "properties.stdout"), "0123456789\n");
+	fake_call_fini(&f);
+	post(&f, "code/execute", "{\"code\":\"1\",\"outputStreamsMaxLength\":9}", 200);
+	assert_string_equal(
+	    fake_text(&f, "properties.stdout"), "012345678\n[display cut: 9 of 10 bytes kept]\n");
+	fake_call_fini(&f);
+	add_display("text/plain", "more", NULL, NULL);
+	post(&f, "code/execute", "{\"code\":\"1\",\"outputStreamsMaxLength\":10}", 200);
+	assert_string_equal(
+	    fake_text(&f, "properties.stdout"), "0123456789\n[display cut: 0 of 4 bytes kept]\n");
 	fake_call_fini(&f);
 }
 
@@ -243,10 +306,10 @@ static void test_killed(void **state)
 	fake_call_fini(&f);
 	/* The next request gets a fresh session and is told. */
 	value(IPC_KIND_NONE, "", "");
-	post(&f, "code/execute", CODE, 200);
+	post_extended(&f, "code/execute", CODE, 200);
 	assert_true(json_is_true(fake_at(&f, "properties.newSession")));
 	fake_call_fini(&f);
-	post(&f, "code/execute", CODE, 200);
+	post_extended(&f, "code/execute", CODE, 200);
 	assert_null(fake_at(&f, "properties.newSession"));
 	fake_call_fini(&f);
 	world.script.dies = true;
@@ -428,6 +491,8 @@ int main(void)
 	    ACA_TEST(test_one_image),
 	    ACA_TEST(test_more_displays),
 	    ACA_TEST(test_display_without_image),
+	    ACA_TEST(test_displays_unasked),
+	    ACA_TEST(test_displayed_text_is_bounded),
 	    ACA_TEST(test_exception),
 	    ACA_TEST(test_time_limit),
 	    ACA_TEST(test_killed),

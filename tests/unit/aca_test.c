@@ -31,11 +31,14 @@ static void test_old_shape(void **state)
 	assert_string_equal(fake_text(&f, "properties.stdout"), "Hello, World!\n");
 	assert_string_equal(fake_text(&f, "properties.stderr"), "");
 	assert_int_equal(json_integer_value(fake_at(&f, "properties.result")), 2);
-	assert_int_equal(json_integer_value(fake_at(&f, "properties.executionResult")), 2);
 	assert_int_equal(
 	    json_integer_value(fake_at(&f, "properties.executionTimeInMilliseconds")), 9);
-	assert_string_equal(fake_text(&f, "properties.verdict"), "succeeded");
+	/* What Azure answers, and nothing beside. */
+	assert_int_equal(json_object_size(fake_at(&f, "properties")), 6);
 	assert_non_null(fake_header(&f, "Operation-Id"));
+	assert_non_null(strstr(fake_header(&f, "Operation-Location"), "/executions/"));
+	assert_non_null(
+	    strstr(fake_header(&f, "Operation-Location"), fake_header(&f, "Operation-Id")));
 	assert_int_equal(strlen(fake_header(&f, "X-Ms-Session-Guid")), 36);
 	assert_non_null(fake_header(&f, "X-Ms-Execution-Request-Time"));
 	assert_non_null(fake_header(&f, "X-Ms-Overall-Execution-Time"));
@@ -56,8 +59,17 @@ static void test_oldest_shape(void **state)
 	assert_string_equal(fake_text(&f, "result"), "text");
 	assert_string_equal(fake_text(&f, "stdout"), "");
 	assert_null(fake_at(&f, "properties"));
+	assert_int_equal(json_object_size(f.json), 6);
 	assert_non_null(engine_session_find(&world.engine->pools[0], NULL, "body-id"));
 	fake_call_fini(&f);
+	/* It is older than the api-version. */
+	fake_send(&f, &world, "POST", "/python/execute?" ID, "{\"pythonCode\":\"'text'\"}");
+	assert_int_equal(f.status, 200);
+	assert_non_null(
+	    strstr(fake_header(&f, "Operation-Location"), "?api-version=2024-02-02-preview&"));
+	fake_call_fini(&f);
+	expect_error("POST", "/code/execute?" ID, CODE, 400, "SessionRequestValidationFailed",
+	    "api-version");
 }
 
 static void test_new_shape(void **state)

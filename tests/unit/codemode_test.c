@@ -785,12 +785,18 @@ static void dependencies_are_kept_and_installed(void **state)
 	fake_runner_answer(&world->runner,
 	    json_pack("{s:[], s:[{s:s, s:s}], s:s}", "installed", "failed", "package", "nowhere",
 		"reason", "not found", "directory", DIRECTORY));
+	run(world);
 	assert_result(world, "{\"installed\": [], \"already_present\": [], \"failed\": "
 			     "[\"nowhere\"], \"reasons\": {\"nowhere\": \"not found\"}, "
 			     "\"directory\": \"" DIRECTORY "\"}");
-	assert_int_equal(
-	    ask(world, "deps.remove", json_pack("{s:s}", "package", "nowhere")), CODEMODE_OK);
-	assert_result(world, "true");
+	/* It is in the list no longer; nor does a version that is not there replace one that is. */
+	assert_int_equal(ask(world, "deps.list", NULL), CODEMODE_OK);
+	assert_result(world, "[\"tiny-one==1.0\"]");
+	add_dep(world, "tiny-one==9", false);
+	fake_runner_answer(
+	    &world->runner, json_pack("{s:[], s:[{s:s, s:s}], s:n}", "installed", "failed",
+				"package", "tiny-one==9", "reason", "not found", "directory"));
+	run(world);
 	assert_int_equal(ask(world, "deps.list", NULL), CODEMODE_OK);
 	assert_result(world, "[\"tiny-one==1.0\"]");
 	assert_int_equal(

@@ -19,7 +19,7 @@ struct fake_script {
 	struct ipc_result result;
 	const char *out;
 	const char *err;
-	struct ipc_display displays[4];
+	struct ipc_display displays[8];
 	unsigned display_count;
 	bool silent; /* it does not answer before fake_finish */
 	bool dies;   /* it ends instead of answering */

@@ -140,18 +140,18 @@ static void test_path_bounds(void **state)
 static void test_names(void **state)
 {
 	(void)state;
-	static const char *const good[] = {"a", "A-9_ .@$&=;,#%^().txt", ".hidden",
-	    "r\xc3\xa9sum\xc3\xa9", "e\xcc\x81", "\xe6\x97\xa5\xe6\x9c\xac.csv",
+	static const char *const good[] = {"a", "A-9_ .@$&=;,#%^().txt", "'+[]~!{}:`|<>*?\"\\",
+	    ".hidden", "r\xc3\xa9sum\xc3\xa9", "e\xcc\x81", "\xe6\x97\xa5\xe6\x9c\xac.csv",
 	    "\xe0\xa4\x95\xe0\xa4\xbf", "...", "a..b"};
 	for (size_t i = 0; i < array_len(good); i++) {
 		struct err e;
 		assert_int_equal(files_name_check(good[i], &e), 0);
 	}
-	static const char *const bad[] = {"", ".", "..", "a/b", "/", "a\\b", "a:b", "a*", "a?",
-	    "a\"b", "a<b", "a|b", "a\nb", "a\x7f", "\xff", "a\xc3", "\xc2\x80",
+	static const char *const bad[] = {"", ".", "..", "a/b", "/", "a\nb", "a\x7f", "\xff",
+	    "a\xc3", "\xc2\x80",
 	    "a\xe2\x80\xae"
 	    "b",
-	    "a+b", "a'b", "a[b", "~a", "a!", "\xe2\x80\xa8", FILES_UPLOAD_PREFIX "x"};
+	    "\xe2\x80\xa8", FILES_UPLOAD_PREFIX "x"};
 	for (size_t i = 0; i < array_len(bad); i++) {
 		struct err e;
 		assert_int_equal(files_name_check(bad[i], &e), -1);

@@ -281,6 +281,9 @@ class Installing(Case):
             result = install(["tinyone", "pip"])
             self.assertEqual((result["installed"], result["already_present"]), (["tinyone"], ["pip"]))
             self.assertEqual(install(["tinyone"])["directory"], result["directory"])
+            # What is known of one is not forgotten when another is asked about.
+            self.assertEqual(install(["pip", "numpy"])["already_present"], ["pip", "numpy"])
+            self.assertEqual(install(["pip", "numpy"])["already_present"], ["pip", "numpy"])
             # Another version is not what is there.
             result = install(["pip==0.0.1"])
             self.assertEqual([f["package"] for f in result["failed"]], ["pip==0.0.1"])

@@ -62,7 +62,9 @@ static void check_bytes(
 {
 	for (size_t step = 1; step <= len + 1; step = step < 40 ? step + 1 : step + len) {
 		cleanup(buf_fini) struct buf out = BUF_INIT(1 << 20);
-		int r = feed(TYPE, body, len, step, &out);
+		/* Where the body begins with its boundary, no header need tell it. */
+		bool opens = strncmp(body, "--B\r\n", 5) == 0 && step % 2 == 0;
+		int r = feed(opens ? "application/json" : TYPE, body, len, step, &out);
 		if (r != expected || (r == 0 && (out.len != text_len ||
 						    memcmp(buf_str(&out), text, text_len) != 0))) {
 			fail_msg("in pieces of %zu: %d instead of %d, \"%s\" instead of \"%s\" for "
@@ -230,6 +232,55 @@ static void content_types(void **state)
 	}
 }
 
+/* Without a boundary in the header it is the first line that tells it. */
+static void first_lines(void **state)
+{
+	(void)state;
+	static const char *const types[] = {NULL, "", "application/json", "multipart/form-data",
+	    "multipart/form-data; xboundary=C", "text/plain; boundary=C"};
+	static const struct {
+		const char *body;
+		int result;
+	} cases[] = {
+	    {PART("name=a; filename=b") "x" END, 0},
+	    {"--B \t\r\n\r\nx" END, 0},
+	    {"{\"code\": 1}", -1},
+	    {"{\"code\":\n 1}", -1},
+	    {"", -1},
+	    {"\r\n" PART("name=a") "x" END, -1}, /* no preamble */
+	    {"--\r\n\r\nx\r\n----\r\n", -1},
+	    {"-B\r\n\r\nx" END, -1},
+	    {"--B\r\n\r\nx\r\n--C--\r\n", -1},
+	};
+	for (size_t t = 0; t < array_len(types); t++) {
+		for (size_t i = 0; i < array_len(cases); i++) {
+			for (size_t step = 1; step < 60; step++) {
+				cleanup(buf_fini) struct buf out = BUF_INIT(1000);
+				const char *body = cases[i].body;
+				assert_int_equal(feed(types[t], body, strlen(body), step, &out),
+				    cases[i].result);
+			}
+		}
+	}
+}
+
+static void first_line_is_bounded(void **state)
+{
+	(void)state;
+	char body[400];
+	for (size_t len = 1; len < 150; len++) {
+		char boundary[200] = "";
+		memset(boundary, 'b', len);
+		int n = snprintf(
+		    body, sizeof(body), "--%s\r\n\r\nx\r\n--%s--\r\n", boundary, boundary);
+		for (size_t step = 1; step < 400; step += 97) {
+			cleanup(buf_fini) struct buf out = BUF_INIT(1000);
+			assert_int_equal(feed(NULL, body, (size_t)n, step, &out),
+			    len <= MULTIPART_BOUNDARY_MAX_BYTES ? 0 : -1);
+		}
+	}
+}
+
 static void long_boundaries(void **state)
 {
 	(void)state;
@@ -264,6 +315,8 @@ int main(void)
 	    cmocka_unit_test(bounds),
 	    cmocka_unit_test(the_sink_may_stop),
 	    cmocka_unit_test(content_types),
+	    cmocka_unit_test(first_lines),
+	    cmocka_unit_test(first_line_is_bounded),
 	    cmocka_unit_test(long_boundaries),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

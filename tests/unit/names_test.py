@@ -5,10 +5,14 @@ functions of this test. The facts are those of py-code-mode's namespaces.
 """
 
 import collections
+import contextlib
+import io
 import json
 import math
 import os
+import signal
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -150,7 +154,7 @@ class Server:
 
     def deps_sync(self, data):
         return {"installed": [], "already_present": self.packages,
-                "failed": [{"package": "gone", "reason": "not found"}], "directory": None}
+                "failed": ["gone"], "reasons": {"gone": "not found"}, "directory": None}
 
 
 carrel = host = None
@@ -384,10 +388,12 @@ n + len(found)
 """
         self.assertEqual(self.value(code), 400)
 
-    def test_left_pending_it_ends_with_the_cell(self):
+    def test_pending_in_a_task_it_ends_with_the_cell(self):
         self.server.delay = 0.3
-        self.value("import asyncio\nawait asyncio.sleep(0)\na = artifacts.exists('a')\n1")
-        self.assertEqual(self.error("await a"), (
+        self.value("import asyncio\n"
+                   "async def wait(): return await artifacts.exists('a')\n"
+                   "task = asyncio.create_task(wait())\nawait asyncio.sleep(0)\n1")
+        self.assertEqual(self.error("await task"), (
             "RuntimeError", "the cell that this call belongs to has ended"))
 
     def test_the_65th_is_refused(self):
@@ -399,6 +405,232 @@ a = [artifacts.exists('a') for i in range(64)]
 artifacts.exists('a')
 """
         self.assertEqual(self.error(code)[0], "TooManyCalls")
+
+
+class Unawaited(Names):
+    """What is not awaited where an event loop runs is used as its value."""
+
+    LOOP = "import asyncio\nawait asyncio.sleep(0)\n"
+
+    def use(self, value, expression):
+        """The value of an expression of x, a result that nobody has awaited."""
+        self.server.tools_call = lambda data, **arguments: {"json": value}
+        return self.value(f"{self.LOOP}x = tools.echo()\n{expression}")
+
+    def test_every_use_of_every_kind(self):
+        """Each expression gives with the answer what it gives with the value itself."""
+        numbers = ("x + 1", "1 + x", "x - 1", "1 - x", "x * 2", "2 * x", "x / 2", "2 / x", "x // 2",
+                   "7 // x", "x % 2", "7 % x", "divmod(x, 2)", "divmod(7, x)", "x ** 2", "2 ** x",
+                   "pow(x, 2, 5)", "x << 1", "1 << x", "x >> 1", "9 >> x", "x & 1", "1 & x", "x | 4",
+                   "4 | x", "x ^ 1", "1 ^ x", "-x", "+x", "~x", "abs(x)", "round(x)", "int(x)",
+                   "float(x)", "complex(x).real", "[5, 6, 7, 8][x]", "list(range(x))", "x < 4", "4 > x",
+                   "x <= 3", "x >= 3", "x == 3", "3 == x", "x != 3", "hash(x) == hash(3)", "{3: 'a'}[x]",
+                   "{x: 'a'}[3]", "hex(x)", "bin(x)", "f'{x:05d}'", "f'{x!r:>4}'", "x.bit_length()",
+                   "isinstance(x, int)", "isinstance(x, str)", "math.floor(x)", "math.ceil(x)",
+                   "math.trunc(x)", "math.sqrt(x)", "sum([x, x])", "max(x, 2)", "bytes(x).hex()",
+                   "x is None", "type(x) is int", "str(x)", "repr(x)", "bool(x)", "not x",
+                   "x in (3, 4)", "range(10)[x]", "'%d' % x", "'{:.1f}'.format(x)", "1 if x else 2",
+                   "numpy.array(x) + 1 == 4", "numpy.arange(x).tolist()", "json.dumps(x)",
+                   "json.dumps([x], indent=1)", "pickle.loads(pickle.dumps(x))", "copy.copy(x)",
+                   "copy.deepcopy([x])", "sorted([5, x, 1])[1] + 0", "x.__class__.__name__")
+        texts = ("x + 'b'", "'b' + x", "x * 2", "x[0]", "x[1:]", "len(x)", "list(x)", "'a' in x",
+                 "x.upper()", "x.split('b')", "x == 'abc'", "'abc' == x", "x < 'b'", "'b' > x",
+                 "f'{x:>5}'", "f'{x}'", "str(x)", "repr(x)", "{'abc': 1}[x]",
+                 "hash(x) == hash('abc')", "isinstance(x, str)", "isinstance(x, (int, bytes))",
+                 "json.dumps({'a': x})", "json.dumps({x: 1}, indent=2)", "os.path.join(x, 'b')",
+                 "pathlib.Path(x).name", "open(x, 'w').close()", "[*x]", "''.join(c for c in x)",
+                 "''.join(x)", "x.join(['1', '2'])", "'%s' % x", "x % ()", "bool(x)", "max(x)",
+                 "sorted(x, reverse=True)", "list(reversed(x))", "dict.fromkeys(x)", "type(x).__name__",
+                 "pickle.loads(pickle.dumps(x))", "json.loads(json.dumps(x))", "x is not None",
+                 "''.join(map(str, [x]))", "str.upper(str(x))", "x.encode().hex()", "list(zip(x, x))",
+                 "[i for i in enumerate(x)]")
+        dicts = ("x['a']", "x.get('b')", "'a' in x", "list(x)", "len(x)", "dict(x)", "{**x}",
+                 "sorted(x.items())", "x == {'a': 1}", "{'a': 1} == x", "x | {'b': 2}", "{'b': 2} | x",
+                 "isinstance(x, dict)", "json.dumps(x)", "json.dumps([x, (x,)], indent=2)",
+                 "copy.deepcopy(x)", "pickle.loads(pickle.dumps(x))", "[k for k in x]", "str(x)",
+                 "x.setdefault('c', 2), x", "(lambda **k: k)(**x)", "bool(x)", "pprint.pformat(x)",
+                 "pandas.DataFrame([x]).to_dict()", "pandas.Series(x).to_dict()", "list(reversed(x))",
+                 "pandas.DataFrame({'k': [x]}).k[0]['a']", "'{a}'.format(**x)", "'%(a)d' % x",
+                 "[each for each in [x]][0]['a']", "x", "[x]", "{'k': x}", "(x, 1)")
+        lists = ("x[0]", "x[-1]", "x[:2]", "len(x)", "list(x)", "x + [4]", "[0] + x", "x * 2", "2 in x",
+                 "sum(x)", "sorted(x)", "max(x)", "x == [1, 2, 3]", "[1, 2, 3] == x", "x.index(2)",
+                 "x.append(4), x", "isinstance(x, list)", "isinstance(x, (tuple, list))", "[*x, 4]",
+                 "tuple(x)", "list(map(str, x))", "json.dumps(x)", "numpy.array(x).sum().item()",
+                 "numpy.mean(x)", "pandas.DataFrame(x).shape", "pandas.DataFrame({'c': x}).c.tolist()",
+                 "pandas.Series(x).tolist()", "list(zip(x, x))", "(lambda *a: a)(*x)", "bool(x)",
+                 "copy.copy(x)", "pickle.loads(pickle.dumps(x))", "list(itertools.chain(x, x))", "str(x)",
+                 "random.Random(1).choice(x)", "bytes(x).hex()", "bisect.bisect(x, 2)", "x", "set(x)")
+        constants = ("bool(x)", "not x", "x == None", "x is None", "x is not None", "x is True",
+                     "x is False", "str(x)", "json.dumps(x)", "json.dumps({'a': x}, indent=1)", "[x]",
+                     "1 if x else 2", "x or 5", "x and 5", "type(x).__name__", "isinstance(x, bool)",
+                     "f'{x}'", "{'k': x}", "x")
+        modules = ("copy", "json", "math", "os", "pathlib", "pickle", "pprint", "numpy", "pandas",
+                   "itertools", "random", "bisect")
+        self.value("".join(f"import {module}\n" for module in modules))
+        os.chdir(self.enterContext(tempfile.TemporaryDirectory()))
+        for values, uses in (((3,), numbers), (("abc",), texts), (({"a": 1},), dicts),
+                             (([1, 2, 3],), lists), ((None, True, False), constants)):
+            for value in values:
+                for use in uses:
+                    with self.subTest(value=value, use=use):
+                        expected = self.value(f"x = {value!r}\n{use}")
+                        self.assertEqual(self.use(value, use), expected)
+
+    def test_statements(self):
+        for code, expected in (
+                ("a, b, c = x\nc", 3), ("x += [4]\nx", [1, 2, 3, 4]), ("x[0] = 9\nx", [9, 2, 3]),
+                ("del x[0]\nx", [2, 3]), ("n = 0\nfor i in x: n += i\nn", 6),
+                ("n = 0\nasync for i in slow(x): n += i\nn", 6),
+                ("match x:\n    case [first, *_]: r = first\n    case _: r = None\nr", 1),
+                ("match x:\n    case list(): r = 'list'\n    case _: r = None\nr", "list"),
+                ("def f(): return x[0]\nf()", 1), ("assert x\n1", 1), ("y = [i for i in x]\ny", [1, 2, 3]),
+                ("def f():\n    yield from x\nlist(f())", [1, 2, 3]),
+                ("try: x.nope\nexcept AttributeError as e: r = str(e)\nr",
+                 "'list' object has no attribute 'nope'"),
+                ("try: x['a']\nexcept TypeError as e: r = str(e)\nr",
+                 "list indices must be integers or slices, not str"),
+                ("try: hash(x)\nexcept TypeError as e: r = str(e)\nr", "unhashable type: 'list'")):
+            with self.subTest(code=code):
+                self.value("async def slow(items):\n    for item in items: yield item")
+                self.assertEqual(self.use([1, 2, 3], code), expected)
+
+    def test_in_skills(self):
+        for body, expected in (
+                ("return [artifacts.exists('nope'), 1][0]", False),
+                ("return artifacts.exists('nope')", False),
+                ("return 'there' if artifacts.exists('nope') else 'not there'", "not there"),
+                ("return skills.get('nope') is None", True),
+                ("return [s['name'] for s in skills.list()]", ["s"]),
+                ("artifacts.save('k', 'v')\n    return artifacts.load('k').upper()", "V"),
+                ("return tools.echo.twice(text='a')[0] + tools.echo(text='b')", 'aecho {"text": "b"}'),
+                ("return tools.echo(text=tools.echo())", 'echo {"text": "echo {}"}'),
+                ("artifacts.save('j', {'t': tools.echo()})\n    return artifacts.load('j')",
+                 {"t": "echo {}"}),
+                ("artifacts.save('k', tools.echo())\n    return artifacts.load('k')", "echo {}"),
+                ("return {'a': artifacts.exists('nope'), 'b': [tools.echo()]}",
+                 {"a": False, "b": ["echo {}"]}),
+                ("return tools.list()[0].name", "echo"),
+                ("return deps.add('pad').installed == {'pad'}", True)):
+            with self.subTest(body=body):
+                self.value(f"skills.create('s', {f'async def run():{chr(10)}    {body}'!r})")
+                for call in ("skills.s()", "await skills.s()", "skills.s.call_sync()",
+                             self.LOOP + "skills.s()", self.LOOP + "x = skills.s()\nx",
+                             self.LOOP + "x = skills.invoke('s')\n[x][0]"):
+                    self.assertEqual(self.value(call), expected, call)
+
+    def test_it_has_run_when_it_is_dropped(self):
+        self.server.delay = 0.1
+        self.value(f"{self.LOOP}artifacts.save('x', 'y')\nimport os\n"
+                   "assert artifacts.load.__self__ is artifacts")
+        self.assertIn("x", self.server.artifacts)
+        self.assertEqual(self.value(f"{self.LOOP}artifacts.save('z', '1')\nartifacts.load('z')"), "1")
+        self.value("skills.create('keep', \"def run(): artifacts.save('s', 'kept')\")")
+        self.value(f"{self.LOOP}skills.keep()\nn = artifacts.load('s')\nassert n == 'kept'")
+        self.assertEqual(self.methods().count("artifacts.save"), 3)
+
+    def test_it_runs_once(self):
+        self.value(f"{self.LOOP}x = tools.echo()\nstr(x), bool(x), x == 1, await x, await x, len(x)")
+        self.assertEqual(self.methods().count("tools.call"), 1)
+        self.value("skills.create('count', \"def run(): tools.echo(); return [1]\")")
+        host.calls.clear()
+        self.value(f"{self.LOOP}x = skills.count()\nlen(x), x[0], await x, await x\n"
+                   "y = skills.count()\nawait y, len(y)\nskills.count()\n5")
+        self.assertEqual(self.methods().count("tools.call"), 3)
+
+    def test_a_failure_is_raised_where_it_is_used(self):
+        for use in ("bool(x)", "str(x)", "x + 1", "x.upper()", "len(x)", "await x", "x is None"):
+            self.assertEqual(self.error(f"{self.LOOP}x = tools.echo(text='fail')\n{use}"),
+                             ("ToolCallError", "Tool 'echo' failed: no"), use)
+        trace = self.cell(f"{self.LOOP}x = tools.echo(text='fail')\nlen(x)").traceback
+        self.assertIn(", line 4, in <module>\n    len(x)", trace)
+        self.assertNotIn("_carrel", trace)
+
+    def test_a_failure_is_told_when_it_is_dropped(self):
+        for drop in ("tools.echo(text='fail')\n1", "x = tools.echo(text='fail')\nx = 1",
+                     "x = tools.echo(text='fail')\nawait asyncio.sleep(0.1)\ndel x\n1"):
+            stream = io.StringIO()
+            with contextlib.redirect_stderr(stream):
+                self.value(self.LOOP + drop)
+            self.assertEqual(stream.getvalue(), "tools.call failed, and was not awaited: "
+                             "ToolCallError: Tool 'echo' failed: no\n", drop)
+
+    def test_used_in_a_later_cell(self):
+        self.server.delay = 0.1
+        self.value(f"{self.LOOP}x = artifacts.exists('nope')\ny = artifacts.exists('nope')\n"
+                   "skills.create('one', 'def run(): return 1')\nz = skills.one()\n1")
+        self.assertEqual(self.value("'yes' if x else 'no'"), "no")
+        self.assertEqual(self.value("y"), False)
+        self.assertEqual(self.value("z + 1"), 2)
+        self.assertEqual(self.value("await x, await y, await z"), [False, False, 1])
+        self.assertEqual(self.value(f"{self.LOOP}x = tools.echo(text='fail')\n1"), 1)
+        self.assertEqual(self.error("x.upper()")[0], "ToolCallError")
+
+    def test_gather_still_runs_them_at_once(self):
+        self.server.delay = 0.2
+        for code in ("await asyncio.gather(*(tools.echo.twice(text=str(i)) for i in range(8)))",
+                     "[await t for t in [asyncio.create_task(tools.echo.twice(text=str(i)))"
+                     " for i in range(8)]]",
+                     "[await t for t in [tools.echo.twice(text=str(i)) for i in range(8)]]",
+                     "[await asyncio.wait_for(t, 9) for t in"
+                     " [tools.echo.twice(text=str(i)) for i in range(8)]]",
+                     "[x + [] for x in [tools.echo.twice(text=str(i)) for i in range(8)]]",
+                     "import inspect\nx = [tools.echo.twice(text=str(i)) for i in range(8)]\n"
+                     "[await y if inspect.isawaitable(y) else None for y in x]"):
+            self.server.most = 0
+            self.assertEqual(self.value(self.LOOP + code), [[str(i)] * 2 for i in range(8)], code)
+            self.assertEqual(self.server.most, 8, code)
+
+    def test_from_threads(self):
+        self.server.delay = 0.05
+        self.assertEqual(self.value(self.LOOP + """
+x = [tools.echo.twice(text=str(i)) for i in range(5)]
+await asyncio.gather(*(asyncio.to_thread(len, each) for each in x + x)), await x[0], x[1][0]
+"""), [[2] * 10, ["0", "0"], "1"])
+        # A thread delivers also while the loop stands still for it.
+        self.assertEqual(self.value(self.LOOP + """
+import concurrent.futures
+x = tools.echo.twice(text='a')
+with concurrent.futures.ThreadPoolExecutor() as pool:
+    n = pool.submit(len, x).result()
+n, await x
+"""), [2, ["a", "a"]])
+
+    def test_an_interrupt_ends_the_wait(self):
+        self.value("tools.echo")  # is known from here on
+        for use in ("x = tools.echo()\nstr(x)", "tools.echo()\nwhile True: pass",
+                    "x = tools.echo()"):
+            self.server.delay = 1
+            host.cancelled.clear()
+            timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            began = time.monotonic()
+            answer = self.cell(f"{self.LOOP}{use}\n1")
+            timer.join()
+            self.assertEqual((answer.status, answer.name), (2, "KeyboardInterrupt"), use)
+            self.assertLess(time.monotonic() - began, 0.9, use)
+            self.assertEqual(len(host.cancelled), 1, use)
+        self.server.delay = 0
+        self.assertEqual(self.error("str(x)"), ("RuntimeError", "it was interrupted"))
+        self.value("del x")
+
+    def test_an_interrupt_cancels_a_blocking_call(self):
+        self.server.artifacts["a"] = ({}, "text", b"x")
+        for code in ("artifacts.exists('a')", "artifacts.load('a')", "artifacts.save('b', 'x')",
+                     "skills.list()", "tools.list()"):
+            self.server.delay = 1
+            host.cancelled.clear()
+            timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            answer = self.cell(code)
+            timer.join()
+            self.assertEqual((answer.status, answer.name), (2, "KeyboardInterrupt"), code)
+            self.assertEqual(len(host.cancelled), 1, code)
+
+    def test_code_outside_of_loops_is_not_changed(self):
+        self.assertEqual(self.value("import dis\ndef f(x): return x is None\n"
+                                    "async def g(x): return x is None\n"
+                                    "[any(i.opname.startswith('CALL') for i in dis.get_instructions(h))"
+                                    " for h in (f, g)]"), [False, True])
 
 
 class Skills(Names):
@@ -527,6 +759,26 @@ found
             self.assertNotIn("asyncio", trace)
             self.assertEqual(trace.count("File"), lines + 1, trace)
 
+    def test_causes_show_the_skills_lines_alone(self):
+        """Where an error comes out of a skill that was called by a skill, and was caught and raised as
+        another's cause."""
+        self.create("deep", "def run():\n    return tools.echo(text='fail')")
+        self.create("adeep", "async def run():\n    return await tools.echo(text='fail')")
+        for name in ("deep", "adeep"):
+            self.create("wrap", f"def run():\n    try:\n        return skills.{name}()\n"
+                                "    except Exception as exc:\n        raise ValueError('w') from exc")
+            for code in ("skills.wrap()", "await skills.wrap()", "skills.wrap.call_sync()",
+                         "import asyncio\nawait asyncio.sleep(0)\nstr(skills.wrap())",
+                         "try:\n    skills.wrap()\nexcept ValueError as exc:\n"
+                         "    raise KeyError('k') from exc",
+                         "try:\n    skills.wrap()\nexcept ValueError:\n    1 / 0"):
+                trace = self.cell(code).traceback
+                self.assertIn("ToolCallError: Tool 'echo' failed: no\n\nThe above exception was", trace)
+                self.assertIn(f'File "<skill {name}>", line 2, in run\n', trace)
+                self.assertIn('File "<skill wrap>", line 5, in run\n', trace)
+                for ours in ("_carrel", "asyncio/", "threading.py"):
+                    self.assertNotIn(ours, trace, code)
+
     def test_what_a_skill_raises_is_raised(self):
         self.create("leave", "async def run(): raise SystemExit(3)")
         self.assertEqual(self.cell("skills.leave()").exit_code, 3)
@@ -566,13 +818,25 @@ async def run(a, b: int, tools, *rest, c: float = 1.5, d: list[str] = [], e: dic
                           ("g", "string", False, "os.sep"), ("h", "string", False, -1)])
 
     def test_hostile_sources(self):
-        for source in ("(" * 100000, "x = " + "-" * 100000 + "1\ndef run(): pass",
-                       "x = " + "1+" * 100000 + "1\ndef run(): pass", "\0", "def run(): pass\0",
-                       "def run(a=" + "9" * 5000 + "): pass", "def run(a=b'x', c=1e999): pass",
-                       "'\\ud800'\ndef run(a='\\ud800'): pass", "# coding: nonsense\ndef run(): pass",
-                       "def run(" + ",".join(f"a{i}" for i in range(300)) + "): pass"):
+        for source, error, names in (
+                ("(" * 100000, "SyntaxError", None),
+                ("x = " + "-" * 100000 + "1\ndef run(): pass", "SyntaxError", None),
+                ("x = " + "1+" * 100000 + "1\ndef run(): pass", "SyntaxError", None),
+                ("\0", "ValueError", None), ("def run(): pass\0", "ValueError", None),
+                ("def run(a=" + "9" * 5000 + "): pass", "SyntaxError", None),
+                ("def run(a=b'x', c=1e999): pass", None, ["a", "c"]),
+                ("'\\ud800'\ndef run(a='\\ud800'): pass", None, ["a"]),
+                ("# coding: nonsense\ndef run(): pass", None, []),
+                ("def run(" + ",".join(f"a{i}" for i in range(300)) + "): pass", None,
+                 [f"a{i}" for i in range(300)])):
+            found = self.describe(source)
+            self.assertEqual((found["name"], found.get("error")), ("a", error), source[:40])
+            if error is None:
+                self.assertEqual([p["name"] for p in found["parameters"]], names)
+            else:
+                self.assertTrue(found["message"])
             # It is JSON that everybody can read: no NaN, no lone surrogates.
-            json.dumps(self.describe(source), allow_nan=False, ensure_ascii=False).encode()
+            json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
 
     def test_batches_keep_their_order(self):
         found = json.loads(carrel.describe_skills(json.dumps([
@@ -639,7 +903,11 @@ class Deps(Names):
         self.assertTrue(self.value("import sys\nsys.path[-1] == '/mnt/packages/' + 'a' * 64"))
         self.value("deps.add('six')")
         self.assertEqual(self.value("sys.path.count('/mnt/packages/' + 'a' * 64)"), 1)
-        self.assertEqual(self.value("sorted(deps.sync().failed)"), ["gone"])
+        stream = io.StringIO()
+        with contextlib.redirect_stderr(stream):
+            self.assertEqual(self.value("r = deps.sync()\nsorted(r.failed), r.reasons"),
+                             [["gone"], {"gone": "not found"}])
+        self.assertEqual(stream.getvalue(), "gone: not found\n")
         self.assertEqual(self.value("deps.list(), deps.remove('six'), deps.remove('x')"),
                          [["six", "six"], True, False])
         self.assertEqual(self.cell("deps", values=False).text,

@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests" / "lib")]
 import carrel  # noqa: E402
 import carrel.blocking  # noqa: E402
 from carrel import _server  # noqa: E402
-from carrel._http import HttpClient  # noqa: E402
+from carrel._http import IDLE_SECONDS_MAX, HttpClient  # noqa: E402
 from carrel.execution import Capability, ContainerConfig, ContainerExecutor  # noqa: E402
 from fake_session_server import FakeSessionServer, ScriptedServer, read_request  # noqa: E402
 
@@ -146,6 +146,42 @@ class HttpTest(unittest.TestCase):
         with ScriptedServer(two) as server:
             asyncio.run(ask(server.url))
             self.assertEqual(server.connections, 1)
+
+    def test_a_connection_that_is_to_close_is_not_used_again(self):
+        """Though the server leaves it open: it said that it will close it."""
+        def stay(connection):
+            connection.sendall(HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\n42")
+            connection.recv(1)
+
+        async def ask(url):
+            client = HttpClient(url)
+            for _ in range(2):
+                await client.request("POST", "/x", timeout=5, body=b"{}")
+            await client.close()
+
+        with ScriptedServer(stay, stay) as server:
+            asyncio.run(ask(server.url))
+            self.assertEqual(server.connections, 2)
+
+    def test_a_connection_that_has_been_idle_is_not_used_again(self):
+        def two(connection):
+            connection.sendall(OK)
+            read_request(connection)
+            connection.sendall(OK)
+
+        async def ask(url, idle_seconds):
+            client = HttpClient(url)
+            await client.request("POST", "/x", timeout=5, body=b"{}")
+            client._idle[0].idle_since -= idle_seconds
+            await client.request("POST", "/x", timeout=5, body=b"{}")
+            await client.close()
+
+        # The server closes them after 75 seconds.
+        for idle_seconds, connections in ((IDLE_SECONDS_MAX - 5, 1), (IDLE_SECONDS_MAX + 0.1, 2)):
+            self.assertLess(idle_seconds, 75 - 5)
+            with ScriptedServer(two, two) as server:
+                asyncio.run(ask(server.url, idle_seconds))
+                self.assertEqual(server.connections, connections, idle_seconds)
 
     def test_only_what_is_harmless_is_sent_twice(self):
         """A connection that the server closes when the next request comes."""
@@ -287,7 +323,8 @@ class ClientTest(ClientCase):
         self.assertEqual((done.value, done.stdout, done.error, done.is_ok), (42, "", None, True))
         self.assertEqual(done.extra, {"anything_new": 1})
         method, path, headers, body = self.last()
-        self.assertEqual((method, path, body), ("POST", "/execute", {"code": "x + 22", "timeout": 7}))
+        self.assertEqual((method, path, body), ("POST", "/execute?extensions=true",
+                                                {"code": "x + 22", "timeout": 7}))
         self.assertEqual(headers["X-Session-ID"], client.session_id)
         self.assertEqual(headers["Authorization"], "Bearer secret-token")
         self.assertEqual(headers["Content-Type"], "application/json")
@@ -469,6 +506,12 @@ class SessionTest(ClientCase):
 
     async def test_a_workspace(self):
         async with carrel.Session(executor=self.executor(), workspace_id="w") as session:
+            self.assertEqual(session.session_id, "issued-w")
+            # A session that is reset is in its workspace again.
+            self.fake.requests.clear()
+            await session.reset()
+            self.assertEqual([(path, body) for _, path, _, body in self.fake.requests],
+                             [("/reset", None), ("/sessions", {"workspace_id": "w"})])
             self.assertEqual(session.session_id, "issued-w")
 
     async def test_the_configuration_gives_the_timeout(self):

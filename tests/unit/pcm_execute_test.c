@@ -205,10 +205,17 @@ static void displays_are_told(void **state)
 	struct fake_call f;
 	pcm_value(IPC_KIND_NONE, "", "");
 	add_display("image/png", "\x89PNG", "text/plain", "<Figure>");
-	add_display("text/html", "<b>", NULL, NULL);
+	add_display("text/html", "<b>", "text/plain", "b");
 	run(&f, ONE, 200);
+	/* Its clients look at stdout, and nowhere else. */
+	expect_member(&f, "stdout", "\"b\\n\"");
+	assert_null(json_object_get(f.json, "displays"));
+	fake_call_fini(&f);
+	pcm_send(&f, "POST", "/execute?extensions=true", "agent-1", ONE, 200);
+	expect_member(&f, "stdout", "\"\"");
 	expect_member(&f, "displays",
-	    "[{\"image/png\":\"iVBORw==\",\"text/plain\":\"<Figure>\"},{\"text/html\":\"<b>\"}]");
+	    "[{\"image/png\":\"iVBORw==\",\"text/plain\":\"<Figure>\"},{\"text/"
+	    "html\":\"<b>\",\"text/plain\":\"b\"}]");
 	fake_call_fini(&f);
 }
 
@@ -349,6 +356,16 @@ static void limits_are_told_with_their_status(void **state)
 	pcm_expect("POST", "/execute", "four-4", ONE, 503, "the server is stopping");
 }
 
+static void the_session_of_a_review_is_a_conflict(void **state)
+{
+	(void)state;
+	struct err e = {0};
+	assert_non_null(
+	    engine_session_reserve(engine_pool(world.engine, NULL), NULL, "reviewed", &e));
+	pcm_expect("POST", "/execute", "reviewed", ONE, 409,
+	    "that identifier belongs to code that is reviewed");
+}
+
 static void pools_are_named_as_on_the_other_wire(void **state)
 {
 	(void)state;
@@ -418,6 +435,7 @@ int main(void)
 	    PCM_TEST(a_body_of_another_type_is_refused),
 	    PCM_TEST(a_web_page_must_say_json),
 	    PCM_TEST(limits_are_told_with_their_status),
+	    PCM_TEST(the_session_of_a_review_is_a_conflict),
 	    PCM_TEST(pools_are_named_as_on_the_other_wire),
 	    PCM_TEST(paths_and_methods_there_are_not),
 	    PCM_TEST(health_tells_both_wires_and_no_sessions),

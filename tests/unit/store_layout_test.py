@@ -113,6 +113,15 @@ class Layout(unittest.TestCase):
         skills = {s["name"]: s for s in self.call("list", "skills")}
         self.assertEqual(skills["sub"], {"name": "sub", "source": "def run(): pass\n"})
 
+    def test_what_was_said_of_a_removed_skill_goes_with_it(self):
+        source = "def run(): pass\n"
+        self.call("put", "a", json.dumps({"source": source, "description": "Old words"}))
+        self.assertTrue((self.dir / "skills/.a.json").exists())
+        self.assertTrue(self.call("remove", "a"))
+        self.assertEqual(list((self.dir / "skills").glob("*a*.*")), [])
+        (self.dir / "skills/a.py").write_text(source)
+        self.assertEqual(self.call("list", "skills"), [{"name": "a", "source": source}])
+
     def test_dependencies(self):
         (self.dir / "deps").mkdir()
         (self.dir / "deps/requirements.txt").write_text("# ours\nnumpy>=1\n\npandas\n")

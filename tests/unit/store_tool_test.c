@@ -123,6 +123,8 @@ static void run(uv_loop_t *loop, struct store *st, int argc, char **argv)
 		save(st, name, argv[4]);
 	} else if (strcmp(command, "load") == 0) {
 		load(loop, st, name);
+	} else if (strcmp(command, "remove") == 0) {
+		(void)store_delete(st, &own, STORE_SKILLS, name, on_done, NULL);
 	} else if (strcmp(command, "delete") == 0) {
 		(void)store_artifact_delete(st, &own, name, on_done, NULL);
 	} else {

@@ -8,8 +8,11 @@ The modules behind it, one subject each:
 
     cell          parse, compile and run one cell
     sources       the source lines of past cells, for tracebacks
+    answers       what a call returns where an event loop runs
     awaiting      top-level await, on one event loop a session
     failure       an exception as its name, value, traceback and exit code
+    html_text     HTML as text
+    identity      `is`, type() and match where an event loop runs
     limits        which limit of the session an exception stands for
     render        the type and the text of a cell's value
     reserve       memory for the cell after one that filled the session

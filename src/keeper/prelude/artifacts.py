@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from _carrel.answers import value_of
 from _carrel.calls import ask, wait_for, Call
 
 DATA_BYTES_MAX = 128 * 1024 * 1024
@@ -82,7 +83,7 @@ class Artifacts:
 
     def save(self, name, data, description="", metadata=None):
         """Stores text, bytes, a dict or a list; anything else as its str()."""
-        kind, content = _encode(data)
+        kind, content = _encode(value_of(data))
         size = content.nbytes if isinstance(content, memoryview) else len(content)
         if size > DATA_BYTES_MAX:
             raise ValueError(f"an artifact has at most {DATA_BYTES_MAX} bytes; this one has {size}")

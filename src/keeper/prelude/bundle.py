@@ -6,11 +6,13 @@ out with a remark on stderr.
 """
 
 import base64
+import re
 import sys
 
 import _carrel_host
 
 from _carrel import streams
+from _carrel.answers import value_of
 from _carrel.failure import encodable
 
 DATUM_BYTES_MAX = 16 * 1024 * 1024
@@ -43,10 +45,13 @@ def display_value(value):
     if data is None:
         return None
     text = _text_of(value)
-    if data:
-        data.setdefault("text/plain", text)
-        publish(data)
-    return text
+    if not data:
+        return text
+    data.setdefault("text/plain", text)
+    data = _with_text(data)
+    publish(data)
+    text = data["text/plain"]
+    return encodable(text) if type(text) is str else _text_of(value)
 
 
 def rich(value, include=None, exclude=None):
@@ -115,7 +120,7 @@ def _take_bundle(data, method, include, exclude):
 def publish(data):
     """Sends one bundle, {MIME type: str, bytes, or what JSON can carry}."""
     items = []
-    for mime, datum in data.items():
+    for mime, datum in _with_text(data).items():
         if datum is None:
             continue
         try:
@@ -135,6 +140,31 @@ def publish(data):
         except OSError:
             # Nobody is listening any more: the session is about to end.
             pass
+
+
+# What IPython's display objects say of themselves as text: nothing.
+_SAYS_NOTHING = re.compile(r"<IPython\.core\.display\.\w+ object>")
+_TEXTS = ("text/markdown", "text/html", "text/latex", "application/json")
+
+
+def _with_text(data):
+    """A bundle with a text of what it shows, for those who see nothing else."""
+    text = data.get("text/plain")
+    if text is not None and not (type(text) is str and _SAYS_NOTHING.fullmatch(text)):
+        return data
+    for mime in _TEXTS:
+        datum = data.get(mime)
+        if datum is None:
+            continue
+        try:
+            text = _encoded(mime, datum).decode()
+            if mime == "text/html":
+                from _carrel import html_text
+                text = html_text.of(text)
+        except Exception:
+            continue
+        return {**data, "text/plain": text}
+    return data
 
 
 def _encoded(mime, datum):
@@ -180,7 +210,7 @@ def display(*objs, include=None, exclude=None, metadata=None, transient=None, di
 
     metadata, transient, display_id and clear are accepted and have no effect.
     """
-    for obj in objs:
+    for obj in map(value_of, objs):
         if raw:
             if not isinstance(obj, dict):
                 raise TypeError(f"display(raw=True) takes dicts of MIME data, not {type(obj)!r}")

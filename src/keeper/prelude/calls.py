@@ -1,18 +1,20 @@
 """Host calls: how tools, skills, artifacts and deps ask the session's server.
 
 Where no event loop runs a call blocks and returns its value. Where one runs, it
-has been sent when it returns, and what it returns is awaited for the value; so
-ten of them in asyncio.gather run at once. The socket is read by whoever waits:
-a thread in _carrel_host.wait, or an event loop that watches it.
+has been sent when it returns, and what it returns is awaited for the value, or
+used as it (see answers); so ten of them in asyncio.gather run at once. The socket
+is read by whoever waits: a thread in _carrel_host.wait, or an event loop that
+watches it.
 """
 
-import collections.abc
 import errno
 import json
 import sys
+from _thread import allocate_lock as _allocate_lock, get_ident as _get_ident
 
 import _carrel_host
 
+from _carrel.answers import NotAwaited
 from _carrel.awaiting import waiting_loops as _loops
 from _carrel.errors import TooManyCalls, make
 
@@ -71,14 +73,14 @@ def _encode(arguments):
 
 
 def ask(method, arguments, convert=None, data=None, streams=False, blocking=False):
-    """Makes a call: returns its value, or where an event loop runs an Answer."""
+    """Makes a call: returns its value, or where an event loop runs what stands for it."""
     call = Call(method, arguments, convert, data, streams)
     loop = None if blocking else running_loop()
     return wait_for(call) if loop is None else start(call, loop)
 
 
 def is_blocking(blocking):
-    """Says whether a call made here and now returns a value and no Answer."""
+    """Says whether a call made here and now returns the value itself."""
     return blocking or running_loop() is None
 
 
@@ -94,17 +96,6 @@ def _send(call):
 def _explained(exc):
     cls, text = _MESSAGES.get(exc.errno, (RuntimeError, f"the server cannot be asked: {exc}"))
     return cls(text)
-
-
-def _next(answer, call):
-    """Looks at what came: (True, value), or (False, the number of bytes to wait for)."""
-    ok, text, data = answer
-    result = _loads(text)
-    if not ok:
-        raise make(result)
-    if not call.streams or data is not None:
-        return True, (result, data)
-    return False, result
 
 
 # --- waiting in a thread --------------------------------------------------------------------------
@@ -152,77 +143,114 @@ def _parsed(answer):
 # --- waiting in an event loop ---------------------------------------------------------------------
 
 
-class Answer(collections.abc.Coroutine):
-    """What a call returns where an event loop runs: under way already, and to be awaited."""
-
-    __slots__ = ("_future", "_steps", "_name")
-
-    def __init__(self, future, name):
-        self._future = future
-        self._steps = None
-        self._name = name
-
-    def __await__(self):
-        return self._future.__await__()
-
-    # A coroutine too, so that asyncio.create_task() and gather() take it.
-    def send(self, value):
-        if self._steps is None:
-            self._steps = self._future.__await__()
-        return self._steps.send(value)
-
-    def throw(self, *exc):
-        if self._steps is None:
-            self._steps = self._future.__await__()
-        return self._steps.throw(*exc)
-
-    def close(self):
-        if self._steps is not None:
-            self._steps.close()
-
-    def __repr__(self):
-        state = "done" if self._future.done() else "not awaited yet"
-        return f"<{self._name}: {state}>"
-
-
-def finished(value, name):
-    """Returns an Answer that has its value already."""
-    future = running_loop().create_future()
-    future.set_result(value)
-    return Answer(future, name)
-
-
 class _Waiting:
-    """A call that an event loop waits for."""
+    """A call that an event loop waits for, until a thread is made to: the source of an answer.
 
-    __slots__ = ("call", "future", "size", "text", "result")
+    Whoever holds the lock takes what comes. The future is the loop's alone, and follows the outcome.
+    """
 
-    def __init__(self, call, future):
+    __slots__ = ("number", "call", "owner", "future", "lock", "outcome", "size", "text", "result")
+
+    def __init__(self, number, call, owner):
+        self.number = number
         self.call = call
-        self.future = future
+        self.owner = owner
+        self.future = owner.loop.create_future()
+        self.future.add_done_callback(self._on_done)
+        self.lock = _allocate_lock()
+        self.outcome = None
         self.size = _BEFORE_BYTES if call.streams else _ALONE
         self.text = False
         self.result = None
 
-    def step(self, number):
-        """Takes what is there. Returns whether it is over."""
-        answer = _take(number, self.size, self.text)
+    @property
+    def name(self):
+        return self.call.method
+
+    def steps(self):
+        return self.future.__await__()
+
+    def finish(self):
+        """Blocks until it is over, whatever its loop does meanwhile."""
+        with self.lock:
+            while self.outcome is None:
+                self._wait()
+        if _get_ident() == self.owner.thread:
+            self._complete()
+        else:
+            self.owner.soon(self._complete)
+
+    def _wait(self):
+        try:
+            answer = _wait(self.number, self.size, self.text)
+        except OSError as exc:
+            self.outcome = False, _explained(exc)
+            return
+        except BaseException:
+            self.outcome = False, RuntimeError("it was interrupted")
+            _carrel_host.cancel(self.number)
+            raise
         if answer is None:
-            return False
-        ok, text, data = answer
-        if not ok:
-            raise make(_loads(text))
-        if self.size != _BEFORE_BYTES:
+            wake()  # what has come is another's
+        else:
+            self._accept(answer)
+
+    def step(self):
+        """Takes what is there, in the loop."""
+        if self.outcome is None:
+            if not self.lock.acquire(False):
+                return  # a thread waits for it, and will tell
+            try:
+                self._take()
+            finally:
+                self.lock.release()
+        if self.outcome is not None:
+            self._complete()
+
+    def _take(self):
+        while self.outcome is None:
+            try:
+                answer = _take(self.number, self.size, self.text)
+            except OSError as exc:
+                self.outcome = False, _explained(exc)
+                return
+            if answer is None:
+                return
+            self._accept(answer)
+
+    def _accept(self, answer):
+        try:
+            ok, text, data = answer
+            if not ok:
+                raise make(_loads(text))
+            if self.size == _BEFORE_BYTES:
+                self.result = _loads(text)
+                self.size, self.text = self.result["size"], self.result.get("type") == "text"
+                if self.size > 0:
+                    return
+                _carrel_host.cancel(self.number)
+                data = b""
             result = _loads(text) if self.result is None else self.result
-            self.future.set_result(self.call.value(result, data))
-            return True
-        self.result = _loads(text)
-        self.size, self.text = self.result["size"], self.result.get("type") == "text"
-        if self.size == 0:
-            _carrel_host.cancel(number)
-            self.future.set_result(self.call.value(self.result, b""))
-            return True
-        return self.step(number)
+            self.outcome = True, self.call.value(result, data)
+        except Exception as exc:
+            self.outcome = False, exc
+
+    def _complete(self):
+        self.owner.forget(self.number)
+        if self.future.done() or self.owner.loop.is_closed():
+            return
+        ok, found = self.outcome
+        if ok:
+            self.future.set_result(found)
+        else:
+            self.future.set_exception(found)
+            self.future.exception()  # it is told to whoever uses or drops the answer
+
+    def _on_done(self, future):
+        if future.cancelled() and self.outcome is None:
+            self.outcome = False, RuntimeError("it was cancelled")
+            _carrel_host.cancel(self.number)
+        self.owner.forget(self.number)
 
 
 class _Loop:
@@ -230,22 +258,28 @@ class _Loop:
 
     def __init__(self, loop):
         self.loop = loop
+        self.thread = _get_ident()
         self.waiting = {}
 
     def add(self, number, call):
-        future = self.loop.create_future()
         if not self.waiting:
             _loops[id(self.loop)] = self
             self.loop.add_reader(_carrel_host.fileno(), self.pump)
-        self.waiting[number] = _Waiting(call, future)
-        future.add_done_callback(lambda done: self._on_done(number, done))
-        return future
+        waiting = self.waiting[number] = _Waiting(number, call, self)
+        return waiting
 
-    def _on_done(self, number, future):
-        if self.waiting.pop(number, None) is not None and future.cancelled():
-            _carrel_host.cancel(number)
-        if not self.waiting and _loops.pop(id(self.loop), None) is not None:
-            self.loop.remove_reader(_carrel_host.fileno())
+    def forget(self, number):
+        if self.waiting.pop(number, None) is not None and not self.waiting:
+            _loops.pop(id(self.loop), None)
+            if not self.loop.is_closed():
+                self.loop.remove_reader(_carrel_host.fileno())
+
+    def soon(self, function):
+        """Has its thread call a function."""
+        try:
+            self.loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            _loops.pop(id(self.loop), None)  # it is closed
 
     def pump(self):
         """Reads what is there and completes what is complete."""
@@ -253,33 +287,23 @@ class _Loop:
             _carrel_host.poll()
         except OSError:
             pass  # each call finds out for itself
-        for number, waiting in list(self.waiting.items()):
-            if waiting.future.done():
-                continue
-            try:
-                waiting.step(number)
-            except OSError as exc:
-                waiting.future.set_exception(_explained(exc))
-            except Exception as exc:
-                waiting.future.set_exception(exc)
+        for waiting in list(self.waiting.values()):
+            waiting.step()
 
 
 def start(call, loop):
-    """Sends a call and returns its Answer."""
+    """Sends a call and returns its answer."""
     number = _send(call)
     state = _loops.get(id(loop))
     if state is None or state.loop is not loop:
         state = _Loop(loop)
-    return Answer(state.add(number, call), call.method)
+    return NotAwaited(state.add(number, call))
 
 
 def wake():
     """Makes every loop that waits look at its calls."""
     for state in list(_loops.values()):
-        try:
-            state.loop.call_soon_threadsafe(state.pump)
-        except RuntimeError:
-            _loops.pop(id(state.loop), None)  # the loop is closed
+        state.soon(state.pump)
 
 
 def end_cell():

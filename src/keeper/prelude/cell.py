@@ -19,7 +19,7 @@ import types
 import _carrel_host
 
 from _carrel import (
-    awaiting, failure, figures, render, reserve, shell_magics, sources, streams)
+    answers, awaiting, failure, figures, identity, render, reserve, shell_magics, sources, streams)
 
 NOTHING = render.NOTHING
 NO_VALUE = (0, "none", "", "", "", "", "", "", 0)
@@ -82,6 +82,12 @@ def _empty_module():
     return module
 
 
+def _settle(failure):
+    """Waits for the calls that the cell has not awaited, unless it was to end at once."""
+    if failure is None or isinstance(failure, Exception):
+        answers.settle()
+
+
 def _end_calls():
     from _carrel import calls
     calls.end_cell()
@@ -111,9 +117,14 @@ def _run_in(module, source, name, keeps_last, values):
             body, last = compile_cell(source, name)
         shell_magics.wanted_by(source)
         ran = True
-        value = _execute(body, last, namespace, values)
+        try:
+            value = _execute(body, last, namespace, values)
+        finally:
+            if answers.unused:
+                _settle(sys.exc_info()[1])
         if _getpid() != _session_pid():
             _leave_child(0)
+        value = answers.value_of(value)
         if value is NOTHING:
             answer = NO_VALUE
         else:
@@ -167,8 +178,8 @@ async def _await_both(body, last, namespace, values):
     value = eval(last, namespace)
     if last.co_flags & _CO_COROUTINE:
         value = await value
-    if type(value).__module__ == "_carrel.calls" or (
-            values and type(value) is types.CoroutineType):
+    kind = type(value)
+    if kind is answers.NotAwaited or (values and kind is types.CoroutineType):
         value = await value
     return value
 
@@ -204,7 +215,8 @@ def compile_cell(source, name):
     Raises what the compiler raises, after IPython had its chance with the source.
     """
     flags = _AWAIT | _future_flags
-    if len(source) <= _LINE_CHARS_MAX and "\n" not in source:
+    in_loop = identity.concerns(source)
+    if len(source) <= _LINE_CHARS_MAX and "\n" not in source and not in_loop:
         try:
             return None, compile(source, name, "eval", flags, True)
         except SyntaxError:
@@ -223,7 +235,7 @@ def compile_cell(source, name):
     except SyntaxError as exc:
         error = exc
     else:
-        return _compile_tree(tree, source, name)
+        return _compile_tree(identity.change(tree) if in_loop else tree, source, name)
     return _compile_magic(source, name, error)
 
 
@@ -260,8 +272,9 @@ def _compile_magic(source, name, error):
     if changed is None or changed == source:
         raise error.with_traceback(None)
     sources.replace(name, changed)
+    tree = compile(changed, name, "exec", _AWAIT | _TREE | _future_flags, True)
     return _compile_tree(
-        compile(changed, name, "exec", _AWAIT | _TREE | _future_flags, True), changed, name)
+        identity.change(tree) if identity.concerns(changed) else tree, changed, name)
 
 
 def _keep_futures(code):

@@ -14,26 +14,20 @@ class SyncResult:
     installed: set = field(default_factory=set)
     already_present: set = field(default_factory=set)
     failed: set = field(default_factory=set)
+    reasons = {}  # why, of what has failed; no field, so that the rest is as it always was
 
 
 def _synced(result):
     directory = result.get("directory")
     if directory:
         _carrel_host.show_packages(f"{directory}\n")
-    return SyncResult(*(_names(result.get(key)) for key in (
+    reasons = result.get("reasons") or {}
+    for package, reason in reasons.items():
+        print(f"{package}: {reason}", file=sys.stderr)
+    synced = SyncResult(*(set(result.get(key) or ()) for key in (
         "installed", "already_present", "failed")))
-
-
-def _names(items):
-    """Packages, each given by its name or as {"package", "reason"}."""
-    found = set()
-    for item in items or ():
-        if isinstance(item, dict):
-            if item.get("reason"):
-                print(f"{item.get('package')}: {item['reason']}", file=sys.stderr)
-            item = item.get("package")
-        found.add(str(item))
-    return found
+    synced.reasons = reasons
+    return synced
 
 
 class Deps:

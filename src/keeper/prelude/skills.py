@@ -7,18 +7,20 @@ fresh namespace with tools, skills, workflows, artifacts and deps in it:
 
     called where no event loop runs   def run: simply called. async def run: on an event loop,
                                       to its end
-    called where one runs             an Answer to be awaited. def run: called at once, with names
-                                      that block and return values
+    called where one runs             begins when it is awaited, or used as the value it stands for
+                                      (see answers). def run: with names that block and return values
     from such a def run               as where no loop runs; async def run on a thread of its own
 """
 
+import ast
 import builtins
 import contextvars
 import threading
 import types
 from dataclasses import dataclass, field
 
-from _carrel import awaiting, calls, skill_source, sources
+from _carrel import awaiting, calls, identity, skill_source, sources
+from _carrel.answers import NotAwaited, steps_of
 
 DEPTH_MAX = 16
 _CODES_MAX = 256
@@ -81,7 +83,10 @@ def _code(name, source):
     sources.replace(file, source)
     code = _codes.get((name, source))
     if code is None:
-        code = compile(source, file, "exec", dont_inherit=True)
+        tree = source
+        if identity.concerns(source):
+            tree = identity.change(compile(source, file, "exec", ast.PyCF_ONLY_AST, True))
+        code = compile(tree, file, "exec", dont_inherit=True)
         if len(_codes) >= _CODES_MAX:
             _codes.clear()
         _codes[name, source] = code
@@ -119,21 +124,62 @@ def _deeper(name):
 
 
 def _run(name, source, arguments, blocking):
-    """Runs a skill: its value, or an Answer where an event loop runs."""
+    """Runs a skill: its value, or where an event loop runs what stands for it."""
     if calls.is_blocking(blocking):
         return _run_to_end(name, source, arguments)
-    return _start(_run_in_loop(name, source, arguments), name)
+    return _later(name, lambda: _run_in_loop(name, source, arguments),
+                  lambda: _run_to_end(name, source, arguments))
 
 
-def _start(coroutine, name):
-    return calls.Answer(calls.running_loop().create_task(coroutine), f"skills.{name}")
+class _Run:
+    """A skill that begins when its value is wanted: the source of an answer."""
+
+    __slots__ = ("name", "begin", "run", "task", "outcome")
+
+    def __init__(self, name, begin, run):
+        """begin: makes a coroutine. run: blocks."""
+        self.name = name
+        self.begin = begin
+        self.run = run
+        self.task = None
+        self.outcome = None
+
+    def steps(self):
+        if self.outcome is not None:
+            return steps_of(self.outcome)
+        if self.task is None:
+            self.task = calls.running_loop().create_task(self._follow())
+        return self.task.__await__()
+
+    async def _follow(self):
+        try:
+            value = await self.begin()
+        except Exception as exc:
+            self.outcome = False, exc
+            raise
+        self.outcome = True, value
+        return value
+
+    def finish(self):
+        if self.task is not None:
+            raise RuntimeError(f"{self.name} is under way in an event loop: its value is awaited there")
+        try:
+            self.outcome = True, self.run()
+        except Exception as exc:
+            self.outcome = False, exc
+        except BaseException:
+            self.outcome = False, RuntimeError("it was interrupted")
+            raise
+
+
+def _later(name, begin, run):
+    return NotAwaited(_Run(f"skills.{name}", begin, run))
 
 
 async def _run_in_loop(name, source, arguments):
     token = _deeper(name)
     try:
-        value = _load(name, source, True)(**arguments)
-        return await value if _can_await(value) else value
+        return await _awaited(_load(name, source, True)(**arguments))
     finally:
         _depth.reset(token)
 
@@ -155,11 +201,14 @@ def _run_to_end(name, source, arguments):
 
 
 def _can_await(value):
-    return isinstance(value, (types.CoroutineType, calls.Answer))
+    return type(value) in (types.CoroutineType, NotAwaited)
 
 
 async def _awaited(value):
-    return await value
+    """What run() returned: to the end, also where it returns what it has not awaited."""
+    while _can_await(value):
+        value = await value
+    return value
 
 
 def _drive(value):
@@ -275,10 +324,9 @@ class Skills:
     def invoke(self, skill_name, /, **arguments):
         """Runs a skill by its name."""
         if calls.is_blocking(self._blocking):
-            record = _fetched(skill_name, _get(skill_name))
-            return _run_to_end(skill_name, record["source"], arguments)
-        answer = calls.ask("skills.get", {"name": skill_name})
-        return _start(_run_fetched(skill_name, answer, arguments), skill_name)
+            return _fetch_and_run(skill_name, arguments)
+        return _later(skill_name, lambda: _run_fetched(skill_name, arguments),
+                      lambda: _fetch_and_run(skill_name, arguments))
 
     def _ask(self, method, arguments, convert=None):
         return calls.ask(method, arguments, convert, blocking=self._blocking)
@@ -309,6 +357,10 @@ def _fetched(name, record):
     return record
 
 
-async def _run_fetched(name, answer, arguments):
-    record = _fetched(name, await answer)
+def _fetch_and_run(name, arguments):
+    return _run_to_end(name, _fetched(name, _get(name))["source"], arguments)
+
+
+async def _run_fetched(name, arguments):
+    record = _fetched(name, await calls.ask("skills.get", {"name": name}))
     return await _run_in_loop(name, record["source"], arguments)

@@ -9,7 +9,8 @@ session has seen once costs no call of its own.
 import os
 from dataclasses import dataclass
 
-from _carrel.calls import ask, finished, is_blocking, wait_for, Call
+from _carrel.answers import Finished, NotAwaited, value_of
+from _carrel.calls import ask, is_blocking, wait_for, Call
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def _find_callable(tool, name):
 
 
 def _plain(value):
-    """A path is given as its text."""
+    """A path is given as its text, and what was not awaited as its value."""
+    value = value_of(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, dict):
@@ -159,6 +161,11 @@ def _run(tool, name, arguments, blocking):
     if name is not None:
         request["callable"] = name
     return ask("tools.call", request, _result, blocking=blocking)
+
+
+def _said(value, blocking):
+    """What is known already, in the form of an answer."""
+    return value if is_blocking(blocking) else NotAwaited(Finished(value))
 
 
 class _Runnable:
@@ -195,8 +202,7 @@ class _CallableProxy(_Runnable):
 
     def describe(self):
         """Returns {parameter: description}; awaited where an event loop runs."""
-        described = _described(self._known())
-        return described if is_blocking(self._blocking) else finished(described, "describe")
+        return _said(_described(self._known()), self._blocking)
 
     def __repr__(self):
         return repr(self._known())
@@ -209,8 +215,7 @@ class _ToolProxy(_Runnable):
 
     def list(self):
         """Returns the ways to use it."""
-        found = [*_find(self._tool_name).callables]
-        return found if is_blocking(self._blocking) else finished(found, "list")
+        return _said([*_find(self._tool_name).callables], self._blocking)
 
     def __getattr__(self, name):
         if name.startswith("_"):

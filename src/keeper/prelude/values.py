@@ -15,6 +15,7 @@ import dataclasses
 import json
 import math
 
+from _carrel.answers import NotAwaited, value_of
 from _carrel.failure import encodable
 
 CHARS_MAX = 8 * 1024 * 1024 - 1024
@@ -61,6 +62,8 @@ class _Plain:
             return value if math.isfinite(value) else repr(value)
         if kind is str:
             return self._text(value)
+        if kind is NotAwaited:
+            return self.of(value_of(value), depth)
         if isinstance(value, dict):
             pairs = value.items()
         elif isinstance(value, (list, tuple, frozenset)):
