@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""The escape tests on Debian 12's own kernel, in QEMU, which emulates a machine where there is no KVM.
+"""The escape tests on Debian 12's own kernel, under QEMU's emulation of a machine: KVM inside a virtual
+machine starts, on some hosts, and never comes to the kernel.
 
     kernel.py [TEST_FILE...]    as root; without files: the walls of tests/sandbox
 
@@ -122,7 +123,7 @@ def make_disk(base, files):
 def boot(kernel, archive, disk):
     """What the guest said on its console."""
     done = subprocess.run(
-        ["qemu-system-x86_64", "-machine", "accel=kvm:tcg", "-cpu", "max", "-smp", "2", "-m",
+        ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m",
          str(MEMORY_MB), "-nographic", "-no-reboot", "-nic", "none", "-kernel", str(kernel), "-initrd",
          str(archive), "-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on",
          "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"],
