@@ -66,12 +66,12 @@ static bool collect(
 	return got == 0;
 }
 
-/* Answers when the directory is small: true, else nothing has happened but reading. */
-static bool reply_sorted(struct call *c, struct files_walk *walk, const struct aca_list_request *r)
+/* The sorted rows as JSON, or NULL when the directory is too much for one step. */
+static json_t *sorted(struct files_walk *walk, const struct aca_list_request *r)
 {
 	struct row *rows = calloc(ACA_LIST_STEP, sizeof(*rows));
 	if (rows == NULL) {
-		return false;
+		return NULL;
 	}
 	unsigned count = 0;
 	bool all = collect(walk, r, rows, &count);
@@ -87,25 +87,31 @@ static bool reply_sorted(struct call *c, struct files_walk *walk, const struct a
 	free(rows);
 	if (!all) {
 		json_decref(value);
-		return false;
+		return NULL;
 	}
-	call_reply_json(
-	    c, 200, r->old ? aca_entries_old(value) : json_pack("{s:o}", "value", value));
-	return true;
+	return value;
 }
 
 /* --- large ones: streamed
  * ------------------------------------------------------------------------- */
 
+/* A listing on its way. While its job is with a thread nothing else here is touched. */
 struct listing {
 	struct call_source source;
+	struct engine_job job;
+	struct call *call; /* until it is answered; NULL: the client has left */
 	struct files_walk walk;
 	struct aca_list_request request;
 	json_t *next_link; /* for the end; made while the call was at hand */
+	json_t *value;     /* of a small one */
 	uint64_t seen;
 	uint64_t shown;
 	unsigned id;
-	bool ended;
+	bool opened, ended;
+	bool working;
+	bool closed; /* after the answer: nobody reads on */
+	bool broken;
+	struct err e;
 	struct buf out; /* made, not yet sent */
 	size_t out_at;
 };
@@ -123,7 +129,7 @@ static void finish(struct listing *l, bool more)
 	(void)buf_add_str(&l->out, "]");
 	if (more) {
 		(void)buf_add_str(&l->out, ",\"nextLink\":");
-		add_json(&l->out, json_incref(l->next_link));
+		add_json(&l->out, json_deep_copy(l->next_link));
 	}
 	(void)buf_add_str(&l->out, "}");
 	l->ended = true;
@@ -156,16 +162,85 @@ static void step(struct listing *l)
 	}
 }
 
+static int open_walk(struct listing *l)
+{
+	const struct aca_list_request *r = &l->request;
+	return files_walk_init(&l->walk, r->hold.dir_fd, &r->path, r->recursive, &l->e);
+}
+
+/* All of a small directory, or the beginning of a large one. */
+static void open_run(struct engine_job *job)
+{
+	struct listing *l = container_of(job, struct listing, job);
+	if (open_walk(l) < 0) {
+		return;
+	}
+	l->value = sorted(&l->walk, &l->request);
+	files_walk_fini(&l->walk);
+	l->opened = l->value != NULL || open_walk(l) == 0;
+}
+
+static void step_run(struct engine_job *job)
+{
+	step(container_of(job, struct listing, job));
+}
+
+static void close_run(struct engine_job *job)
+{
+	files_walk_fini(&container_of(job, struct listing, job)->walk);
+}
+
+static void close_done(struct engine_job *job, bool ran)
+{
+	struct listing *l = container_of(job, struct listing, job);
+	(void)ran;
+	files_walk_fini(&l->walk);
+	aca_hold_release(&l->request.hold);
+	json_decref(l->next_link);
+	json_decref(l->value);
+	buf_fini(&l->out);
+	free(l);
+}
+
+static void work(struct listing *l, void (*run)(struct engine_job *job),
+    void (*done)(struct engine_job *job, bool ran))
+{
+	l->job = (struct engine_job){.run = run, .done = done};
+	l->working = true;
+	aca_hold_work(&l->request.hold, &l->job);
+}
+
+static void listing_free(struct listing *l)
+{
+	work(l, close_run, close_done);
+}
+
+static void step_done(struct engine_job *job, bool ran)
+{
+	struct listing *l = container_of(job, struct listing, job);
+	l->working = false;
+	l->broken = !ran;
+	if (l->closed) {
+		listing_free(l);
+	} else {
+		call_wake(l->source.call);
+	}
+}
+
 static ssize_t list_read(struct call_source *source, char *out, size_t max)
 {
 	struct listing *l = container_of(source, struct listing, source);
+	if (l->working) {
+		return 0;
+	}
 	if (l->out_at == l->out.len) {
-		if (l->ended) {
-			return -1;
+		if (l->ended || l->broken) {
+			return l->ended ? -1 : CALL_SOURCE_BROKEN;
 		}
 		buf_clear(&l->out);
 		l->out_at = 0;
-		step(l);
+		work(l, step_run, step_done);
+		return 0;
 	}
 	size_t len = l->out.len - l->out_at;
 	if (len > max) {
@@ -179,12 +254,14 @@ static ssize_t list_read(struct call_source *source, char *out, size_t max)
 static void list_close(struct call_source *source)
 {
 	struct listing *l = container_of(source, struct listing, source);
-	files_walk_fini(&l->walk);
-	aca_hold_release(&l->request.hold);
-	json_decref(l->next_link);
-	buf_fini(&l->out);
-	free(l);
+	l->closed = true;
+	if (!l->working) {
+		listing_free(l);
+	}
 }
+
+/* --- the answer ----------------------------------------------------------------------------------
+ */
 
 static json_t *next_link(struct call *c, const struct aca_list_request *r)
 {
@@ -196,53 +273,71 @@ static json_t *next_link(struct call *c, const struct aca_list_request *r)
 	return aca_link(c, r->hold.identifier, buf_str(&extra));
 }
 
-/* Takes over WALK. */
-static void reply_streamed(
-    struct call *c, struct files_walk *walk, const struct aca_list_request *r)
+static void reply_streamed(struct listing *l, struct call *c)
+{
+	l->source = (struct call_source){.read = list_read, .close = list_close, .call = c};
+	(void)buf_add_str(&l->out, l->request.old ? "{\"$id\":\"1\",\"value\":[" : "{\"value\":[");
+	call_reply_source(c, 200, "application/json; charset=utf-8", &l->source);
+}
+
+static void fail(struct call *c, const struct err *e)
+{
+	struct aca_problem p;
+	(void)aca_problem_err(&p, e, "path");
+	aca_fail(c, &p);
+}
+
+static void open_done(struct engine_job *job, bool ran)
+{
+	struct listing *l = container_of(job, struct listing, job);
+	struct call *c = l->call;
+	l->working = false;
+	if (!ran) {
+		aca_hold_gone(&l->e);
+	}
+	if (c != NULL) {
+		c->ctx = NULL;
+		c->gone = NULL;
+	}
+	if (c != NULL && l->opened && l->value == NULL) {
+		reply_streamed(l, c);
+		return;
+	}
+	if (c != NULL && l->opened) {
+		json_t *value = steal(&l->value);
+		call_reply_json(c, 200,
+		    l->request.old ? aca_entries_old(value) : json_pack("{s:o}", "value", value));
+	} else if (c != NULL) {
+		fail(c, &l->e);
+	}
+	listing_free(l);
+}
+
+static void on_gone(struct call *c)
+{
+	struct listing *l = c->ctx;
+	l->call = NULL;
+	engine_work_cancel(l->request.hold.engine, &l->job);
+}
+
+void aca_list_reply(struct call *c, const struct aca_list_request *r)
 {
 	struct listing *l = calloc(1, sizeof(*l));
 	if (l == NULL) {
-		struct aca_problem p;
+		struct err e;
 		struct aca_hold hold = r->hold;
-		files_walk_fini(walk);
 		aca_hold_release(&hold);
-		(void)aca_problem(&p, ACA_INTERNAL, NULL, "out of memory");
-		aca_fail(c, &p);
+		(void)err_set(&e, ERR_INTERNAL, "out of memory");
+		fail(c, &e);
 		return;
 	}
-	l->source = (struct call_source){.read = list_read, .close = list_close, .call = c};
-	l->walk = *walk;
+	l->call = c;
 	l->request = *r;
 	l->next_link = next_link(c, r);
 	l->id = 2;
 	/* A step's entries: names and directories of the longest kind, escaped. */
 	l->out = BUF_INIT((size_t)ACA_LIST_STEP * 8 * FILES_PATH_MAX);
-	(void)buf_add_str(&l->out, r->old ? "{\"$id\":\"1\",\"value\":[" : "{\"value\":[");
-	call_reply_source(c, 200, "application/json; charset=utf-8", &l->source);
-}
-
-void aca_list_reply(struct call *c, int dir_fd, const struct aca_list_request *r)
-{
-	struct files_walk walk;
-	struct err e;
-	int opened = files_walk_init(&walk, dir_fd, &r->path, r->recursive, &e);
-	if (opened == 0 && reply_sorted(c, &walk, r)) {
-		files_walk_fini(&walk);
-		struct aca_hold hold = r->hold;
-		aca_hold_release(&hold);
-		return;
-	}
-	if (opened == 0) {
-		files_walk_fini(&walk);
-		opened = files_walk_init(&walk, dir_fd, &r->path, r->recursive, &e);
-	}
-	if (opened < 0) {
-		struct aca_problem p;
-		struct aca_hold hold = r->hold;
-		aca_hold_release(&hold);
-		(void)aca_problem_err(&p, &e, "path");
-		aca_fail(c, &p);
-		return;
-	}
-	reply_streamed(c, &walk, r);
+	c->ctx = l;
+	c->gone = on_gone;
+	work(l, open_run, open_done);
 }

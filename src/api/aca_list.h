@@ -23,7 +23,7 @@ struct aca_list_request {
 	struct aca_hold hold; /* released at the end of the answer */
 };
 
-/* Answers. DIR_FD is lent. */
-void aca_list_reply(struct call *c, int dir_fd, const struct aca_list_request *r);
+/* Answers, later; a thread looks at the directory. */
+void aca_list_reply(struct call *c, const struct aca_list_request *r);
 
 #endif

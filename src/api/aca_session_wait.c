@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/compiler.h"
+#include "base/fd.h"
+
 struct dir_wait {
 	struct call *call;
 	struct session *session; /* valid while waiting: its end tells the waiter */
@@ -29,6 +32,45 @@ void aca_hold_release(struct aca_hold *h)
 	}
 }
 
+void aca_hold_work(const struct aca_hold *h, struct engine_job *j)
+{
+	engine_work(h->engine, h->worker_id, h->tenant, j);
+}
+
+void aca_hold_gone(struct err *e)
+{
+	(void)err_set(e, ERR_GONE, "the session has ended");
+}
+
+struct closing {
+	struct engine_job job;
+	int fd;
+};
+
+static void close_run(struct engine_job *job)
+{
+	fd_close(&container_of(job, struct closing, job)->fd);
+}
+
+static void close_done(struct engine_job *job, bool ran)
+{
+	(void)ran;
+	close_run(job); /* without a thread here, then */
+	free(container_of(job, struct closing, job));
+}
+
+void aca_hold_close(const struct aca_hold *h, int *fd)
+{
+	struct closing *c = *fd >= 0 ? calloc(1, sizeof(*c)) : NULL;
+	if (c == NULL) {
+		fd_close(fd);
+		return;
+	}
+	c->job = (struct engine_job){.run = close_run, .done = close_done};
+	c->fd = fd_take(fd);
+	aca_hold_work(h, &c->job);
+}
+
 static void on_ready(void *ctx, struct session *s, const struct err *e)
 {
 	struct dir_wait *w = ctx;
@@ -47,12 +89,15 @@ static void on_ready(void *ctx, struct session *s, const struct err *e)
 		aca_fail(c, &p);
 		return;
 	}
-	struct aca_hold hold = {.pool = s->pool};
+	struct aca_hold hold = {.pool = s->pool,
+	    .engine = s->pool->engine,
+	    .worker_id = s->worker->id,
+	    .dir_fd = s->worker->data_dir_fd};
 	memcpy(hold.guid, s->guid, sizeof(hold.guid));
 	memcpy(hold.tenant, s->tenant, sizeof(hold.tenant));
 	memcpy(hold.identifier, s->identifier, sizeof(hold.identifier));
 	engine_session_hold(s);
-	run(c, s->worker->data_dir_fd, &hold, !starting);
+	run(c, &hold, !starting);
 }
 
 static void on_gone(struct call *c)

@@ -89,13 +89,6 @@ void call_set_header(struct call *c, const char *name, const char *value);
 void call_reply(struct call *c, int status, const char *content_type, struct buf *body);
 /* Takes over the reference to J. Compact JSON, "application/json; charset=utf-8". */
 void call_reply_json(struct call *c, int status, json_t *j);
-/* A file's bytes; FD is taken over. Range requests (single range), HEAD, If-None-Match on the ETag,
- * Accept-Ranges and Last-Modified are answered here. DONE, if not NULL, is called once at the end
- * with the length of what was offered: the file or the range, 0 for HEAD, 304 and 416. A file that
- * shrinks meanwhile closes the connection. */
-void call_reply_file(struct call *c, int fd, uint64_t size, int64_t modified_wall_us,
-    const char *content_type, void (*done)(void *ctx, uint64_t bytes), void *done_ctx);
-
 #define CALL_SOURCE_BROKEN (-2)
 
 /* An answer that comes bit by bit: the writer asks when the socket can take more. */
@@ -104,16 +97,26 @@ struct call_source {
 	 * -1 at the end, or CALL_SOURCE_BROKEN when the end cannot be had: the connection is closed
 	 * so that the client sees a cut answer. */
 	ssize_t (*read)(struct call_source *s, char *out, size_t max);
+	/* Of a file: which of its bytes are to be read; before the first of them, and not called
+	 * when none are. */
+	void (*range)(struct call_source *s, uint64_t first, uint64_t len);
 	/* Called once, when all is sent or the client is gone. Frees what S holds. */
 	void (*close)(struct call_source *s);
 	struct call *call; /* set by call_reply_source; for call_wake until close */
 };
 void call_reply_source(struct call *c, int status, const char *content_type, struct call_source *s);
+/* A file's bytes, of SIZE_BYTES in all. Range requests (single range), HEAD, If-None-Match on the
+ * ETag, Accept-Ranges and Last-Modified are answered here. */
+void call_reply_file(struct call *c, struct call_source *s, uint64_t size_bytes,
+    int64_t modified_wall_us, const char *content_type);
 /* There is something to read again. */
 void call_wake(struct call *c);
 
-/* After CALL_WAIT from begin: go on reading the body (unless answered). */
+/* After CALL_WAIT from begin, and after call_pause: go on reading the body (unless answered). */
 void call_continue(struct call *c);
+/* In an upload's part, data or end: no more of the body is read for now. A little may come still.
+ */
+void call_pause(struct call *c);
 
 /* Multipart uploads, part by part. Only parts with a filename, or named "file", come here. */
 struct call_upload {

@@ -4,7 +4,6 @@
  * The session is reserved (engine.h), is of the approval's tenant, and is deleted as soon as its
  * result and the files to keep have been read.
  */
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +14,6 @@
 #include "approvals/kept.h"
 #include "approvals/result.h"
 #include "base/clock.h"
-#include "base/fd.h"
 #include "base/log.h"
 
 #define FULL_PAUSE_US 1000000ULL
@@ -42,7 +40,7 @@ struct run {
 
 /* Beside the loop. It outlives its run when the server stops. */
 struct kept {
-	uv_work_t work;
+	struct engine_job job;
 	struct run *run; /* NULL: nobody wants it any more */
 	int dir_fd;
 	json_t *globs;
@@ -182,21 +180,21 @@ static void put_back(struct run *r, const char *reason)
 /* --- files to keep -------------------------------------------------------------------------------
  */
 
-static void read_kept(uv_work_t *work)
+static void read_kept(struct engine_job *job)
 {
-	struct kept *k = work->data;
+	struct kept *k = container_of(job, struct kept, job);
 	k->result = kept_read(k->dir_fd, k->globs, &k->files, &k->list, &k->e);
 }
 
-static void on_kept(uv_work_t *work, int status)
+static void on_kept(struct engine_job *job, bool ran)
 {
-	struct kept *k = work->data;
+	struct kept *k = container_of(job, struct kept, job);
 	struct run *r = k->run;
 	if (r != NULL) {
 		r->kept = NULL;
-		if (status < 0 || k->result < 0) {
+		if (!ran || k->result < 0) {
 			(void)json_object_set_new(r->result, "files_problem",
-			    json_string(status < 0 ? "they were not read" : k->e.text));
+			    json_string(!ran ? "they were not read" : k->e.text));
 			finish(r, NULL);
 		} else {
 			(void)json_object_set(r->result, "files", k->list);
@@ -206,7 +204,6 @@ static void on_kept(uv_work_t *work, int status)
 	json_decref(k->files);
 	json_decref(k->list);
 	json_decref(k->globs);
-	fd_close(&k->dir_fd);
 	free(k);
 }
 
@@ -220,19 +217,16 @@ static int begin_keeping(struct run *r, struct err *e)
 	if (k == NULL) {
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
-	k->dir_fd = fcntl(s->worker->data_dir_fd, F_DUPFD_CLOEXEC, 3);
+	k->job = (struct engine_job){.run = read_kept, .done = on_kept};
+	k->dir_fd = s->worker->data_dir_fd;  /* which stays open behind the job */
 	k->globs = json_deep_copy(r->globs); /* its own: a thread reads it */
-	k->run = r;
-	k->work.data = k;
-	r->kept = k;
-	if (k->dir_fd < 0 || k->globs == NULL ||
-	    uv_queue_work(r->approvals->loop, &k->work, read_kept, on_kept) < 0) {
-		r->kept = NULL;
-		json_decref(k->globs);
-		fd_close(&k->dir_fd);
+	if (k->globs == NULL) {
 		free(k);
-		return err_set(e, ERR_INTERNAL, "no more descriptors or memory");
+		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
+	k->run = r;
+	r->kept = k;
+	engine_work(r->pool->engine, s->worker->id, s->tenant, &k->job);
 	return 0;
 }
 

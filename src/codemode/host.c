@@ -8,7 +8,6 @@
 
 /* Calls of many bytes are counted, while they wait for a store or a tool. */
 #define LARGE_BYTES (256U << 10)
-#define HELD_MAX_BYTES (512UL << 20)
 #define HELD_OF_ONE_MAX_BYTES (64UL << 20) /* of one session */
 #define ARGUMENTS_MAX_BYTES (1U << 20)     /* of most methods */
 
@@ -17,7 +16,7 @@ struct hosted {
 	struct host_call *call;
 	struct method_call *running; /* NULL: it has ended */
 	struct codemode *codemode;
-	size_t held_bytes;     /* its part of codemode.held_bytes */
+	size_t held_bytes;     /* its part of codemode.held */
 	bool paused;           /* host_call_resume is owed */
 	unsigned busy;         /* inside begin or put: the reply waits for its end */
 	struct json_job *work; /* that reads the arguments, or writes the answer */
@@ -71,7 +70,7 @@ static const char no_memory[] = "{\"error\":\"RuntimeError\",\"message\":\"out o
 
 static void drop_hold(struct hosted *h)
 {
-	h->codemode->held_bytes -= h->held_bytes;
+	quota_release(&h->codemode->held, h->call->worker->tenant, h->held_bytes);
 	h->held_bytes = 0;
 }
 
@@ -210,11 +209,10 @@ static bool hold(struct hosted *h, size_t weight)
 	if (weight <= LARGE_BYTES) {
 		return true;
 	}
-	if (m->held_bytes + weight > HELD_MAX_BYTES ||
-	    held_of(m, h->call->worker->session) + weight > HELD_OF_ONE_MAX_BYTES) {
+	if (held_of(m, h->call->worker->session) + weight > HELD_OF_ONE_MAX_BYTES ||
+	    quota_charge(&m->held, h->call->worker->tenant, weight) < 0) {
 		return false;
 	}
-	m->held_bytes += weight;
 	h->held_bytes = weight;
 	return true;
 }

@@ -11,10 +11,12 @@
 #include <uthash.h>
 
 #include "base/compiler.h"
+#include "base/quota.h"
 #include "codemode/codemode.h"
 #include "codemode/skill_set.h"
 #include "engine/packages.h"
 
+#define CODEMODE_HELD_MAX_BYTES (512UL << 20)
 #define CODEMODE_CALLS_MAX 4096 /* of all sessions and routes together; of a prefix half of it */
 #define CODEMODE_RESULTS_MAX 1000
 #define CODEMODE_SPACE_NAME_MAX 128
@@ -160,7 +162,7 @@ struct codemode {
 	struct codemode_config config;
 	struct method_call *calls;
 	uint32_t call_count;
-	size_t held_bytes; /* by calls of sessions whose arguments are large; see host.c */
+	struct quota held; /* bytes of sessions' large arguments, by tenant; see host.c */
 	struct codemode_counter *counters; /* of each method and outcome */
 	uint64_t next_warning_ms;
 	struct codemode_call *warming;

@@ -15,6 +15,7 @@ struct engine *engine_new(
 	en->config = *c;
 	en->ops = ops;
 	en->ops_ctx = ops_ctx;
+	en->held = (struct quota)QUOTA_INIT(ENGINE_HELD_BYTES_MAX);
 	en->pool_count = c->pool_count;
 	for (uint32_t i = 0; i < c->pool_count; i++) {
 		pool_init(&en->pools[i], en, i, &c->pools[i]);
@@ -53,6 +54,7 @@ void engine_free(struct engine *en)
 		free(w);
 	}
 	packages_forget(en);
+	quota_fini(&en->held);
 	free(en);
 }
 
@@ -93,6 +95,16 @@ void engine_tick(struct engine *en, uint64_t now_ms)
 		}
 		pool_refill(&en->pools[i]);
 	}
+}
+
+void engine_work(struct engine *en, uint64_t worker_id, const char *tenant, struct engine_job *j)
+{
+	en->ops->work(en->ops_ctx, worker_id, tenant, j);
+}
+
+void engine_work_cancel(struct engine *en, struct engine_job *j)
+{
+	en->ops->cancel_work(en->ops_ctx, j);
 }
 
 void engine_drain(struct engine *en)

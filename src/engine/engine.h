@@ -31,7 +31,6 @@
 
 #define ENGINE_IDENTIFIER_MIN 4
 #define ENGINE_IDENTIFIER_MAX 128
-#define ENGINE_TENANT_MAX 64
 #define ENGINE_WORKSPACE_MAX 128
 /* The tenant of sessions that the server runs for itself: no token's, no client can name it, and no
  * list shows it. They stand beside the pool's max_sessions, ENGINE_OWN_SESSIONS_MAX in a pool. */
@@ -40,8 +39,8 @@
 #define ENGINE_QUEUE_MAX 32                  /* executions waiting in a session */
 #define ENGINE_FINISHED_MAX 64               /* final executions kept by a session */
 #define ENGINE_FINISHED_BYTES_MAX (8U << 20) /* and their output together */
-/* Code, output and displays of all executions together, queued, running and kept. Past it new work
- * is refused and output is cut, and says so. */
+/* Code, output, values and displays of all executions together, queued, running and kept, with a
+ * share for each tenant. Past it new work is refused and output is cut, and says so. */
 #define ENGINE_HELD_BYTES_MAX (1ULL << 30)
 #define ENGINE_POOL_NAME_MAX 63
 
@@ -72,10 +71,12 @@ struct worker {
 	uint64_t id;
 	enum worker_state state;
 	struct pool *pool;
-	struct session *session; /* when ATTACHED */
+	struct session *session;            /* when ATTACHED */
+	char tenant[ENGINE_TENANT_MAX + 1]; /* of the session it has, or had */
 	int data_dir_fd; /* its /mnt/data; owned by the one who does the I/O; -1 before READY */
 	uint32_t pid;    /* on the host; 0 before it is known */
 	void *link;      /* of the one who does the I/O */
+	const char *broken_by; /* see engine_on_worker_broken; NULL */
 	/* Of engine/packages.h. */
 	struct package_mount *mounts;
 	unsigned mount_count;
@@ -149,6 +150,21 @@ struct pool {
 	struct pool_metrics metrics;
 };
 
+/*
+ * Work on what a session can make slow, its files above all: it runs on a thread, one job of a
+ * session after the other. DONE is called once, on the loop, after engine_work has returned; RAN
+ * false: the session ended first, it was cancelled, or there was no memory. J is the caller's and
+ * must last until then.
+ */
+struct engine_job {
+	void (*run)(struct engine_job *j); /* on a thread: it touches nothing that others use */
+	void (*done)(struct engine_job *j, bool ran);
+	/* Of the one who runs it. */
+	void *lane;
+	bool ran;
+	struct engine_job *prev, *next;
+};
+
 /* What the engine wants done. All are asynchronous; each is answered by an engine_on_* call. */
 struct engine_ops {
 	/* Make a worker -> engine_on_worker_ready or engine_on_worker_ended. */
@@ -165,6 +181,10 @@ struct engine_ops {
 	void (*mount)(void *ctx, struct worker *w, const char *name);
 	/* Ask what the kernel has counted against the worker -> engine_on_usage. */
 	void (*usage)(void *ctx, struct worker *w);
+	/* Run a job of the worker of that id, which may be gone, and of that tenant. */
+	void (*work)(void *ctx, uint64_t worker_id, const char *tenant, struct engine_job *j);
+	/* A job that waits or runs: when it has not begun it need not. */
+	void (*cancel_work)(void *ctx, struct engine_job *j);
 };
 
 /* The workspace that a new session of that name belongs to; NULL: none. Borrowed for the call. */
@@ -190,7 +210,7 @@ struct engine {
 	uint64_t next_seq;
 	engine_workspace_fn workspace_of; /* NULL: no session has one */
 	void *workspace_ctx;
-	size_t held_bytes;
+	struct quota held;     /* bytes, by tenant; see ENGINE_HELD_BYTES_MAX */
 	struct histogram turn; /* of the loop: from waking to sleeping again; its driver's to add */
 	bool draining;
 	uint64_t now_ms; /* of the call that is being handled */
@@ -245,6 +265,13 @@ void engine_session_hold(struct session *s);
 /* By identifier, because the session may have ended in between. */
 void engine_session_unhold(
     struct pool *p, const char *guid, const char *tenant, const char *identifier);
+
+/* Has J run for the worker of that id, and for TENANT's share of threads; the worker may have ended
+ * (a descriptor that is still open is then closed where it may take long). */
+void engine_work(struct engine *en, uint64_t worker_id, const char *tenant, struct engine_job *j);
+/* Nobody wants what J, which is not done, would bring: it is done(J, false) later when it has not
+ * begun. */
+void engine_work_cancel(struct engine *en, struct engine_job *j);
 
 /* Ends the session now; what it runs becomes CANCELED, SESSION_KILLED. Its place is free at once.
  */
@@ -302,7 +329,9 @@ void engine_on_interrupted(struct worker *w);
 /* The answer to ops->usage; answers come in the order of the questions. */
 void engine_on_usage(struct worker *w, uint64_t oom_kills, uint64_t cpu_us);
 
-/* The worker broke the protocol or closed its socket: it is killed, and its session lost. */
+/* The worker broke the protocol: it is killed, and its session lost. WHY, which whoever waits for
+ * the session is told, is a string that lasts; NULL: its socket is closed, so it has ended, and how
+ * is told by engine_on_worker_ended. */
 void engine_on_worker_broken(struct worker *w, const char *why);
 
 struct worker_end {

@@ -64,25 +64,24 @@ static uint32_t within(uint32_t asked, uint32_t allowed)
 	return asked == 0 || asked > allowed ? allowed : asked;
 }
 
-/* Counts LEN more bytes; false when that is more than the engine may hold. */
+/* Counts LEN more bytes; false when that is more than the tenant's share. */
 static bool hold(struct execution *x, size_t len)
 {
-	if (len > ENGINE_HELD_BYTES_MAX || *x->held > ENGINE_HELD_BYTES_MAX - len) {
+	if (quota_charge(x->held, x->tenant, len) < 0) {
 		return false;
 	}
-	*x->held += len;
 	x->held_bytes += len;
 	return true;
 }
 
 static void let_go(struct execution *x, size_t len)
 {
-	*x->held -= len;
+	quota_release(x->held, x->tenant, len);
 	x->held_bytes -= len;
 }
 
 struct execution *execution_new(const struct execution_request *r, const struct pool_config *pool,
-    uint64_t seq, uint64_t now_us, size_t *held)
+    uint64_t seq, uint64_t now_us, struct quota *held, const char *tenant)
 {
 	struct execution *x = calloc(1, sizeof(*x));
 	if (x == NULL) {
@@ -91,6 +90,7 @@ struct execution *execution_new(const struct execution_request *r, const struct 
 	x->refs = 1;
 	x->seq = seq;
 	x->held = held;
+	(void)memccpy(x->tenant, tenant, '\0', sizeof(x->tenant) - 1);
 	x->kind = r->kind;
 	x->asynchronous = r->asynchronous;
 	x->detached = r->asynchronous;
@@ -263,14 +263,20 @@ static void set_bytes(struct buf *b, struct ipc_bytes from)
 
 void execution_set_value(struct execution *x, const struct ipc_result *r)
 {
-	x->value.kind = r->kind;
+	size_t bytes = r->json.len + r->text.len + r->error_name.len + r->error_value.len +
+		       r->traceback.len;
 	x->value.exit_code = r->exit_code;
+	x->duration_us = r->duration_us;
+	if (!hold(x, bytes)) {
+		x->out_cut_bytes += bytes;
+		return;
+	}
+	x->value.kind = r->kind;
 	set_bytes(&x->value.json, r->json);
 	set_bytes(&x->value.text, r->text);
 	set_bytes(&x->value.error_name, r->error_name);
 	set_bytes(&x->value.error_value, r->error_value);
 	set_bytes(&x->value.traceback, r->traceback);
-	x->duration_us = r->duration_us;
 }
 
 size_t execution_kept_bytes(const struct execution *x)

@@ -17,9 +17,12 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/quota.h"
 #include "base/text.h"
 #include "engine/verdict.h"
 #include "ipc/codec.h"
+
+#define ENGINE_TENANT_MAX 64
 
 enum execution_state {
 	EXECUTION_QUEUED,
@@ -156,8 +159,9 @@ struct execution {
 	uint64_t
 	    still_ms; /* when observers were last told that nothing changed, or it was queued */
 
-	size_t *held;      /* the engine's count of such bytes, see ENGINE_HELD_BYTES_MAX */
-	size_t held_bytes; /* this one's part of it */
+	struct quota *held; /* the engine's, of such bytes by tenant */
+	size_t held_bytes;  /* this one's part of it */
+	char tenant[ENGINE_TENANT_MAX + 1];
 	struct execution_observer *observers;
 	struct execution *prev, *next; /* session.queue or session.finished */
 };

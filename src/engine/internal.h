@@ -10,10 +10,10 @@
 
 /* --- execution.c --- */
 
-/* A new execution in state QUEUED with one reference; NULL without memory, or when *HELD has no
- * room for its code. HELD is borrowed for the execution's life. */
+/* A new execution in state QUEUED with one reference; NULL without memory, or when TENANT
+ * has no room in HELD for its code. HELD is borrowed for the execution's life. */
 struct execution *execution_new(const struct execution_request *r, const struct pool_config *pool,
-    uint64_t seq, uint64_t now_us, size_t *held);
+    uint64_t seq, uint64_t now_us, struct quota *held, const char *tenant);
 /* The code has been sent: frees it. */
 void execution_drop_code(struct execution *x);
 void execution_move(struct execution *x, enum execution_state to);

@@ -186,8 +186,9 @@ void engine_on_worker_broken(struct worker *w, const char *why)
 	if (w->state == WORKER_ENDING) {
 		return;
 	}
-	log_event(
-	    LOG_LEVEL_INFO, "worker_broken", LOG_INT("worker", w->id), LOG_STR("reason", why));
+	log_event(LOG_LEVEL_INFO, "worker_broken", LOG_INT("worker", w->id),
+	    LOG_STR("reason", why != NULL ? why : "it closed its control socket"));
+	w->broken_by = why;
 	worker_end(w);
 }
 
@@ -233,7 +234,12 @@ void engine_on_worker_ended(struct worker *w, const struct worker_end *end)
 	struct session *s = w->session;
 	bool never_served = w->data_dir_fd < 0;
 	char how[160];
-	describe_end(end->wait_status, how, sizeof(how));
+	bool killed = WIFSIGNALED(end->wait_status) && WTERMSIG(end->wait_status) == SIGKILL;
+	if (w->broken_by != NULL && killed) {
+		(void)snprintf(how, sizeof(how), "the server ended it: %s", w->broken_by);
+	} else {
+		describe_end(end->wait_status, how, sizeof(how));
+	}
 	if (end->memory_peak_bytes > p->metrics.memory_peak_bytes) {
 		p->metrics.memory_peak_bytes = end->memory_peak_bytes;
 	}

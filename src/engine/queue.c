@@ -48,15 +48,20 @@ void session_drop_oldest(struct session *s)
 	execution_unref(x);
 }
 
+/* Whether TENANT has used up more than half of its share. */
+static bool room_is_tight(const struct quota *q, const char *tenant)
+{
+	return quota_held(q, tenant) > quota_room(q, tenant);
+}
+
 static void keep_finished(struct session *s, struct execution *x)
 {
 	DL_APPEND(s->finished, x);
 	s->finished_len++;
 	s->finished_bytes += execution_kept_bytes(x);
-	const size_t *held = &s->pool->engine->held_bytes;
 	while (s->finished_len > ENGINE_FINISHED_MAX ||
 	       (s->finished_len > 1 && (s->finished_bytes > ENGINE_FINISHED_BYTES_MAX ||
-					   *held > ENGINE_HELD_BYTES_MAX / 2))) {
+					   room_is_tight(&s->pool->engine->held, s->tenant)))) {
 		session_drop_oldest(s);
 	}
 }
@@ -142,9 +147,10 @@ struct execution *engine_execute(
 		return NULL;
 	}
 	struct execution *x = execution_new(
-	    r, &s->pool->config, ++en->next_seq, clock_mono_us(), &en->held_bytes);
+	    r, &s->pool->config, ++en->next_seq, clock_mono_us(), &en->held, s->tenant);
 	if (x == NULL) {
-		(void)err_set(e, ERR_BUSY, "the server holds as much code and output as it may");
+		(void)err_set(
+		    e, ERR_BUSY, "the server holds as much of your code and output as it may");
 		return NULL;
 	}
 	x->session = s;

@@ -237,6 +237,7 @@ void session_attach(struct session *s, struct worker *w)
 {
 	w->state = WORKER_ATTACHED;
 	w->session = s;
+	memcpy(w->tenant, s->tenant, sizeof(w->tenant));
 	s->worker = w;
 	s->state = SESSION_ACTIVE;
 	s->interrupt_pending = false;

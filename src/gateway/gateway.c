@@ -60,6 +60,18 @@ static void op_usage(void *ctx, struct worker *w)
 	keeper_link_send(ctx, IPC_USAGE, w->id, &BUF_INIT(0));
 }
 
+static void op_work(void *ctx, uint64_t worker_id, const char *tenant, struct engine_job *j)
+{
+	const struct gateway *g = ctx;
+	work_add(g->work, worker_id, WORK_FILES, tenant, j);
+}
+
+static void op_cancel_work(void *ctx, struct engine_job *j)
+{
+	const struct gateway *g = ctx;
+	work_cancel(g->work, j);
+}
+
 static const struct engine_ops ops = {
     .spawn = op_spawn,
     .kill = op_kill,
@@ -68,6 +80,8 @@ static const struct engine_ops ops = {
     .release = op_release,
     .mount = op_mount,
     .usage = op_usage,
+    .work = op_work,
+    .cancel_work = op_cancel_work,
 };
 
 /* --- life ----------------------------------------------------------------------------------------
@@ -76,7 +90,16 @@ static const struct engine_ops ops = {
 static void on_tick(uv_timer_t *timer)
 {
 	struct gateway *g = timer->data;
-	engine_tick(g->engine, clock_mono_ms());
+	uint64_t now_ms = clock_mono_ms();
+	struct worker *w;
+	struct worker *next;
+	HASH_ITER(by_id, g->engine->workers, w, next)
+	{
+		if (w->link != NULL) {
+			link_tick(w->link, now_ms);
+		}
+	}
+	engine_tick(g->engine, now_ms);
 }
 
 /* A turn goes from the end of the loop's sleep to the next: what it did is time that nobody else
@@ -107,7 +130,10 @@ struct gateway *gateway_new(uv_loop_t *loop, const struct gateway_config *config
 	g->ctx = ctx;
 	g->keeper_fd = -1;
 	g->scratch = IPC_MESSAGE_INIT(GATEWAY_MESSAGE_MAX_BYTES);
-	g->engine = engine_new(&config->engine, &ops, g);
+	g->partial = (struct quota)QUOTA_INIT(GATEWAY_PARTIAL_MAX_BYTES);
+	g->replies = (struct quota)QUOTA_INIT(GATEWAY_ALL_REPLIES_MAX_BYTES);
+	g->work = work_new(loop);
+	g->engine = g->work == NULL ? NULL : engine_new(&config->engine, &ops, g);
 	if (g->engine == NULL) {
 		(void)err_set(e, ERR_INTERNAL, "out of memory");
 	} else {
@@ -116,6 +142,7 @@ struct gateway *gateway_new(uv_loop_t *loop, const struct gateway_config *config
 	if (g->engine == NULL || keeper_link_start(g, config, e) < 0) {
 		keeper_link_stop(g);
 		engine_free(g->engine);
+		work_free(g->work);
 		free(g);
 		return NULL;
 	}
@@ -163,6 +190,9 @@ void gateway_free(struct gateway *g)
 	while (g->open > 0) {
 		(void)uv_run(g->loop, UV_RUN_ONCE);
 	}
+	work_free(g->work);
 	ipc_message_fini(&g->scratch);
+	quota_fini(&g->partial);
+	quota_fini(&g->replies);
 	free(g);
 }

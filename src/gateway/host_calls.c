@@ -45,7 +45,7 @@ struct host_calls {
 	struct host_call *list;
 	unsigned count;
 	unsigned full_count;
-	size_t reply_bytes; /* its part of gateway.reply_bytes */
+	size_t reply_bytes; /* its part of gateway.replies */
 	/* The last calls that were refused while bytes for them may be on their way. */
 	uint64_t refused[HOST_CALLS_MAX];
 	unsigned refused_count;
@@ -102,7 +102,7 @@ static void set_full(struct pending *p, bool full)
 static void drop_reply(struct pending *p)
 {
 	p->link->calls->reply_bytes -= p->reply.len;
-	p->link->gateway->reply_bytes -= p->reply.len;
+	quota_release(&p->link->gateway->replies, p->call.worker->tenant, p->reply.len);
 	buf_fini(&p->reply);
 }
 
@@ -156,17 +156,18 @@ static bool keep_reply(struct pending *p, const char *json, size_t len)
 {
 	struct gateway *g = p->link->gateway;
 	struct host_calls *h = p->link->calls;
+	const char *tenant = p->call.worker->tenant;
 	if (h->reply_bytes + len > GATEWAY_REPLIES_MAX_BYTES ||
-	    g->reply_bytes + len > GATEWAY_ALL_REPLIES_MAX_BYTES) {
+	    quota_charge(&g->replies, tenant, len) < 0) {
 		return false;
 	}
 	p->reply = BUF_INIT(len);
 	if (buf_add(&p->reply, json, len) < 0) {
 		buf_fini(&p->reply);
+		quota_release(&g->replies, tenant, len);
 		return false;
 	}
 	h->reply_bytes += len;
-	g->reply_bytes += len;
 	return true;
 }
 

@@ -2,21 +2,29 @@
 #ifndef GATEWAY_INTERNAL_H
 #define GATEWAY_INTERNAL_H
 
+#include "base/quota.h"
 #include "engine/host_call.h"
 #include "gateway/gateway.h"
+#include "gateway/work.h"
 #include "ipc/frame.h"
 
 #define GATEWAY_MESSAGE_MAX_BYTES (48U << 20)  /* from a session, whole */
 #define GATEWAY_PARTIAL_MAX_BYTES (512U << 20) /* unfinished messages of all sessions together */
-#define GATEWAY_CODE_MAX_BYTES (8U << 20)      /* to a session, one execution */
-#define GATEWAY_OUTBOX_MAX_BYTES (24U << 20)   /* to a session, waiting: code after an answer */
+/* From its first packet; a message that is large has longer. */
+#define GATEWAY_PARTIAL_TIME_MS 5000
+#define GATEWAY_PARTIAL_LEAST_BYTES_PER_MS 4096
+#define GATEWAY_CODE_MAX_BYTES (8U << 20)    /* to a session, one execution */
+#define GATEWAY_OUTBOX_MAX_BYTES (24U << 20) /* to a session, waiting: code after an answer */
 /* Answers to host calls that wait for room in their session's outbox. */
 #define GATEWAY_REPLIES_MAX_BYTES (64U << 20)      /* of one session */
 #define GATEWAY_ALL_REPLIES_MAX_BYTES (256U << 20) /* of all together */
 
+#define LINK_PIPES 2
+
 struct gateway {
 	uv_loop_t *loop;
 	struct engine *engine;
+	struct work *work; /* what sessions can make slow */
 	gateway_keeper_fn on_keeper;
 	void *ctx;
 
@@ -34,9 +42,9 @@ struct gateway {
 	unsigned open; /* links, and while it ends its own handles, that are not closed yet */
 	const struct host_call_handler *host_calls; /* NULL: there is nobody who answers */
 	void *host_calls_ctx;
-	size_t reply_bytes; /* of all links' answers that wait */
+	struct quota replies; /* of all links' answers that wait, by tenant */
 
-	size_t partial_bytes;       /* of all links' unfinished messages */
+	struct quota partial;       /* of all links' unfinished messages, by tenant */
 	struct ipc_message scratch; /* the message being received, unless it comes in pieces */
 };
 
@@ -44,21 +52,26 @@ struct gateway {
 struct link {
 	struct gateway *gateway;
 	struct worker *worker; /* NULL once released */
+	uint64_t id;           /* of the worker */
 	int control;
-	int out;
-	int err;
+	int pipes[LINK_PIPES]; /* its stdout and stderr */
 	int data_dir;
 	uv_poll_t control_poll;
-	uv_poll_t out_poll;
-	uv_poll_t err_poll;
+	uv_poll_t pipe_polls[LINK_PIPES];
+	bool pipe_ended[LINK_PIPES];
+	struct output_read *reading; /* of the pipes, by a thread */
 	int open_handles;
 	int watched; /* what control_poll waits for */
 	bool sealed;
-	bool out_paused; /* it printed while nothing ran */
-	bool err_paused;
+	bool broken; /* its session is being ended: nothing of it is read */
 	struct ipc_outbox outbox;
 	struct ipc_message *partial;
-	size_t partial_bytes;     /* its part of gateway.partial_bytes */
+	size_t partial_bytes;      /* its part of gateway.partial */
+	uint64_t partial_since_ms; /* when its first packet came */
+	bool partial_is_whole;     /* it waits for what was printed before it */
+	bool drained;              /* the reading that began after it */
+	bool has_ended;            /* told by the keeper; likewise waits */
+	struct ipc_ended end;
 	struct host_calls *calls; /* of the running execution; NULL until its first */
 	bool send_failed;         /* found out in a place where it may not be ended */
 	char failure[512];        /* why its walls did not stand */
@@ -75,8 +88,10 @@ int link_execute(struct link *l, struct execution *x);
 /* Tells the session which execution the interrupt that follows is for. A session that cannot be
  * told is interrupted all the same. */
 void link_cancel(struct link *l, uint64_t seq);
-/* Reads what the pipes hold now. */
-void link_drain(struct link *l);
+/* The worker's process is gone: the engine is told when what it printed has been read. */
+void link_ended(struct link *l, const struct ipc_ended *end);
+/* Ends sessions that leave a message unfinished. */
+void link_tick(struct link *l, uint64_t now_ms);
 
 /* Polls its control socket for what can be done now. */
 void link_watch(struct link *l);

@@ -72,17 +72,14 @@ static void on_ended(struct gateway *g, const struct ipc_message *m)
 	if (w == NULL || ipc_ended_decode(&m->body, &x) < 0) {
 		return;
 	}
-	struct link *l = w->link;
-	char reason[sizeof(l->failure)] = "";
-	if (l != NULL) {
-		link_drain(l);
-		memcpy(reason, l->failure, sizeof(reason));
+	if (w->link != NULL) {
+		link_ended(w->link, &x);
+		return;
 	}
 	struct worker_end end = {
 	    .wait_status = (int)x.wait_status,
 	    .oom_kills = x.oom_kills,
 	    .memory_peak_bytes = x.memory_peak_bytes,
-	    .reason = *reason != '\0' ? reason : NULL,
 	};
 	engine_on_worker_ended(w, &end);
 }

@@ -4,13 +4,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 #include "http/internal.h"
 
 #define VICTIMS_SEEN_MAX 64
 #define REFUSAL_LOG_MS 60000
+#define SPIN_CHECK_MS 50
 
 /* ---- exchanges that wait ---- */
 
@@ -102,10 +102,10 @@ static bool conn_is_too_slow(const struct conn *c, uint64_t now_ms)
  * edge, and the edge is lost when it comes together with the last bytes. Or whether libmicrohttpd
  * takes nothing although it should: then its memory is full of what it throws away only when it has
  * seen the end of it (a chunk's extension, before 1.0), and it is run without an end. */
-static bool conn_is_stuck(struct conn *c, uint64_t now_ms)
+static bool conn_is_stuck(struct conn *c, uint64_t now_ms, uint64_t least_ms)
 {
 	char byte;
-	if (c->phase == CONN_ANSWER || now_ms - c->phase_since_ms < TICK_MS) {
+	if (c->phase == CONN_ANSWER || now_ms - c->phase_since_ms < least_ms) {
 		c->unread = false;
 		return false;
 	}
@@ -114,18 +114,6 @@ static bool conn_is_stuck(struct conn *c, uint64_t now_ms)
 	c->unread = n > 0;
 	c->tick_bytes = c->body_bytes;
 	return n == 0 || stuck;
-}
-
-/* A file that was cut while it is sent will never be sent whole, and sendfile() does not say so. */
-static void cut_shrunk_files(struct http *h)
-{
-	for (struct link *l = h->sending.next; l != &h->sending; l = l->next) {
-		struct exchange *x = container_of(l, struct exchange, sending);
-		struct stat st;
-		if (fstat(x->file_fd, &st) < 0 || (uint64_t)st.st_size < x->file_end) {
-			(void)shutdown(x->conn->fd, SHUT_RDWR);
-		}
-	}
 }
 
 /* ---- room for connections ---- */
@@ -266,14 +254,32 @@ static void on_tick(uv_timer_t *timer)
 	uint64_t now_ms = uv_now(h->loop);
 	for (struct link *l = h->conns.next; l != &h->conns; l = l->next) {
 		struct conn *c = container_of(l, struct conn, link);
-		if (conn_is_too_slow(c, now_ms) || conn_is_stuck(c, now_ms)) {
+		if (conn_is_too_slow(c, now_ms) || conn_is_stuck(c, now_ms, TICK_MS)) {
 			conn_cut(c);
 		}
 	}
-	cut_shrunk_files(h);
 	linger_tick(&h->linger, now_ms);
 	if (h->conn_count == 0 && h->linger.count == 0) {
 		(void)uv_timer_stop(timer);
+	}
+}
+
+/* In the place of the next tick where libmicrohttpd asks to be run again and again: a chunked body
+ * of which it takes nothing is all that makes it. */
+void conn_check_chunked(struct http *h)
+{
+	uint64_t now_ms = uv_now(h->loop);
+	if (now_ms - h->checked_ms < SPIN_CHECK_MS) {
+		return;
+	}
+	h->checked_ms = now_ms;
+	for (struct link *l = h->conns.next; l != &h->conns; l = l->next) {
+		struct conn *c = container_of(l, struct conn, link);
+		bool chunked = c->phase == CONN_BODY && c->exchange != NULL &&
+			       c->exchange->body_expected == BODY_UNKNOWN;
+		if (chunked && conn_is_stuck(c, now_ms, SPIN_CHECK_MS)) {
+			conn_cut(c);
+		}
 	}
 }
 

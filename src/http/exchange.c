@@ -28,9 +28,15 @@ void call_continue(struct call *c)
 {
 	struct exchange *x = exchange_of(c);
 	x->continued = true;
-	if (x->stage == STAGE_BEGIN) {
+	x->paused = false;
+	if (x->stage == STAGE_BEGIN || x->stage == STAGE_BODY) {
 		exchange_resume(x);
 	}
+}
+
+void call_pause(struct call *c)
+{
+	exchange_of(c)->paused = true;
 }
 
 /* ---- errors ---- */
@@ -202,8 +208,24 @@ static void take_body(struct exchange *x, const char *data, size_t len)
 	}
 }
 
+/* A client is not slow while it is we who do not read. */
+static void pause_body(struct exchange *x)
+{
+	x->conn->phase = CONN_ANSWER;
+	exchange_suspend(x);
+}
+
+static void after_pause(struct exchange *x)
+{
+	if (x->conn->phase == CONN_ANSWER) {
+		x->conn->phase = CONN_BODY;
+		x->conn->phase_since_ms += uv_now(x->http->loop) - x->suspended_ms;
+	}
+}
+
 static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)
 {
+	after_pause(x);
 	x->body_bytes += len;
 	x->conn->body_bytes += len;
 	if (!x->answered && x->body_expected == BODY_UNKNOWN && !head_chunk_is_sound(x, data)) {
@@ -215,6 +237,9 @@ static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)
 	} else if (x->body_bytes > BODY_DISCARD_MAX_BYTES) {
 		x->dead = true;
 		x->conn->linger = true;
+	}
+	if (x->paused && !x->answered && !x->dead) {
+		pause_body(x);
 	}
 	return x->dead ? MHD_NO : MHD_YES;
 }
@@ -490,14 +515,10 @@ void exchange_completed(
 	x->dead = true;
 	link_remove(&x->link);
 	link_remove(&x->waiting);
-	link_remove(&x->sending);
 	watch_remove(&h->watches, &x->watch);
 	tell_gone(x);
 	close_source(x);
 	reply_forget(x);
-	if (x->file_done != NULL) {
-		x->file_done(x->file_done_ctx, x->file_bytes);
-	}
 	x->conn->exchange = NULL;
 	conn_rest(x->conn);
 	h->open_calls -= x->opened ? 1 : 0;

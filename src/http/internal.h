@@ -66,12 +66,13 @@ struct http {
 	uv_poll_t poll;       /* libmicrohttpd's epoll descriptor */
 	uv_timer_t timer;     /* libmicrohttpd's next time-out */
 	uv_timer_t hangup;    /* exchanges that wait long enough to be watched */
-	uv_timer_t tick;      /* slow heads and bodies, files that shrink */
+	uv_timer_t tick;      /* slow heads and bodies */
 	uv_prepare_t prepare; /* runs libmicrohttpd before the loop sleeps ... */
 	uv_check_t check;     /* ... and after it has seen all events */
 	struct watch_set watches;
 	struct linger_set linger;
 	bool run_wanted;
+	uint64_t checked_ms;  /* of conn_check_chunked */
 	bool watch_failed;    /* it could not watch the connection that came last */
 	uint64_t refused_ms;  /* when a refused connection was last told of in the log; 0: never */
 	bool libmicrohttpd_0; /* a version before 1.0, which is lenient: see head.c */
@@ -84,7 +85,6 @@ struct http {
 	struct link idle;      /* have shown one, and wait since */
 	struct link calls;     /* struct exchange, all */
 	struct link waiting;   /* struct exchange, suspended and not watched, longest wait first */
-	struct link sending;   /* struct exchange that sends a file */
 	unsigned conn_count;   /* libmicrohttpd's */
 	unsigned conns_open;   /* without those that were cut and are about to close */
 	unsigned open_calls;
@@ -155,6 +155,7 @@ struct exchange {
 	bool dead;       /* the connection is to be closed without an answer */
 	bool reading;    /* in source->read */
 	bool woken;      /* call_wake during source->read */
+	bool paused;     /* no more of the body is wanted for now */
 	bool must_close; /* the request's framing is not to be trusted after the head */
 	bool opened;     /* counted in http->open_calls */
 	bool admitted;   /* charged to http->admitted */
@@ -171,12 +172,6 @@ struct exchange {
 	uint64_t sent_bytes; /* the answer's body, for the log */
 
 	struct call_source *source; /* until closed */
-	struct link sending;
-	int file_fd; /* of the response, while it is sent; not ours */
-	uint64_t file_end;
-	uint64_t file_bytes; /* offered */
-	void (*file_done)(void *ctx, uint64_t bytes);
-	void *file_done_ctx;
 };
 
 /* A ring of links; HEAD is one too. */
@@ -198,6 +193,8 @@ void exchange_resume(struct exchange *x);
 void conn_admit(struct conn *c);
 /* A request of C's is completed. */
 void conn_rest(struct conn *c);
+/* Libmicrohttpd wants to be run again although it has just been. */
+void conn_check_chunked(struct http *h);
 /* A connection comes or goes: MHD_NotifyConnectionCallback. */
 void conn_notify(void *http, struct MHD_Connection *mhd, void **socket_context,
     enum MHD_ConnectionNotificationCode what);
@@ -234,6 +231,9 @@ void reply_give(struct exchange *x, int status, struct MHD_Response *r);
 bool reply_add_header(struct MHD_Response *r, const char *name, const char *value);
 /* A response over BODY's bytes, which it takes over. NULL when out of memory. */
 struct MHD_Response *reply_from_buf(struct buf *body);
+/* A response of SIZE bytes (or MHD_SIZE_UNKNOWN) that S is asked for; S is then X's. NULL when out
+ * of memory. */
+struct MHD_Response *reply_from_source(struct exchange *x, struct call_source *s, uint64_t size);
 /* Drops an answer that was not queued. */
 void reply_forget(struct exchange *x);
 

@@ -8,6 +8,7 @@
 /* Of a source's response without chunks (HTTP/1.0 clients); with chunks the connection's is used.
  */
 #define SOURCE_BUFFER_BYTES 4096
+#define FILE_BUFFER_BYTES (64U << 10) /* of a source whose size is known */
 /* How often a source is asked again that said "nothing" and was woken in the same breath. */
 #define SOURCE_TRIES 4
 
@@ -177,6 +178,23 @@ static ssize_t on_read(void *cls, uint64_t position, char *out, size_t max)
 	return n;
 }
 
+struct MHD_Response *reply_from_source(struct exchange *x, struct call_source *s, uint64_t size)
+{
+	x->source = s;
+	struct stream *stream = malloc(sizeof(*stream));
+	struct MHD_Response *r = NULL;
+	if (stream != NULL) {
+		stream->x = x;
+		r = MHD_create_response_from_callback(size,
+		    size == MHD_SIZE_UNKNOWN ? SOURCE_BUFFER_BYTES : FILE_BUFFER_BYTES, on_read,
+		    stream, free);
+		if (r == NULL) {
+			free(stream);
+		}
+	}
+	return r;
+}
+
 void call_reply_source(struct call *c, int status, const char *content_type, struct call_source *s)
 {
 	struct exchange *x = exchange_of(c);
@@ -185,18 +203,7 @@ void call_reply_source(struct call *c, int status, const char *content_type, str
 		s->close(s);
 		return;
 	}
-	x->source = s;
-	struct stream *stream = malloc(sizeof(*stream));
-	struct MHD_Response *r = NULL;
-	if (stream != NULL) {
-		stream->x = x;
-		r = MHD_create_response_from_callback(
-		    MHD_SIZE_UNKNOWN, SOURCE_BUFFER_BYTES, on_read, stream, free);
-		if (r == NULL) {
-			free(stream);
-		}
-	}
-	reply_give(x, status, with_type(r, content_type));
+	reply_give(x, status, with_type(reply_from_source(x, s, MHD_SIZE_UNKNOWN), content_type));
 }
 
 void call_wake(struct call *c)

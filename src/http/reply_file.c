@@ -1,4 +1,6 @@
-/* A file as an answer: conditions, one range, and the bytes by sendfile (RFC 9110, 13 and 14). */
+/* A file as an answer: conditions, one range, and the bytes as its source has them (RFC 9110, 13
+ * and 14). Not by sendfile: what a session's file makes the kernel wait for is not the loop's to
+ * wait. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,7 +9,6 @@
 #include <strings.h>
 #include <time.h>
 
-#include "base/fd.h"
 #include "base/text.h"
 #include "http/internal.h"
 #include "http/range.h"
@@ -50,22 +51,6 @@ static struct MHD_Response *empty_response(void)
 	return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
 }
 
-static struct MHD_Response *file_response(struct exchange *x, int *fd, const struct range *range)
-{
-	if (range->len == 0) {
-		return empty_response();
-	}
-	struct MHD_Response *r = MHD_create_response_from_fd_at_offset64(
-	    range->len, *fd, range->first);
-	if (r == NULL) {
-		return NULL;
-	}
-	x->file_fd = fd_take(fd);
-	x->file_end = range->first + range->len;
-	link_append(&x->http->sending, &x->sending);
-	return r;
-}
-
 static void refuse_range(struct exchange *x, uint64_t size)
 {
 	struct err e;
@@ -85,23 +70,19 @@ static void set_range_header(struct call *c, const struct range *range, uint64_t
 	call_set_header(c, MHD_HTTP_HEADER_CONTENT_RANGE, text);
 }
 
-void call_reply_file(struct call *c, int file, uint64_t size, int64_t modified_wall_us,
-    const char *content_type, void (*done)(void *ctx, uint64_t bytes), void *done_ctx)
+void call_reply_file(struct call *c, struct call_source *s, uint64_t size_bytes,
+    int64_t modified_wall_us, const char *content_type)
 {
 	struct exchange *x = container_of(c, struct exchange, call);
-	cleanup(fd_close) int fd = file;
+	s->call = c;
 	if (x->answered || x->dead) {
-		if (done != NULL) {
-			done(done_ctx, 0);
-		}
+		s->close(s);
 		return;
 	}
-	x->file_done = done;
-	x->file_done_ctx = done_ctx;
 	char tag[ETAG_BYTES];
 	char date[HTTP_DATE_BYTES];
-	(void)snprintf(
-	    tag, sizeof(tag), "\"%" PRIx64 "-%" PRIx64 "\"", size, (uint64_t)modified_wall_us);
+	(void)snprintf(tag, sizeof(tag), "\"%" PRIx64 "-%" PRIx64 "\"", size_bytes,
+	    (uint64_t)modified_wall_us);
 	http_date(modified_wall_us, date);
 	call_set_header(c, MHD_HTTP_HEADER_ETAG, tag);
 	call_set_header(c, MHD_HTTP_HEADER_LAST_MODIFIED, date);
@@ -109,24 +90,30 @@ void call_reply_file(struct call *c, int file, uint64_t size, int64_t modified_w
 
 	const char *none_match = call_header(c, MHD_HTTP_HEADER_IF_NONE_MATCH);
 	if (none_match != NULL && list_has_tag(none_match, tag)) {
+		s->close(s);
 		reply_give(x, MHD_HTTP_NOT_MODIFIED, empty_response());
 		return;
 	}
-	struct range range = {.first = 0, .len = size};
+	struct range range = {.first = 0, .len = size_bytes};
 	enum range_kind kind = RANGE_NONE;
 	if (c->method == CALL_GET && range_applies(c, tag, date)) {
-		kind = range_parse(call_header(c, MHD_HTTP_HEADER_RANGE), size, &range);
+		kind = range_parse(call_header(c, MHD_HTTP_HEADER_RANGE), size_bytes, &range);
 	}
 	if (kind == RANGE_OUTSIDE) {
-		refuse_range(x, size);
+		s->close(s);
+		refuse_range(x, size_bytes);
 		return;
 	}
 	if (kind == RANGE_ONE) {
-		set_range_header(c, &range, size);
+		set_range_header(c, &range, size_bytes);
 	}
 	call_set_header(c, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-	x->file_bytes = c->method == CALL_HEAD ? 0 : range.len;
-	x->sent_bytes = x->file_bytes;
+	if (range.len > 0 && c->method != CALL_HEAD) {
+		s->range(s, range.first, range.len);
+	}
 	reply_give(x, kind == RANGE_ONE ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK,
-	    file_response(x, &fd, &range));
+	    range.len > 0 ? reply_from_source(x, s, range.len) : empty_response());
+	if (range.len == 0) {
+		s->close(s);
+	}
 }

@@ -80,6 +80,9 @@ static void run(struct http *h)
 			break;
 		}
 	}
+	if (has_timeout && timeout_ms == 0) {
+		conn_check_chunked(h);
+	}
 	if (h->run_wanted) {
 		has_timeout = true;
 		timeout_ms = 0;
@@ -277,7 +280,6 @@ struct http *http_new(uv_loop_t *loop, const struct http_config *config, struct 
 	link_init(&h->idle);
 	link_init(&h->calls);
 	link_init(&h->waiting);
-	link_init(&h->sending);
 	h->router = router_new();
 	h->default_pool = strdup(config->default_pool != NULL ? config->default_pool : "default");
 	if (h->router == NULL || h->default_pool == NULL) {

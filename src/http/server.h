@@ -23,7 +23,7 @@
  *
  * When connections run short, the oldest that has shown no token gives way, then the one that has
  * been idle for longest; see conn.c. A connection from which libmicrohttpd takes no more bytes
- * is closed at the second tick.
+ * is closed at the second tick, one with a chunked body after a tenth of a second.
  *
  * Heads that two readers could read differently are refused; see head.c.
  *

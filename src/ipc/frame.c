@@ -150,6 +150,22 @@ int ipc_receive(int fd, struct ipc_message *m, bool accept_fds)
 	return m->partial ? 0 : 1;
 }
 
+int ipc_carries_fds(int fd)
+{
+	struct ipc_header head;
+	struct iovec part = {&head, sizeof(head)};
+	struct msghdr h = {.msg_iov = &part, .msg_iovlen = 1};
+	ssize_t n;
+	do {
+		n = recvmsg(fd, &h, MSG_PEEK | MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0) {
+		return -errno;
+	}
+	/* No room was given for a control message: one that is there is cut. */
+	return n == 0 ? -ECONNRESET : (h.msg_flags & MSG_CTRUNC) != 0;
+}
+
 static int send_packet(int fd, const struct ipc_header *head, const void *body, size_t len,
     const int *fds, int fd_count, int flags)
 {

@@ -72,6 +72,11 @@ void ipc_message_reset(struct ipc_message *m);
  * drop descriptors. After 1, call ipc_message_reset before the next. */
 int ipc_receive(int fd, struct ipc_message *m, bool accept_fds);
 
+/* Whether the next packet at FD carries descriptors; it is not received. 1, 0, or as ipc_receive.
+ * Who receives such a packet has them, even when it asks for none: the kernel closes them in its
+ * name, and closing what a stranger chose may take as long as he likes. */
+int ipc_carries_fds(int fd);
+
 /* Sends a whole message, waiting where the socket is full even when it is non-blocking. FDS stay
  * the caller's. 0 or -errno. */
 int ipc_send(int fd, uint32_t type, uint64_t ref, const void *body, size_t len, const int *fds,

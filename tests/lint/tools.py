@@ -27,8 +27,6 @@ FINDING = re.compile(r"^(\S+?):(\d+):\d+: (?:warning|error): (.*) \[([\w.,-]+)\]
 # (file, check): why what clang-tidy says there is left standing. One that no longer says anything
 # is itself a problem.
 TIDY_ALLOWED = {
-    ("src/api/call.h", "readability-inconsistent-declaration-parameter-name"):
-        "call_reply_file keeps the FD it takes over under a name of its own",
     ("src/base/yaml.c", "misc-redundant-expression"): "each call reads the next event",
     ("src/keeper/python.c", "bugprone-too-small-loop-variable"): "tables of a few names",
     ("src/sandbox/cgroup.c", "cert-err34-c"): "names this program made",

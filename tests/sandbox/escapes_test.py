@@ -461,8 +461,8 @@ for pid in {pids!r}:
         self.session()
         for pid in hostile.sessions_of(self.server):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ends just now
-                self.assertTrue(hostile.wait_until(lambda: pathlib.Path(
-                    f"/proc/{pid}/oom_score_adj").read_text() == "800\n"), pid)
+                self.assertTrue(hostile.wait_until(lambda file=pathlib.Path(
+                    f"/proc/{pid}/oom_score_adj"): file.read_text() == "800\n"), pid)
 
     def test_nothing_of_the_host_in_sight(self):
         found = self.ask("""
@@ -992,7 +992,9 @@ time.sleep(0.2)
         keeper = hostile.keeper_of(self.server)
         for pid in hostile.sessions_of(self.server):
             with contextlib.suppress(ProcessLookupError):  # one that ends just now
-                self.assertEqual((os.getpgid(pid), os.getsid(pid)), (pid, pid))
+                # It makes them first of all, as it is forked.
+                self.assertTrue(hostile.wait_until(
+                    lambda pid=pid: (os.getpgid(pid), os.getsid(pid)) == (pid, pid)), pid)
                 self.assertNotEqual(os.getpgid(pid), os.getpgid(keeper))
 
     def test_signals_to_the_own_group(self):

@@ -446,8 +446,16 @@ send(DISPLAY, 1, b'')""", timeout=20)
 
     # --- sealing, descriptors ---
 
+    def assert_refuses_descriptors(self, code):
+        """Where the kernel can (Linux 6.16) they cannot be sent; else their sender is ended."""
+        reply = self.attack(code + "\ntime.sleep(60)", 5)
+        if reply["verdict"] != "session_killed":
+            self.assertEqual(reply["error"]["error"]["code"], "PermissionError", reply)
+        self.assertLessEqual(hostile.descriptor_count(self.gateway), self.descriptors_before + 12)
+
     def test_sealed_a_second_time(self):
-        self.assert_kills("send(SEALED, 0, b'', 0, [os.open('/usr/lib', os.O_RDONLY)])")
+        self.assert_refuses_descriptors(
+            "send(SEALED, 0, b'', 0, [os.open('/usr/lib', os.O_RDONLY)])")
 
     def test_sealed_a_second_time_without_directory(self):
         self.assert_kills("send(SEALED)")
@@ -455,19 +463,18 @@ send(DISPLAY, 1, b'')""", timeout=20)
     def test_walls_failed_after_they_stood(self):
         self.assert_kills("send(WALLS_FAILED, 0, text('the host is on fire' + chr(0)))")
 
-    def test_descriptors_are_dropped(self):
-        self.assert_alone("""
+    def test_descriptors_on_displays(self):
+        for fds in ("[r]", "[w]", "[r, w, 0]", "[r] * 250", "[control_fd] * 3"):
+            with self.subTest(fds=fds):
+                self.assert_refuses_descriptors(f"""
 r, w = os.pipe()
-directory = os.open("/usr/lib", os.O_RDONLY)
-for fds in ([r], [w], [directory], [r, w, directory, 0], [r] * 250, [control_fd] * 3):
-    for _ in range(3):
-        send(DISPLAY, 0, bundle(("text/plain", b"x")), 0, fds)
-        time.sleep(0.01)  # more of them in flight than a limit are refused
-1""")
-        self.assertLessEqual(hostile.descriptor_count(self.gateway), self.descriptors_before + 12)
+send(DISPLAY, 0, bundle(("text/plain", b"x")), 0, {fds})""")
 
     def test_descriptors_on_a_result(self):
-        self.attack("send(RESULT, current(), result(), 0, [0] * 200)")
+        self.assert_refuses_descriptors("send(RESULT, current(), result(), 0, [0] * 200)")
+
+    def test_descriptors_on_a_message_without_an_end(self):
+        self.assert_refuses_descriptors("send(DISPLAY, 1, bytes(8), MORE, [0])")
 
     def test_own_descriptor_in_flight_to_itself(self):
         self.assert_alone("""

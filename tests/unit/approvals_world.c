@@ -91,8 +91,22 @@ static void op_usage(void *ctx, struct worker *worker)
 	engine_on_usage(worker, 0, 0);
 }
 
-static const struct engine_ops ops = {
-    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount, op_usage};
+static void op_work(void *ctx, uint64_t worker_id, const char *tenant, struct engine_job *j)
+{
+	struct world *world = ctx;
+	(void)worker_id;
+	(void)tenant;
+	fake_work_add(&world->work, j);
+}
+
+static void op_cancel_work(void *ctx, struct engine_job *j)
+{
+	struct world *world = ctx;
+	fake_work_cancel(&world->work, j);
+}
+
+static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release,
+    op_mount, op_usage, op_work, op_cancel_work};
 
 static void settle(struct world *w, struct world_worker *at)
 {
@@ -121,6 +135,7 @@ void world_turn(struct world *w)
 {
 	(void)uv_run(&w->loop, UV_RUN_NOWAIT);
 	engine_set_now(w->engine, clock_mono_ms());
+	(void)fake_work_run(&w->work);
 	for (size_t i = 0; i < WORLD_WORKERS_MAX; i++) {
 		settle(w, &w->workers[i]);
 	}

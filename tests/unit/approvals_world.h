@@ -15,6 +15,7 @@
 
 #include "approvals/approvals.h"
 #include "fake_runner.h"
+#include "fake_work.h"
 
 #define WORLD_WORKERS_MAX 32
 
@@ -32,6 +33,7 @@ struct world {
 	uv_loop_t loop;
 	char base[64];
 	char url[96];
+	struct fake_work work;
 	struct engine *engine;
 	struct store *store;
 	struct runner_link runner;

@@ -1,5 +1,6 @@
 /* The engine's decisions, in virtual time and without a process: a fake world answers its ops. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -81,7 +82,7 @@ static void op_usage(void *ctx, struct worker *w)
 }
 
 static const struct engine_ops ops = {
-    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount, op_usage};
+    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount, op_usage, NULL, NULL};
 
 static int setup(void **state)
 {
@@ -976,15 +977,78 @@ static void what_is_held_is_counted(void **state)
 	struct world *world = *state;
 	struct session *s = open_session(world, "alpha");
 	struct execution *x = run(world, s, "12345");
-	assert_int_equal(world->engine->held_bytes, 5);
+	assert_int_equal(world->engine->held.held, 5);
 	all_ready(world);
-	assert_int_equal(world->engine->held_bytes, 0); /* the code has been sent */
+	assert_int_equal(world->engine->held.held, 0); /* the code has been sent */
 	engine_on_output(s->worker, OUTPUT_STDOUT, "1234567890", 10);
-	assert_int_equal(world->engine->held_bytes, 8);
+	assert_int_equal(world->engine->held.held, 8);
 	answer(world, IPC_STATUS_OK);
 	execution_unref(x);
 	engine_session_delete(s);
-	assert_int_equal(world->engine->held_bytes, 0);
+	assert_int_equal(world->engine->held.held, 0);
+}
+
+/* A tenant that fills its share is cut; another is not, and what was filled comes back. */
+static void what_is_held_has_a_share_for_each_tenant(void **state)
+{
+	struct world *world = *state;
+	struct engine *en = world->engine;
+	en->held.max = 12;
+	for (int round = 0; round < 3; round++) {
+		struct err e;
+		struct session *greedy = engine_session_open(&en->pools[0], "greedy", "alpha", &e);
+		struct session *other = engine_session_open(&en->pools[0], "other", "alpha", &e);
+		all_ready(world);
+		struct execution *x = run(world, greedy, "123456");
+		engine_on_output(greedy->worker, OUTPUT_STDOUT, "123456", 6);
+		assert_int_equal(x->out.len, 6); /* half, exactly */
+		engine_on_output(greedy->worker, OUTPUT_STDERR, "7", 1);
+		assert_int_equal(x->err.len, 0);
+		assert_int_equal(x->err_cut_bytes, 1);
+		struct execution_request r = {.code = {"1", 1}};
+		assert_null(engine_execute(greedy, &r, &e));
+		assert_int_equal(e.code, ERR_BUSY);
+
+		struct execution *y = run(world, other, "abc");
+		engine_on_output(other->worker, OUTPUT_STDOUT, "abc", 3);
+		assert_int_equal(y->out.len, 3);
+		assert_int_equal(y->out_cut_bytes, 0);
+		execution_unref(x);
+		execution_unref(y);
+		engine_session_delete(greedy);
+		engine_session_delete(other);
+		assert_int_equal(en->held.held, 0);
+	}
+}
+
+/* A value that there is no room for is not kept, and the answer says that something was cut. */
+static void a_value_past_the_share_is_cut(void **state)
+{
+	struct world *world = *state;
+	world->engine->held.max = 8;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct execution *x = run(world, s, "1");
+	const struct ipc_result r = {.kind = IPC_KIND_STR, .text = {"12345", 5}};
+	assert_int_equal(engine_on_result(s->worker, x->seq, &r), 0);
+	assert_int_equal(x->value.text.len, 0);
+	assert_int_equal(x->verdict, VERDICT_OUTPUT_LIMIT);
+	execution_unref(x);
+}
+
+static void who_was_ended_by_the_server_is_told_why(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct execution *x = run(world, s, "1");
+	struct worker *w = s->worker;
+	engine_on_worker_broken(w, "it sends descriptors");
+	const struct worker_end end = {.wait_status = SIGKILL};
+	engine_on_worker_ended(w, &end);
+	assert_int_equal(x->verdict, VERDICT_SESSION_KILLED);
+	assert_string_equal(x->reason, "the server ended it: it sends descriptors");
+	execution_unref(x);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1031,6 +1095,9 @@ int main(void)
 	    TEST(a_session_that_ends_tells_who_waits_for_packages),
 	    TEST(packages_are_bounded_and_checked),
 	    TEST(what_is_held_is_counted),
+	    TEST(what_is_held_has_a_share_for_each_tenant),
+	    TEST(a_value_past_the_share_is_cut),
+	    TEST(who_was_ended_by_the_server_is_told_why),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

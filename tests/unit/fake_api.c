@@ -114,8 +114,22 @@ static void op_usage(void *ctx, struct worker *w)
 	engine_on_usage(w, 0, 0);
 }
 
-static const struct engine_ops ops = {
-    op_spawn, op_kill, op_interrupt, op_execute, op_release, op_mount, op_usage};
+static void op_work(void *ctx, uint64_t worker_id, const char *tenant, struct engine_job *j)
+{
+	struct fake_world *world = ctx;
+	(void)worker_id;
+	(void)tenant;
+	fake_work_add(&world->work, j);
+}
+
+static void op_cancel_work(void *ctx, struct engine_job *j)
+{
+	struct fake_world *world = ctx;
+	fake_work_cancel(&world->work, j);
+}
+
+static const struct engine_ops ops = {op_spawn, op_kill, op_interrupt, op_execute, op_release,
+    op_mount, op_usage, op_work, op_cancel_work};
 
 static void add_displays(struct fake_world *w, struct worker *worker, uint64_t seq)
 {
@@ -163,7 +177,7 @@ void fake_output(struct fake_world *w, enum output_kind kind, const char *bytes,
 void fake_pump(struct fake_world *w)
 {
 	for (bool changed = true; changed;) {
-		changed = false;
+		changed = fake_work_run(&w->work);
 		while (!w->no_workers && w->spawned_count > 0) {
 			struct worker *worker = w->spawned[--w->spawned_count];
 			engine_on_worker_ready(worker, new_data_dir());
@@ -231,7 +245,9 @@ void fake_world_fini(struct fake_world *w)
 {
 	pcm_free(w->api.pcm);
 	appr_free(w->api.appr);
+	(void)fake_work_run(&w->work);
 	engine_free(w->engine);
+	(void)fake_work_run(&w->work);
 	router_free(w->router);
 }
 
@@ -318,22 +334,21 @@ void call_reply_json(struct call *c, int status, json_t *j)
 	json_decref(j);
 }
 
-void call_reply_file(struct call *c, int fd, uint64_t size, int64_t modified_wall_us,
-    const char *content_type, void (*done)(void *ctx, uint64_t bytes), void *done_ctx)
+void call_reply_file(struct call *c, struct call_source *source, uint64_t size,
+    int64_t modified_wall_us, const char *content_type)
 {
 	struct fake_call *f = fake_of(c);
 	(void)modified_wall_us;
-	answered(f, 200);
-	f->body = BUF_INIT(64U << 20);
-	if (size <= f->body.max) {
-		(void)fd_read_all(fd, &f->body);
+	char text[32];
+	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)size);
+	call_set_header(c, "Size", text);
+	call_reply_source(c, 200, content_type, source);
+	if (size > 0) {
+		source->range(source, 0, size);
+	} else {
+		source->close(source);
+		f->closed = true;
 	}
-	(void)close(fd);
-	(void)snprintf(f->headers[f->header_count][0], 4096, "Content-Type");
-	(void)snprintf(f->headers[f->header_count++][1], 4096, "%s", content_type);
-	(void)snprintf(f->headers[f->header_count][0], 4096, "Size");
-	(void)snprintf(f->headers[f->header_count++][1], 4096, "%llu", (unsigned long long)size);
-	done(done_ctx, size);
 }
 
 void call_reply_source(struct call *c, int status, const char *content_type, struct call_source *s)
@@ -354,6 +369,12 @@ void call_wake(struct call *c)
 void call_continue(struct call *c)
 {
 	fake_of(c)->continued = true;
+}
+
+void call_pause(struct call *c)
+{
+	fake_of(c)->continued = false;
+	fake_of(c)->paused++;
 }
 
 /* --- requests ------------------------------------------------------------------------------------
@@ -455,10 +476,14 @@ void fake_upload(struct fake_call *f, struct fake_world *w, const char *target, 
 		    r->upload->data(&f->call, bytes + half, len - half) < 0 ||
 		    r->upload->end(&f->call) < 0) {
 			assert(f->answers == 1);
-			return;
 		}
+		fake_pump(w);
+		assert(f->paused == 0 || f->continued || f->answers == 1);
 	}
-	r->handle(&f->call);
+	if (f->answers == 0) {
+		r->handle(&f->call);
+	}
+	fake_pump(w);
 }
 
 void fake_leave(struct fake_call *f)
@@ -469,6 +494,7 @@ void fake_leave(struct fake_call *f)
 	} else if (f->answers == 0 && f->call.gone != NULL) {
 		f->call.gone(&f->call);
 	}
+	(void)fake_work_run(&f->world->work);
 	f->answers++; /* nothing may be answered any more */
 }
 
@@ -485,7 +511,7 @@ bool fake_pull(struct fake_call *f, size_t step)
 			f->closed = true;
 			return true;
 		}
-		if (n == 0) {
+		if (n == 0 && !fake_work_run(&f->world->work)) {
 			return false;
 		}
 		(void)buf_add(&f->body, bytes, (size_t)n);
@@ -496,6 +522,9 @@ void fake_call_fini(struct fake_call *f)
 {
 	if (f->source != NULL && !f->closed) {
 		f->source->close(f->source);
+	}
+	if (f->world != NULL) {
+		(void)fake_work_run(&f->world->work);
 	}
 	json_decref(f->json);
 	buf_fini(&f->body);

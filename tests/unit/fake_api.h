@@ -9,6 +9,7 @@
 #define TESTS_FAKE_API_H
 
 #include "api/api.h"
+#include "fake_work.h"
 #include "http/router.h"
 
 #define FAKE_HEADERS_MAX 16
@@ -30,6 +31,7 @@ struct fake_world {
 	struct api api;
 	struct router *router;
 	struct engine *engine;
+	struct fake_work work;
 	struct fake_script script;
 	bool no_workers; /* spawned ones do not become ready */
 	struct worker *spawned[FAKE_WORKERS_MAX];
@@ -77,8 +79,9 @@ struct fake_call {
 	const char *header_value;
 	char path[8192];
 	bool began;
-	bool waits;     /* begin said CALL_WAIT */
-	bool continued; /* and call_continue came */
+	bool waits;      /* begin said CALL_WAIT */
+	bool continued;  /* and call_continue came */
+	unsigned paused; /* how often call_pause came */
 	/* the answer */
 	unsigned answers;
 	int status;

@@ -254,11 +254,39 @@ static void do_source(struct call *c)
 
 /* ---- files ---- */
 
-static void on_file_done(void *ctx, uint64_t bytes)
+struct file_source {
+	struct call_source source;
+	int fd;
+	uint64_t at, left, offered;
+};
+
+static ssize_t read_file(struct call_source *source, char *out, size_t max)
 {
-	(void)ctx;
+	struct file_source *s = container_of(source, struct file_source, source);
+	size_t want = s->left < max ? (size_t)s->left : max;
+	ssize_t n = want == 0 ? -1 : pread(s->fd, out, want, (off_t)s->at);
+	if (n == 0) {
+		return CALL_SOURCE_BROKEN;
+	}
+	s->at += n > 0 ? (uint64_t)n : 0;
+	s->left -= n > 0 ? (uint64_t)n : 0;
+	return n;
+}
+
+static void choose_range(struct call_source *source, uint64_t first, uint64_t len)
+{
+	struct file_source *s = container_of(source, struct file_source, source);
+	s->at = first;
+	s->left = s->offered = len;
+}
+
+static void close_file(struct call_source *source)
+{
+	struct file_source *s = container_of(source, struct file_source, source);
 	server.file_done++;
-	server.file_bytes += bytes;
+	server.file_bytes += s->offered;
+	fd_close(&s->fd);
+	free(s);
 }
 
 static void do_file(struct call *c)
@@ -273,8 +301,14 @@ static void do_file(struct call *c)
 		return;
 	}
 	int64_t modified_us = (int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000;
-	call_reply_file(
-	    c, fd_take(&fd), (uint64_t)st.st_size, modified_us, "text/x-test", on_file_done, NULL);
+	struct file_source *s = calloc(1, sizeof(*s));
+	if (s == NULL) {
+		abort();
+	}
+	s->source = (struct call_source){
+	    .read = read_file, .range = choose_range, .close = close_file};
+	s->fd = fd_take(&fd);
+	call_reply_file(c, &s->source, (uint64_t)st.st_size, modified_us, "text/x-test");
 }
 
 /* ---- uploads ---- */

@@ -1,5 +1,6 @@
 /* Frames over real socket pairs, and the bodies of the messages. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -116,6 +117,34 @@ static void unwanted_descriptors_do_not_arrive(void **state)
 	int after = dup(0);
 	assert_int_equal(before, after); /* none was opened in this process */
 	assert_int_equal(close(after), 0);
+}
+
+/* Whoever takes such a packet out of the socket is the one who closes what it carries. */
+static void a_packet_with_descriptors_is_known_before_it_is_received(void **state)
+{
+	struct pair *p = *state;
+	cleanup(ipc_message_fini) struct ipc_message m = IPC_MESSAGE_INIT(1 << 10);
+	assert_int_equal(ipc_carries_fds(p->end[1]), -EAGAIN);
+	assert_int_equal(ipc_send(p->end[0], IPC_DISPLAY, 1, "x", 1, NULL, 0), 0);
+	assert_int_equal(ipc_carries_fds(p->end[1]), 0);
+	assert_int_equal(ipc_receive(p->end[1], &m, false), 1);
+	ipc_message_reset(&m);
+
+	int ends[2];
+	char byte;
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(ipc_send(p->end[0], IPC_DISPLAY, 1, "x", 1, &ends[1], 1), 0);
+	assert_int_equal(close(ends[1]), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(ipc_carries_fds(p->end[1]), 1);
+	}
+	/* It is in the socket still: the pipe has a writer, until the socket goes. */
+	assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(read(ends[0], &byte, 1), -1);
+	fd_close(&p->end[1]);
+	assert_int_equal(read(ends[0], &byte, 1), 0);
+	assert_int_equal(close(ends[0]), 0);
+	fd_close(&p->end[0]);
 }
 
 static void malformed_packets_are_refused(void **state)
@@ -240,6 +269,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(an_outbox_has_a_bound, setup, teardown),
 	    cmocka_unit_test_setup_teardown(descriptors_ride_along, setup, teardown),
 	    cmocka_unit_test_setup_teardown(unwanted_descriptors_do_not_arrive, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		a_packet_with_descriptors_is_known_before_it_is_received, setup, teardown),
 	    cmocka_unit_test_setup_teardown(malformed_packets_are_refused, setup, teardown),
 	    cmocka_unit_test(every_message_has_its_direction),
 	    cmocka_unit_test(results_come_back_as_they_were),
