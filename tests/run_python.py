@@ -191,7 +191,7 @@ def main():
     parser.add_argument("--summary", metavar="FILE")
     parser.add_argument("--jobs", type=int, default=3, help="at once; most of a test is waiting")
     parser.add_argument("--seconds", type=float, help="for each file",
-                        default=3600 if "CARREL_LONG" in os.environ else 600)
+                        default=3600 if "CARREL_LONG" in os.environ else 1800)
     parser.add_argument("-k", metavar="WORD", default="", help="only tests with it in the name")
     parser.add_argument("--in-process", metavar="REPORT", help=argparse.SUPPRESS)
     parser.add_argument("files", nargs="*")

@@ -52,7 +52,8 @@ endpoints:
 
 
 def processes():
-    """{pid: (parent, when it was started)} of this machine."""
+    """{pid: (parent, when it was started)} of what runs on this machine: what has ended, and whose
+    parent (the process 1 of a container, often) never reaps it, does not."""
     found = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -61,7 +62,8 @@ def processes():
             except OSError:
                 continue
             fields = text[text.rindex(")") + 2:].split()
-            found[int(entry)] = (int(fields[1]), fields[19])
+            if fields[0] not in "ZX":
+                found[int(entry)] = (int(fields[1]), fields[19])
     return found
 
 

@@ -1,12 +1,13 @@
 #!/usr/bin/python3
-"""The escape tests on Debian 12's own kernel, in QEMU, which emulates a machine where there is no KVM.
+"""The escape tests on Debian 12's own kernel, under QEMU's emulation of a machine: KVM inside a
+virtual machine starts, on some hosts, and never comes to the kernel.
 
     kernel.py [TEST_FILE...]    as root; without files: the walls of tests/sandbox
 
-The kernel is the one that apt has as linux-image-amd64 of bookworm, older than what this machine may run;
-the system is root.py's bookworm with this tree built in it, copied to an image of a disk. Nothing of
-the guest reaches this machine: it has no network, and its disk is a copy. Its last line is that of
-tests/run_python.py.
+The kernel is the one that apt has as linux-image-amd64 of bookworm, older than what this machine may
+run; the system is root.py's bookworm with this tree built in it, copied to an image of a disk.
+Nothing of the guest reaches this machine: it has no network, and its disk is a copy. Its last line
+is that of tests/run_python.py.
 """
 
 import pathlib
@@ -23,6 +24,11 @@ TESTS = ("tests/sandbox/escapes_test.py", "tests/sandbox/walls_test.py")
 MODULES = ("virtio_pci", "virtio_blk", "ext4")
 MEMORY_MB = 3072
 SECONDS = 3600
+DOWNLOAD = """
+cd /var/tmp
+rm -f linux-image-*
+apt-get download $(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: //p')
+"""
 COUNTS = re.compile(r"^\d+ passed, (\d+) failed, \d+ skipped\s*$")
 
 # The first process, until the disk is there.
@@ -61,7 +67,8 @@ def run(*command, **options):
 
 def module_files(tree, names):
     """The files of kernel modules and of what they depend on, in the order of loading."""
-    files = {path.stem.replace("-", "_"): path for path in tree.glob("lib/modules/*/kernel/**/*.ko")}
+    files = {path.stem.replace("-", "_"): path
+             for path in tree.glob("lib/modules/*/kernel/**/*.ko")}
     found = []
 
     def add(name):
@@ -83,8 +90,7 @@ def make_kernel(base):
     """(the kernel, the archive its first process is in)."""
     system = root.make(RELEASE)
     root.enter(system, ["apt-get", "update", "-q"])
-    if root.enter(system, ["sh", "-ec", "cd /var/tmp; rm -f linux-image-*; apt-get download $(apt-cache "
-                           "depends linux-image-amd64 | sed -n 's/.*Depends: //p')"]) != 0:
+    if root.enter(system, ["sh", "-ec", DOWNLOAD]) != 0:
         sys.exit("kernel.py: no kernel")
     package, = (system / "var/tmp").glob("linux-image-*.deb")
     tree = base / "kernel"
@@ -101,8 +107,8 @@ def make_kernel(base):
     names = "".join(f"{path.relative_to(first)}\n" for path in sorted(first.rglob("*")))
     archive = base / "first.cpio"
     with archive.open("wb") as out:
-        subprocess.run(["/bin/busybox", "cpio", "-o", "-H", "newc"], input=names.encode(), stdout=out,
-                       stderr=subprocess.DEVNULL, cwd=first, check=True)
+        subprocess.run(["/bin/busybox", "cpio", "-o", "-H", "newc"], input=names.encode(),
+                       stdout=out, stderr=subprocess.DEVNULL, cwd=first, check=True)
     return next((tree / "boot").glob("vmlinuz-*")), archive
 
 
@@ -122,9 +128,9 @@ def make_disk(base, files):
 def boot(kernel, archive, disk):
     """What the guest said on its console."""
     done = subprocess.run(
-        ["qemu-system-x86_64", "-machine", "accel=kvm:tcg", "-cpu", "max", "-smp", "2", "-m",
-         str(MEMORY_MB), "-nographic", "-no-reboot", "-nic", "none", "-kernel", str(kernel), "-initrd",
-         str(archive), "-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on",
+        ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m",
+         str(MEMORY_MB), "-nographic", "-no-reboot", "-nic", "none", "-kernel", str(kernel),
+         "-initrd", str(archive), "-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on",
          "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         errors="replace", timeout=2 * SECONDS, check=False)

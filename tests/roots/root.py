@@ -3,11 +3,11 @@
 
     root.py RELEASE [COMMAND...]    as root; without a command FIRST_HOUR below
 
-The system of a release (bookworm, trixie) is made by debootstrap the first time, beneath CARREL_ROOTS or
-/var/tmp/carrel-roots, and kept with what `./dev` installs there. Packages come from this machine's
-own mirror. The tree's files are copied to /src in it, without anything built. The command has process,
-mount and IPC namespaces of its own, and leaves no process behind. Its process 1 is the command itself,
-which reaps no orphans, as in many containers.
+The system of a release (bookworm, trixie) is made by debootstrap the first time, beneath CARREL_ROOTS
+or /var/tmp/carrel-roots, and kept with what `./dev` installs there. Packages come from this machine's
+own mirror. The tree's files are copied to /src in it, without anything built. The command has
+process, mount and IPC namespaces of its own, and leaves no process behind. Its process 1 is the
+command itself, which reaps no orphans, as in many containers.
 """
 
 import os

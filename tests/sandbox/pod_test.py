@@ -86,7 +86,8 @@ class Pod(harness.Server):
         return self.runc()
 
     def runc(self):
-        return ["runc", "--root", str(self.base / "runc"), "run", "--bundle", str(self.base), self.id]
+        return ["runc", "--root", str(self.base / "runc"), "run", "--bundle", str(self.base),
+                self.id]
 
     def doctor(self, *arguments):
         """{name of a wall: it}, and the exit status."""
@@ -125,7 +126,8 @@ class Base(unittest.TestCase):
         self.assertEqual(pod.value("first", "open('/mnt/data/a', 'w').write('abc')"
                                           if pod.namespaces else "open('a', 'w').write('abc')"), 3)
         self.assertEqual(pod.value("first", "x"), 42)
-        self.assertEqual(pod.value("other", "tools.hello(c='echo from a pod').strip()"), "from a pod")
+        self.assertEqual(pod.value("other", "tools.hello(c='echo from a pod').strip()"),
+                         "from a pod")
         self.assertEqual(pod.value("other", "artifacts.save('kept', 'text', 'a note'); "
                                           "artifacts.load('kept')"), "text")
 

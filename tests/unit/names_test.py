@@ -315,7 +315,9 @@ class Tools(Names):
 
     def test_the_traceback_shows_the_users_lines_alone(self):
         answer = self.cell("x = 1\ntools.echo(text='fail')")
-        self.assertEqual(answer.traceback.splitlines()[1:], [
+        # Later Pythons mark the call in a line of its own.
+        lines = [line for line in answer.traceback.splitlines() if set(line) - set(" ~^")]
+        self.assertEqual(lines[1:], [
             '  File "<cell %s>", line 2, in <module>' % answer.traceback.split("<cell ")[1]
             .split(">")[0], "    tools.echo(text='fail')",
             "ToolCallError: Tool 'echo' failed: no"])
