@@ -462,6 +462,18 @@ int client_perform_json(struct client *c, struct client_call *call, json_t **out
 	return 0;
 }
 
+int client_get(struct client *c, const char *const *segments, const struct url_query *query,
+    uint64_t idle_ms, json_t **out, struct err *e)
+{
+	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
+	if (url_build(&url, buf_str(&c->base), segments, query, e) < 0) {
+		return -1;
+	}
+	cleanup(client_call_fini) struct client_call call = {
+	    .method = CLIENT_GET, .url = url.data, .idle_ms = idle_ms};
+	return client_perform_json(c, &call, out, e);
+}
+
 const char *client_text(const json_t *object, const char *key)
 {
 	const char *text = json_string_value(json_object_get(object, key));

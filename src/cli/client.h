@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "cli/options.h"
 #include "cli/signals.h"
+#include "cli/url.h"
 
 #define CLIENT_REPLY_MAX_BYTES ((size_t)64 << 20)
 #define CLIENT_CONNECT_MS 10000
@@ -107,6 +108,10 @@ bool client_delete_beside(struct client *c, const char *url);
 /* client_perform, then the body as JSON to *OUT (owned by the caller). An empty body is JSON null.
  */
 int client_perform_json(struct client *c, struct client_call *call, json_t **out, struct err *e);
+
+/* GETs BASE/SEGMENTS?QUERY, as url_build has them, as client_perform_json. IDLE_MS as of a call. */
+int client_get(struct client *c, const char *const *segments, const struct url_query *query,
+    uint64_t idle_ms, json_t **out, struct err *e);
 
 /* A JSON text that a server sent. \u0000 is allowed; a whole number too large for 64 bits becomes a
  * real. NULL with *E when it is not JSON. Owned by the caller. */

@@ -9,17 +9,6 @@
 #include "cli/output.h"
 #include "cli/url.h"
 
-static int get(struct client *c, const char *const *segments, const struct url_query *query,
-    json_t **out, struct err *e)
-{
-	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
-	if (url_build(&url, buf_str(&c->base), segments, query, e) < 0) {
-		return -1;
-	}
-	cleanup(client_call_fini) struct client_call call = {.method = CLIENT_GET, .url = url.data};
-	return client_perform_json(c, &call, out, e);
-}
-
 static int list(struct client *c, struct output *o, struct err *e)
 {
 	const char *const segments[] = {"listSessions", NULL};
@@ -49,7 +38,7 @@ static int show(struct client *c, struct output *o, const char *identifier, stru
 	const char *const segments[] = {"session", NULL};
 	const struct url_query query[] = {{"identifier", identifier}, {NULL, NULL}};
 	cleanup(json_decrefp) json_t *session = NULL;
-	if (get(c, segments, query, &session, e) < 0) {
+	if (client_get(c, segments, query, 0, &session, e) < 0) {
 		return -1;
 	}
 	if (o->json) {
