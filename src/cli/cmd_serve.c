@@ -118,24 +118,6 @@ static int copy_packages(struct server *s, const struct ipc_keeper_ready *ready)
 	return 0;
 }
 
-/* Of the server itself, and of each tenant that has a token. */
-static void find_deps(struct server *s)
-{
-	const char *prefixes[CONFIG_TOKENS_MAX + 1] = {NULL};
-	size_t count = 1;
-	for (uint32_t i = 0; i < s->config.token_count; i++) {
-		const char *prefix = s->config.tokens[i].prefix;
-		size_t k = 1;
-		while (prefix != NULL && k < count && strcmp(prefixes[k], prefix) != 0) {
-			k++;
-		}
-		if (prefix != NULL && k == count) {
-			prefixes[count++] = prefix;
-		}
-	}
-	codemode_find_deps(s->codemode, prefixes, count);
-}
-
 static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const struct err *e)
 {
 	struct server *s = ctx;
@@ -155,7 +137,7 @@ static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const s
 	}
 	if (s->codemode != NULL) {
 		codemode_warm(s->codemode);
-		find_deps(s);
+		server_find_deps(s, &s->config);
 	}
 	if (s->approvals != NULL) {
 		approvals_start(s->approvals);
@@ -201,6 +183,15 @@ static void on_signal(uv_signal_t *handle, int signal_number)
 	drain(s, signal_number);
 }
 
+static void on_hang_up(uv_signal_t *handle, int signal_number)
+{
+	(void)signal_number;
+	struct server *s = handle->data;
+	if (s->drain_until_ms == 0) {
+		server_reload(s);
+	}
+}
+
 /* What comes on stdin is of no interest, only its end: whoever held the other end is gone. */
 static void on_stdin(uv_poll_t *handle, int status, int events)
 {
@@ -242,12 +233,14 @@ static void watch_signals(struct server *s)
 	(void)uv_timer_init(&s->loop, &s->drain_timer);
 	(void)uv_timer_init(&s->loop, &s->beat_timer);
 	(void)uv_timer_init(&s->loop, &s->audit_timer);
-	s->on_term.data = s->on_int.data = s->drain_timer.data = s;
+	(void)uv_signal_init(&s->loop, &s->on_hup);
+	s->on_term.data = s->on_int.data = s->on_hup.data = s->drain_timer.data = s;
 	s->beat_timer.data = s->audit_timer.data = s;
 	(void)uv_timer_start(&s->beat_timer, on_beat_timer, APPR_BEAT_MS, APPR_BEAT_MS);
 	(void)uv_timer_start(&s->audit_timer, on_audit_timer, AUDIT_HEAD_MS, AUDIT_HEAD_MS);
 	(void)uv_signal_start(&s->on_term, on_signal, SIGTERM);
 	(void)uv_signal_start(&s->on_int, on_signal, SIGINT);
+	(void)uv_signal_start(&s->on_hup, on_hang_up, SIGHUP);
 }
 
 /* --- start
@@ -300,6 +293,7 @@ static int start(struct server *s, struct err *e)
 	if (http_start(s->http, e) < 0) {
 		return -1;
 	}
+	server_check_reload(s);
 	return seal_system_calls(s->connects, e);
 }
 
@@ -311,6 +305,7 @@ static void release(struct server *s)
 		 * comes while the server clears up would kill it. */
 		uv_unref((uv_handle_t *)&s->on_term);
 		uv_unref((uv_handle_t *)&s->on_int);
+		uv_unref((uv_handle_t *)&s->on_hup);
 		uv_close((uv_handle_t *)&s->drain_timer, NULL);
 		uv_close((uv_handle_t *)&s->beat_timer, NULL);
 		uv_close((uv_handle_t *)&s->audit_timer, NULL);
@@ -352,10 +347,12 @@ int cmd_serve(int argc, char **argv)
 	}
 	s.started_ms = clock_mono_ms();
 	s.stop_at_eof = flags.stop_at_eof;
+	s.flags = flags;
 	if (config_load(&s.config, &flags, &e) < 0) {
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
 		return CLI_EXIT_USAGE;
 	}
+	(void)signal(SIGHUP, SIG_IGN); /* until it is a request to read this again */
 	(void)uv_loop_init(&s.loop);
 	if (start(&s, &e) < 0) {
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);

@@ -21,6 +21,7 @@
 #include "http/multipart.h"
 #include "http/router.h"
 #include "http/server.h"
+#include "http/tls.h"
 #include "http/watch.h"
 
 /* A body up to this size is read and thrown away so that the connection survives a refusal. */
@@ -51,8 +52,8 @@ struct http {
 	unsigned connections_max;
 	uint32_t idle_timeout_ms;
 	size_t connection_memory_bytes;
-	char *tls_cert, *tls_key; /* PEM, until started */
-	char start_reason[256];   /* what libmicrohttpd said while it started */
+	struct tls *tls;        /* NULL: none */
+	char start_reason[256]; /* what libmicrohttpd said while it started */
 	bool starting, draining, freeing;
 
 	uv_poll_t poll;       /* libmicrohttpd's epoll descriptor */
