@@ -1,6 +1,5 @@
 /* carrel serve: the gateway process, from its configuration to its orderly end. */
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/server.h"
 #include "gateway/seal.h"
 
@@ -20,47 +20,22 @@
 /* --- command line
  * --------------------------------------------------------------------------------- */
 
-static int parse_flags(int argc, char **argv, struct config_flags *f)
+static int parse_flags(int argc, char **argv, struct config_flags *f, struct err *e)
 {
-	static const struct option options[] = {
-	    {"config", required_argument, NULL, 'c'},
-	    {"listen", required_argument, NULL, 'l'},
-	    {"data-dir", required_argument, NULL, 'd'},
-	    {"isolation", required_argument, NULL, 'i'},
-	    {"tls-cert", required_argument, NULL, 'C'},
-	    {"tls-key", required_argument, NULL, 'K'},
-	    {"stop-at-eof", no_argument, NULL, 'E'},
-	    {NULL, 0, NULL, 0},
+	const struct option_entry own[] = {
+	    {.name = "config", .letter = 'c', .text = &f->config_file},
+	    {.name = "listen", .text = &f->listen},
+	    {.name = "data-dir", .text = &f->data_dir},
+	    {.name = "isolation", .text = &f->isolation},
+	    {.name = "tls-cert", .text = &f->tls_cert},
+	    {.name = "tls-key", .text = &f->tls_key},
+	    {.name = "stop-at-eof", .flag = &f->stop_at_eof},
 	};
-	optind = 1;
-	for (int o; (o = getopt_long(argc, argv, "c:", options, NULL)) != -1;) {
-		switch (o) {
-		case 'c':
-			f->config_file = optarg;
-			break;
-		case 'l':
-			f->listen = optarg;
-			break;
-		case 'd':
-			f->data_dir = optarg;
-			break;
-		case 'i':
-			f->isolation = optarg;
-			break;
-		case 'C':
-			f->tls_cert = optarg;
-			break;
-		case 'K':
-			f->tls_key = optarg;
-			break;
-		case 'E':
-			f->stop_at_eof = true;
-			break;
-		default:
-			return -1;
-		}
+	int first = options_parse_own(argc, argv, own, array_len(own), e);
+	if (first >= 0 && first < argc) {
+		first = err_set(e, ERR_INVALID, "'%s' is one word too many", argv[first]);
 	}
-	return optind == argc ? 0 : -1;
+	return first < 0 ? -1 : 0;
 }
 
 /* --- while it runs
@@ -341,9 +316,8 @@ int cmd_serve(int argc, char **argv)
 	struct config_flags flags = {0};
 	struct err e = {0};
 	log_set_process("gateway");
-	if (parse_flags(argc, argv, &flags) < 0) {
-		(void)fputs("See 'carrel help serve'.\n", stderr);
-		return CLI_EXIT_USAGE;
+	if (parse_flags(argc, argv, &flags, &e) < 0) {
+		return command_usage_error("serve", &e);
 	}
 	s.started_ms = clock_mono_ms();
 	s.stop_at_eof = flags.stop_at_eof;
@@ -352,7 +326,9 @@ int cmd_serve(int argc, char **argv)
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
 		return CLI_EXIT_USAGE;
 	}
-	(void)signal(SIGHUP, SIG_IGN); /* until it is a request to read this again */
+	/* Until it is a request to read the configuration again. */
+	const struct sigaction ignore = {.sa_handler = SIG_IGN};
+	(void)sigaction(SIGHUP, &ignore, NULL);
 	(void)uv_loop_init(&s.loop);
 	if (start(&s, &e) < 0) {
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);

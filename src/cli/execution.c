@@ -478,6 +478,38 @@ int execution_run(struct client *c, struct output *o, struct signals *signals,
 	return r < 0 ? r : finish(&run, e);
 }
 
+int execution_watch(struct client *c, struct output *o, struct signals *signals,
+    const char *identifier, const char *id, struct execution_outcome *out, struct err *e)
+{
+	*out = (struct execution_outcome){0};
+	const struct execution x = {.identifier = identifier, .stays = true};
+	cleanup(run_fini) struct run run = {
+	    .client = c,
+	    .out = o,
+	    .x = &x,
+	    .outcome = out,
+	    .reply = BUF_INIT(CLIENT_REPLY_MAX_BYTES),
+	};
+	event_stream_init(&run.events, CLIENT_REPLY_MAX_BYTES);
+	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
+	const struct url_query query[] = {{"identifier", identifier}, {NULL, NULL}};
+	if (url_build(&url, buf_str(&c->base), (const char *const[]){"executions", id, NULL}, query,
+		e) < 0) {
+		return -1;
+	}
+	cleanup(client_call_fini) struct client_call call = {
+	    .method = CLIENT_GET,
+	    .url = url.data,
+	    .accept = "text/event-stream, application/json;q=0.5",
+	    .idle_ms = STREAM_IDLE_MS,
+	    .signals = signals,
+	    .on_body = take_body,
+	    .arg = &run,
+	};
+	int r = client_perform(c, &call, e);
+	return r < 0 ? r : finish(&run, e);
+}
+
 int execution_ask(
     struct client *c, const struct execution *x, uint64_t patience_ms, json_t **out, struct err *e)
 {

@@ -53,6 +53,11 @@ struct execution_session {
 int execution_run(struct client *c, struct output *o, struct signals *signals,
     const struct execution *x, struct execution_outcome *out, struct err *e);
 
+/* Shows the execution ID of the session from its beginning to its end, as execution_run. A signal
+ * gives up, and interrupts nothing. */
+int execution_watch(struct client *c, struct output *o, struct signals *signals,
+    const char *identifier, const char *id, struct execution_outcome *out, struct err *e);
+
 /* Runs it and shows nothing: the reply to *OUT (owned by the caller). Given up, and with it
  * interrupted, when the server is silent for PATIENCE_MS. 0, or -1 with *E. */
 int execution_ask(

@@ -73,7 +73,7 @@ void server_reload(struct server *s)
 static void check_file(const char *path)
 {
 	if (path != NULL && access(path, R_OK) < 0) {
-		log_event(LOG_LEVEL_WARNING, "reload_out_of_reach", LOG_STR("path", path),
+		log_event(LOG_LEVEL_INFO, "reload_out_of_reach", LOG_STR("path", path),
 		    LOG_STR("meaning", "the server's user cannot read it again at SIGHUP"));
 	}
 }

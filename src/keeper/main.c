@@ -168,7 +168,8 @@ static void hold_hang_ups(void)
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGHUP);
 	(void)sigprocmask(SIG_BLOCK, &set, NULL);
-	(void)signal(SIGHUP, SIG_DFL);
+	const struct sigaction usual = {.sa_handler = SIG_DFL};
+	(void)sigaction(SIGHUP, &usual, NULL);
 }
 
 int main(void)

@@ -19,7 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from harness import CARREL, Server, ServerCase  # noqa: E402
 
 OK, USER, USAGE, SERVER_SIDE, STOPPED = 0, 1, 2, 3, 130
-COMMANDS = ("exec", "repl", "files", "sessions", "store", "serve", "doctor", "version")
+COMMANDS = ("exec", "repl", "logs", "status", "files", "sessions", "pools", "skills", "artifacts", "deps",
+            "approvals", "store", "serve", "doctor", "tools", "audit", "version")
 PNG = b"\x89PNG\r\n\x1a\n"
 WAIT_SECONDS = 20
 
@@ -452,6 +453,7 @@ class Files(Cli):
         terminal = self.terminal("files", "ls", "-s", self.session)
         self.assertEqual(terminal.end(), OK)
         self.assertNotIn(b"\x1b", terminal.seen)
+        self.assertIn(rb"a\u001b[2J\u000ab", terminal.seen)  # shown, and in one line
 
     def test_a_progress_bar_at_a_terminal_only(self):
         (self.cwd / "big").write_bytes(bytes(30 << 20))
@@ -479,7 +481,11 @@ class Sessions(Cli):
     def test_ls_show_rm(self):
         self.server.value(self.session, "1")
         out, _ = self.run_cli("sessions", "ls")
-        self.assertIn(self.session, out)
+        lines = out.splitlines()
+        self.assertEqual(lines[0].split(), ["IDENTIFIER", "LAST", "USED", "EXPIRES"])
+        self.assertIn(self.session, [line.split()[0] for line in lines[1:]])
+        self.assertEqual({line.index("20", len(self.session)) for line in lines[1:]
+                          if line.startswith(self.session)}, {lines[0].index("LAST")})
         out, _ = self.run_cli("sessions", "show", self.session)
         self.assertRegex(out, rf"identifier +{re.escape(self.session)}\n")
         self.assertIn("expireAt", out)
@@ -512,6 +518,95 @@ class Sessions(Cli):
     def test_wrong_use(self):
         for words in ([], ["list"], ["show"], ["ls", "x"], ["rm", "a", "b"]):
             self.run_cli("sessions", *words, status=USAGE)
+
+
+class Served(Cli):
+    """What a server has, and what it does."""
+
+    def setUp(self):
+        super().setUp()
+        for path, body in (("skills", {"name": "greet", "description": "Greets", "source":
+                                       "async def run():\n    return 'hi'\n"}),
+                           ("artifacts", {"name": "a/b.txt", "data": "caf\u00e9", "description": "x\ny\x1b"})):
+            self.assertEqual(self.server.request("POST", f"api/{path}", body=body).status, 200)
+
+    def test_skills(self):
+        out, _ = self.run_cli("skills")
+        self.assertRegex(out, r"\ANAME +DESCRIPTION\ngreet +Greets\n\Z")
+        self.assertEqual(self.run_cli("skills", "ls")[0], out)
+        self.assertIn("return 'hi'", self.run_cli("skills", "show", "greet")[0])
+        self.assertEqual(json.loads(self.run_cli("skills", "ls", "-o", "json")[0])[0]["name"], "greet")
+        self.run_cli("skills", "rm", "greet")
+        self.run_cli("skills", "show", "greet", status=SERVER_SIDE)
+        self.run_cli("skills", "rm", "greet", status=SERVER_SIDE)
+        self.assertEqual(self.run_cli("skills")[0].splitlines()[1:], [])
+
+    def test_artifacts(self):
+        out, _ = self.run_cli("artifacts")
+        self.assertRegex(out, r"\ANAME +TYPE +BYTES +MADE +DESCRIPTION\n"
+                              r"a/b\.txt +text +5 +20\S+ +x\\u000ay\\u001b\n\Z")
+        self.assertEqual(self.run_cli("artifacts", "get", "a/b.txt")[0], "caf\u00e9")
+        self.run_cli("artifacts", "get", "a/b.txt", "-O", "here")
+        self.assertEqual((self.cwd / "here").read_text(), "caf\u00e9")
+        self.run_cli("artifacts", "get", "none", "-O", "none", status=SERVER_SIDE)
+        self.assertFalse((self.cwd / "none").exists())
+        self.run_cli("artifacts", "rm", "a/b.txt")
+        _, err = self.run_cli("artifacts", "get", "a/b.txt", status=SERVER_SIDE)
+        self.assertIn("carrel: Artifact 'a/b.txt' not found (HTTP 404)", err)
+
+    def test_deps_tools_and_pools(self):
+        self.assertEqual(self.run_cli("deps")[0], "REQUIREMENT\n")
+        _, err = self.run_cli("deps", "add", "no good name", status=SERVER_SIDE)
+        self.assertIn("(HTTP 4", err)
+        self.assertEqual(self.run_cli("tools", "ls")[0], "NAME  DESCRIPTION\n")
+        out, _ = self.run_cli("pools")
+        self.assertRegex(out, r"\ANAME +SESSIONS +MOST +RUNNING +WAITING +READY\ndefault( +\d+){5}\n\Z")
+        self.assertEqual(json.loads(self.run_cli("pools", "-o", "json")[0])[0]["name"], "default")
+
+    def test_status(self):
+        code = b"print('wait')"
+        self.run_cli("approvals", "submit", "-", "--policy", "before", stdin=code)
+        waiting = self.wait_until(lambda: re.search(r"approvals +1 waiting", self.run_cli("status")[0]),
+                                  "it does not wait")
+        out = waiting.string
+        self.assertRegex(out, rf"server +{self.server.url}, healthy, up \d+ s\n")
+        self.assertRegex(out, r"pools +default: \d+ of \d+ sessions, \d+ running, \d+ ready\n")
+        self.assertRegex(out, r"doctor +\w+")
+        self.assertEqual(json.loads(self.run_cli("status", "-o", "json")[0])["health"]["status"], "healthy")
+        self.run_cli("status", status=SERVER_SIDE, CARREL_TOKEN="wrong")
+        self.run_cli("status", status=SERVER_SIDE, CARREL_URL="http://127.0.0.1:1")
+
+    def test_logs(self):
+        self.run_cli("logs", "none-of-this-name", status=SERVER_SIDE)
+        self.server.value(self.session, "print('before'); 1")
+        follower = self.start("logs", "--all", self.session)
+        self.assertEqual([follower.stdout.readline() for _ in range(2)], [b"before\n", b"1\n"])
+        other = self.start("exec", "-s", self.session, "import os, time\nprint('first', flush=True)\n"
+                           "while not os.path.exists('go'): time.sleep(0.005)\nprint('second'); 2")
+        self.assertEqual(follower.stdout.readline(), b"first\n")  # while it runs
+        self.assertIsNone(other.poll())
+        self.server.upload(self.session, "go", b"")
+        self.assertEqual([follower.stdout.readline() for _ in range(2)], [b"second\n", b"2\n"])
+        self.server.request("DELETE", "session", self.session)
+        self.assertEqual(follower.wait(20), OK)
+        self.assertIn(b"the session has ended", follower.stderr.read())
+
+    def test_logs_let_go_without_harm(self):
+        self.server.value(self.session, "1")
+        other = self.start("exec", "-s", self.session, "import os, time\nprint('first', flush=True)\n"
+                           "while not os.path.exists('go'): time.sleep(0.005)\nprint('second')")
+        follower = self.start("logs", self.session)
+        self.assertEqual(follower.stdout.readline(), b"first\n")
+        follower.send_signal(signal.SIGINT)
+        self.assertEqual(follower.wait(10), STOPPED)
+        self.server.upload(self.session, "go", b"")
+        self.assertEqual(other.stdout.read(), b"first\nsecond\n")
+
+    def test_wrong_use(self):
+        for words in (["skills", "show"], ["skills", "ls", "x"], ["skills", "rm", "a", "b"], ["pools", "x"],
+                      ["deps", "add"], ["deps", "sync", "x"], ["artifacts", "rm", "a", "-O", "b"],
+                      ["status", "x"], ["logs"], ["logs", "a", "b"], ["tools", "ls", "x"]):
+            self.run_cli(*words, status=USAGE)
 
 
 class Repl(Cli):
@@ -804,6 +899,27 @@ class Help(unittest.TestCase):
         done = self.run_cli()
         self.assertEqual((done.returncode, done.stdout), (USAGE, ""))
         self.assertEqual(self.run_cli("help", "nothing").returncode, USAGE)
+
+    def test_what_may_have_been_meant(self):
+        for words, meant in ((("sesions",), "sessions"), (("exce", "1"), "exec"), (("run", "1"), "exec"),
+                             (("sessions", "list"), "ls"), (("skills", "delete", "x"), "rm"),
+                             (("serve", "--lisen", ":0"), "--listen"),
+                             (("exec", "--sesion", "x", "1"), "--session")):
+            done = self.run_cli(*words)
+            self.assertEqual(done.returncode, USAGE)
+            self.assertRegex(done.stderr, rf"did you mean '?{meant}'?\?")
+        self.assertNotIn("mean", self.run_cli("something").stderr)
+
+    def test_serve_names_the_option_at_fault(self):
+        for words, says in ((("--nothing",), "--nothing"), (("--listen",), "--listen"),
+                            (("--url", "x"), "--url"), (("word",), "'word'"), (("-x",), "-x")):
+            done = self.run_cli("serve", *words)
+            self.assertEqual((done.returncode, done.stdout), (USAGE, ""))
+            self.assertIn(says, done.stderr.splitlines()[0])
+        helps = self.run_cli("serve", "--help").stdout
+        for option in ("config", "listen", "data-dir", "isolation", "tls-cert", "tls-key", "stop-at-eof"):
+            self.assertRegex(helps, rf"\n +(-\w, )?--{option} ")
+        self.assertNotIn("--token-file", helps)
 
     def test_version(self):
         for words in (("version",), ("--version",)):
