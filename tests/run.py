@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Builds what the tests need, runs them all, and counts. `./dev test` is the way to call it.
 
-    run.py [--quick] [NAME...]
+    run.py [--quick | --long] [NAME...]
 
 The parts, in order:
 
@@ -12,17 +12,24 @@ The parts, in order:
               executables
     leaks     1,000 sessions through the sanitized server, which may not leak by its end
     fuzz      each tests/fuzz/*_fuzz.c, from its corpus, for FUZZ_SECONDS
+    roots     with --long: `./dev run` and `./dev test` in a fresh system of each release of Debian
+              (tests/roots/root.py), one test a release
+    kernel    with --long: the walls of tests/sandbox on Debian 12's own kernel, in QEMU
+              (tests/roots/kernel.py), one test
 
-NAME is a part, or one test: the name of a C test, Python file or fuzz target, like files_test.
---quick leaves out sanitize, leaks and fuzz. The last line is "N passed, N failed, N skipped"; the
-exit status is 0 only when nothing failed.
+NAME is a part, or a test: the name of a C test, Python file or fuzz target, like files_test; a name
+that C and Python share means both. NAME.CASE is one case, class or method of it. --quick leaves out
+sanitize, leaks and fuzz. --long sets CARREL_LONG=1, with which tests that can take longer do. The
+last line is "N passed, N failed, N skipped"; the exit status is 0 only when nothing failed.
 """
 
 import argparse
 import concurrent.futures
+import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +43,7 @@ BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", ROOT / "build"))
 PYTHON = "/usr/bin/python3"
 FUZZ_SECONDS = 6
 SLOW_LINES = 60
+RELEASES = ("bookworm", "trixie")
 
 # The Python tests that drive the C code hardest. Not those about memory limits: the sanitizer's own
 # memory would count against a session.
@@ -46,9 +54,11 @@ sys.path.insert(0, str(HERE / "lint"))
 sys.dont_write_bytecode = True
 
 
+@dataclasses.dataclass
 class Counts:
-    def __init__(self, passed=0, failed=0, skipped=0):
-        self.passed, self.failed, self.skipped = passed, failed, skipped
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
 
     def add(self, other):
         self.passed += other.passed
@@ -72,8 +82,9 @@ def run(command, environment=None, **options):
 
 def build(kind=""):
     """(directory, None), or (directory, what went wrong)."""
-    done = run([ROOT / "dev", "build", *([kind] if kind else [])], {"CARREL_BUILD": str(BUILD)},
-               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = run([ROOT / "dev", "build", *([kind] if kind else [])],
+               {"CARREL_BUILD": str(BUILD), "CARREL_WERROR": "1"}, stdout=subprocess.PIPE,
+               stderr=subprocess.STDOUT, text=True, errors="replace")
     directory = pathlib.Path(f"{BUILD}-{kind}" if kind else BUILD)
     return directory, None if done.returncode == 0 else done.stdout
 
@@ -83,9 +94,15 @@ def build(kind=""):
 def lint(_names):
     import rules
     import tools
+    import tree
     counts = Counts()
     for check in [*rules.CHECKS, *tools.CHECKS]:
-        problems = check()
+        try:
+            problems = check()
+        except tree.NotHere as reason:
+            print(f"skip lint {check.__name__}: {reason}")
+            counts.add(Counts(skipped=1))
+            continue
         if problems:
             counts.add(failure(f"lint {check.__name__}", "\n".join(problems[:SLOW_LINES])))
         else:
@@ -100,10 +117,11 @@ def case_text(case):
 
 
 def unit_in(directory, names, environment=None):
-    """meson's tests in one build directory, counted by case."""
+    """meson's tests in one build directory, counted by case. names: a dict of what chosen() makes;
+    empty for all of them."""
     log = directory / "meson-logs" / "testlog.junit.xml"
     log.unlink(missing_ok=True)
-    done = run(["/usr/bin/meson", "test", "-C", directory, "--no-rebuild", *names],
+    done = run(["/usr/bin/meson", "test", "-C", directory, "--no-rebuild", *sorted(names)],
                environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                errors="replace")
     counts = Counts()
@@ -111,9 +129,16 @@ def unit_in(directory, names, environment=None):
         return failure(f"meson test in {directory.name}", done.stdout)
     for suite in xml.etree.ElementTree.parse(log).getroot():
         failed = 0
-        for case in suite.iter("testcase"):
+        suite_name = suite.get("name").removeprefix("carrel.")
+        selected = names.get(suite_name)
+        # meson names a case of TAP "12 - what_is_tested".
+        cases = [case for case in suite.iter("testcase")
+                 if not selected or case.get("name").rpartition(" ")[2] in selected]
+        if not cases:
+            counts.add(failure(suite_name, f"it has no case {', '.join(sorted(selected or ()))}"))
+        for case in cases:
             kinds = {child.tag for child in case}
-            name = f"{suite.get('name').removeprefix('carrel.')} {case.get('name')}"
+            name = f"{suite_name} {case.get('name')}"
             if kinds & {"failure", "error"}:
                 failed += 1
                 print(f"FAIL {name} {case_text(case)}")
@@ -133,13 +158,14 @@ def unit_in(directory, names, environment=None):
     return counts
 
 
+# As tests/meson.build tells a unit test from a program that a Python test drives.
 def c_tests():
     return {path.stem for path in (HERE / "unit").glob("*_test.c")
-            if "<cmocka.h>" in path.read_text()}
+            if "cmocka_run_group_tests" in path.read_text()}
 
 
 def unit(names):
-    return unit_in(BUILD, sorted(names & c_tests()))
+    return unit_in(BUILD, names)
 
 
 # --- Python tests ---------------------------------------------------------------------------------
@@ -149,13 +175,14 @@ def python_files():
             for path in sorted((HERE / folder).glob("*_test.py"))}
 
 
-def python_in(directory, files, environment=None):
+def python_in(directory, files, environment=None, word=""):
     with tempfile.TemporaryDirectory(prefix="carrel-run-") as kept:
         summary = pathlib.Path(kept, "summary.json")
         environment = {"CARREL_BUILD": str(directory),
                        "HTTP_SERVER_TEST": str(directory / "tests" / "http_server_test"),
                        **(environment or {})}
-        done = run([PYTHON, HERE / "run_python.py", "--summary", summary, *files], environment)
+        done = run([PYTHON, HERE / "run_python.py", "--summary", summary, "-k", word, *files],
+                   environment)
         try:
             return Counts(**json.loads(summary.read_text()))
         except (OSError, ValueError, TypeError):
@@ -164,7 +191,14 @@ def python_in(directory, files, environment=None):
 
 def python(names):
     files = python_files()
-    return python_in(BUILD, [files[name] for name in files if not names or name in names])
+    whole = [path for name, path in files.items() if not names or names.get(name) == set()]
+    counts = python_in(BUILD, whole) if whole else Counts()
+    for name, case in ((name, case) for name in names for case in sorted(names[name])):
+        some = python_in(BUILD, [files[name]], word=case)
+        if some == Counts():
+            some = failure(f"{name}.{case}", "no test has that in its name")
+        counts.add(some)
+    return counts
 
 
 # --- the sanitizers -------------------------------------------------------------------------------
@@ -180,7 +214,7 @@ def sanitize(_names):
     directory, trouble = build("asan")
     if trouble:
         return failure("building with sanitizers", trouble)
-    counts = unit_in(directory, [], SANITIZERS)
+    counts = unit_in(directory, {}, SANITIZERS)
     files = python_files()
     missing = [name for name in SANITIZED if name not in files]
     if missing:
@@ -240,37 +274,87 @@ def fuzz(names):
     return counts
 
 
+# --- other systems --------------------------------------------------------------------------------
+
+def elsewhere(name, command):
+    """A script of tests/roots that runs tests somewhere else, and says last how many; one row."""
+    if os.geteuid() != 0:
+        print(f"skip {name}: only root may make a system of its own")
+        return Counts(skipped=1)
+    began = time.monotonic()
+    log = BUILD / "logs" / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as out:
+        done = run(command, stdout=out, stderr=subprocess.STDOUT)
+    said = log.read_text(errors="replace").splitlines() or ["it said nothing"]
+    print(f"{name}: {said[-1]}, {time.monotonic() - began:.0f} s", flush=True)
+    if done.returncode == 0:
+        return Counts(passed=1)
+    failed = [line for line in said if line.startswith("FAIL ")]
+    return failure(name, "\n".join([*failed, *said[-SLOW_LINES:], f"all of it: {log}"]))
+
+
+def roots(_names):
+    counts = Counts()
+    for release in RELEASES:
+        counts.add(elsewhere(release, [HERE / "roots" / "root.py", release]))
+    return counts
+
+
+def kernel(_names):
+    return elsewhere("kernel", [HERE / "roots" / "kernel.py"])
+
+
 # --- all of it ------------------------------------------------------------------------------------
 
 PARTS = {"lint": lint, "unit": unit, "python": python, "sanitize": sanitize, "leaks": leaks,
-         "fuzz": fuzz}
+         "fuzz": fuzz, "roots": roots, "kernel": kernel}
+LONG = {"roots", "kernel"}
 NOT_QUICK = {"sanitize", "leaks", "fuzz"}
 
 
-def chosen(names, quick):
-    """[(part, names of tests in it; empty for all)]."""
-    tests = {"unit": c_tests(), "python": set(python_files()), "fuzz": set(fuzz_targets())}
+def chosen(names, left_out=frozenset(LONG)):
+    """[(part, {test: {case}})]: no test for all of the part's, no case for all of the test's."""
+    c_files = {name: HERE / "unit" / f"{name}.c" for name in c_tests()}
+    tests = {"unit": c_files, "python": python_files(), "fuzz": dict.fromkeys(fuzz_targets())}
     known = set(PARTS).union(*tests.values())
-    wanted = {pathlib.PurePath(name).name.removesuffix(".py").removesuffix(".c") for name in names}
-    if wanted - known:
-        sys.exit(f"there is no test '{sorted(wanted - known)[0]}'; there are: "
-                 f"{', '.join(sorted(known))}")
-    plan = []
-    for part in PARTS:
-        some = wanted & tests.get(part, set())
-        if part in wanted or (not wanted and not (quick and part in NOT_QUICK)):
-            plan.append((part, set()))
-        elif some:
-            plan.append((part, some))
-    return plan
+    wanted = {part: {} for part in PARTS}
+    whole = set()
+    for name in names:
+        test, _, case = re.sub(r"\.(py|c)$", "", pathlib.PurePath(name).name).partition(".")
+        holders = [part for part in tests if test in tests[part] and
+                   (not case or case_in(tests[part][test], case))]
+        if test in PARTS and not case:
+            whole.add(test)
+        elif test not in known:
+            sys.exit(f"there is no test '{test}'; there are: {', '.join(sorted(known))}")
+        elif not holders:
+            sys.exit(f"there is no case '{case}' in {test}")
+        for part in holders:
+            wanted[part].setdefault(test, set()).add(case)
+    if not names:
+        whole = set(PARTS) - left_out
+    return [(part, {} if part in whole else
+             {test: set() if "" in cases else cases for test, cases in wanted[part].items()})
+            for part in PARTS if part in whole or wanted[part]]
+
+
+def case_in(path, case):
+    """Whether the file PATH names the case: each of class and method, or a function of C."""
+    return path is not None and all(re.search(rf"\b{re.escape(word)}\b", path.read_text())
+                                    for word in case.split("."))
 
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev test", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--quick", action="store_true", help="without sanitize, leaks and fuzz")
+    parser.add_argument("--long", action="store_true", help="with what takes long")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a part, a test, or TEST.CASE")
     options = parser.parse_args()
-    plan = chosen(options.names, options.quick)
+    if options.long:
+        os.environ["CARREL_LONG"] = "1"
+    plan = chosen(options.names, (set() if options.long else LONG) |
+                  (NOT_QUICK if options.quick else set()))
     total = Counts()
     start = time.monotonic()
     _, trouble = build()

@@ -190,7 +190,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--summary", metavar="FILE")
     parser.add_argument("--jobs", type=int, default=3, help="at once; most of a test is waiting")
-    parser.add_argument("--seconds", type=float, default=600, help="for each file")
+    parser.add_argument("--seconds", type=float, help="for each file",
+                        default=3600 if "CARREL_LONG" in os.environ else 600)
     parser.add_argument("-k", metavar="WORD", default="", help="only tests with it in the name")
     parser.add_argument("--in-process", metavar="REPORT", help=argparse.SUPPRESS)
     parser.add_argument("files", nargs="*")

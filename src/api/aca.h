@@ -156,6 +156,7 @@ void aca_metadata(struct call *c);
 
 /* ops.c */
 void ops_health(struct call *c);
+void ops_ready(struct call *c);
 void ops_metrics(struct call *c);
 
 #endif

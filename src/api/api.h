@@ -60,7 +60,7 @@ struct api {
 	struct pcm *pcm;
 	struct approvals *approvals; /* NULL: what needs them answers 503 */
 	struct appr *appr;
-	const char *python_version;         /* "3.11.2"; from KEEPER_READY */
+	const char *python_version;         /* "3.11.2"; from KEEPER_READY, "" before it */
 	const struct ipc_package *packages; /* what can be imported, for GET metadata */
 	size_t package_count;
 	int64_t started_wall_us;
@@ -70,8 +70,8 @@ struct api {
 	bool results_as_strings;
 };
 
-/* The routes of table I, static; NULL past the last. Table 0 is Azure's with /health and /metrics,
- * table 1 py-code-mode's, table 2 that of approvals. */
+/* The routes of table I, static; NULL past the last. Table 0 is Azure's with /health, /ready and
+ * /metrics, table 1 py-code-mode's, table 2 that of approvals. */
 const struct route *api_routes(size_t i, size_t *count);
 
 /* What follows "…/sessionPools/NAME/" in PATH, or all of it. */

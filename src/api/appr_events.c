@@ -10,8 +10,8 @@
  * the answer is 204, at which a browser's EventSource stops asking.
  *
  * A stream holds one page of events as text and asks for the next one when that is sent, so a slow
- * reader costs one page; all of them together hold at most HELD_MAX_BYTES, past it a stream ends
- * and its client comes back with Last-Event-ID.
+ * reader costs one page. Of the streams, and of the bytes they hold, each token has its share; past
+ * it a stream ends and its client comes back with Last-Event-ID.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -19,10 +19,10 @@
 
 #include "api/appr.h"
 #include "base/json_text.h"
+#include "base/quota.h"
 #include "base/text.h"
 
 #define STREAMS_MAX 1024
-#define STREAMS_OF_TOKEN_MAX 256
 #define HELD_MAX_BYTES (256UL << 20)
 
 struct stream {
@@ -31,9 +31,11 @@ struct stream {
 	struct approvals *approvals;
 	struct call *call;
 	struct approvals_who who; /* its texts are the call's */
+	const char *holder;       /* the call's */
 	struct approvals_watch watch;
 	struct approvals_call *pending;
 	struct buf text; /* being sent */
+	size_t held;     /* of text, charged */
 	size_t at;
 	int64_t after; /* the last event in text, or before it */
 	bool answered; /* the source is the call's */
@@ -46,18 +48,27 @@ struct stream {
 
 struct appr {
 	struct stream *streams;
-	uint32_t count;
-	size_t held_bytes;
+	struct quota open; /* streams, by holder */
+	struct quota held; /* bytes of their texts, by holder */
 	bool draining;
 };
 
 struct appr *appr_new(void)
 {
-	return calloc(1, sizeof(struct appr));
+	struct appr *a = calloc(1, sizeof(*a));
+	if (a != NULL) {
+		a->open = (struct quota)QUOTA_INIT(STREAMS_MAX);
+		a->held = (struct quota)QUOTA_INIT(HELD_MAX_BYTES);
+	}
+	return a;
 }
 
 void appr_free(struct appr *a)
 {
+	if (a != NULL) {
+		quota_fini(&a->open);
+		quota_fini(&a->held);
+	}
 	free(a);
 }
 
@@ -72,12 +83,12 @@ static void stream_add(struct appr *room, struct stream *s)
 		s->next->prev = s;
 	}
 	room->streams = s;
-	room->count++;
 }
 
 static void drop_text(struct stream *s)
 {
-	s->room->held_bytes -= s->text.len;
+	quota_release(&s->room->held, s->holder, s->held);
+	s->held = 0;
 	buf_fini(&s->text);
 	s->at = 0;
 }
@@ -95,7 +106,7 @@ static void stream_free(struct stream *s)
 	if (s->next != NULL) {
 		s->next->prev = s->prev;
 	}
-	s->room->count--;
+	quota_release(&s->room->open, s->holder, 1);
 	free(s);
 }
 
@@ -118,15 +129,20 @@ static int add_event(struct buf *out, const json_t *event)
 	return r < 0 ? r : buf_add_str(out, "\n\n");
 }
 
+/* The text has grown. */
+static int charge_text(struct stream *s)
+{
+	int err = quota_charge(&s->room->held, s->holder, s->text.len - s->held);
+	s->held = err < 0 ? s->held : s->text.len;
+	return err;
+}
+
 /* A page of events as text; false when there is no room for it. */
 static bool hold(struct stream *s, const json_t *events)
 {
 	for (size_t i = 0; i < json_array_size(events); i++) {
 		const json_t *event = json_array_get(events, i);
-		size_t before = s->text.len;
-		bool added = add_event(&s->text, event) == 0;
-		s->room->held_bytes += s->text.len - before;
-		if (!added || s->room->held_bytes > HELD_MAX_BYTES) {
+		if (add_event(&s->text, event) < 0 || charge_text(s) < 0) {
 			return false;
 		}
 		s->after = json_integer_value(json_object_get(event, "seq"));
@@ -179,8 +195,8 @@ static void on_changed(void *ctx)
 static void add_comment(struct stream *s)
 {
 	static const char comment[] = ": nothing new\n\n";
-	if (buf_add_str(&s->text, comment) == 0) {
-		s->room->held_bytes += sizeof(comment) - 1;
+	if (buf_add_str(&s->text, comment) == 0 && charge_text(s) < 0) {
+		s->ended = true;
 	}
 }
 
@@ -281,18 +297,6 @@ static int read_after(struct call *c, int64_t *out, struct err *e)
 	return 0;
 }
 
-static int check_room(const struct appr *room, const char *token, struct err *e)
-{
-	uint32_t own = 0;
-	for (const struct stream *s = room->streams; s != NULL; s = s->next) {
-		own += strcmp(s->who.name, token) == 0;
-	}
-	if (room->count >= STREAMS_MAX || own >= STREAMS_OF_TOKEN_MAX) {
-		return err_set(e, ERR_BUSY, "too many streams of events are open");
-	}
-	return 0;
-}
-
 void appr_events(struct call *c)
 {
 	const struct api *api = c->app;
@@ -300,17 +304,22 @@ void appr_events(struct call *c)
 	struct err e;
 	int64_t after = 0;
 	const char *id = NULL;
-	if (appr_who(c, &w, &e) < 0 || read_after(c, &after, &e) < 0 ||
-	    check_room(api->appr, w.name, &e) < 0) {
+	if (appr_who(c, &w, &e) < 0 || read_after(c, &after, &e) < 0) {
 		appr_fail_err(c, &e);
 		return;
 	}
 	id = appr_id(c);
-	struct stream *s = id != NULL ? calloc(1, sizeof(*s)) : NULL;
+	if (id == NULL) {
+		return;
+	}
+	if (quota_charge(&api->appr->open, c->holder, 1) < 0) {
+		appr_fail(c, ERR_BUSY, "too many streams of events are open");
+		return;
+	}
+	struct stream *s = calloc(1, sizeof(*s));
 	if (s == NULL) {
-		if (id != NULL) {
-			appr_fail(c, ERR_INTERNAL, "out of memory");
-		}
+		quota_release(&api->appr->open, c->holder, 1);
+		appr_fail(c, ERR_INTERNAL, "out of memory");
 		return;
 	}
 	*s = (struct stream){
@@ -318,6 +327,7 @@ void appr_events(struct call *c)
 	    .approvals = api->approvals,
 	    .call = c,
 	    .who = w,
+	    .holder = c->holder,
 	    .watch = {.changed = on_changed, .ctx = s},
 	    .text = BUF_INIT(JSON_TEXT_MAX_BYTES),
 	    .after = after,

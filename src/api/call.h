@@ -62,6 +62,9 @@ struct call {
 	    *params[CALL_PARAMS_MAX]; /* the route's {placeholders}, percent-decoded, in order */
 	const struct route *route;
 	const struct principal *principal;
+	/* Whose share (base/quota.h) what the call holds is counted against: the principal's name,
+	 * or the client's address where nobody has a name. */
+	const char *holder;
 	struct buf body; /* ROUTE_BUFFERED: all of it */
 	void *app;       /* what the routes were registered with (struct api *) */
 
@@ -122,10 +125,13 @@ struct call_upload {
 	int (*end)(struct call *c);
 };
 
+/* A route with neither of the first two, and any GET, takes no body: one that is sent is refused.
+ */
 #define ROUTE_BUFFERED 1U  /* read a body up to max_body_bytes into call->body */
 #define ROUTE_MULTIPART 2U /* hand a multipart body to upload */
 /* The token is behind "Bearer" spelt so and one space; else the scheme is taken without case. */
 #define ROUTE_EXACT_BEARER 4U
+#define ROUTE_ANY_CASE 8U /* the pattern's letters may be of either case in the path */
 
 struct route {
 	enum call_method method;

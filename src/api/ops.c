@@ -1,5 +1,6 @@
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "api/aca.h"
 #include "approvals/approvals.h"
@@ -9,24 +10,54 @@
 #define HEALTH_MAX_BYTES 256
 #define METRICS_MAX_BYTES (8U << 20) /* above what IPC_POOLS_MAX pools print */
 
-/* Azure's own container answers /health with the message, py-code-mode's with status and uptime; a
- * server that is stopping says so, so that a load balancer sends nobody new. How many sessions
- * there are is nobody's business who has no token. */
-void ops_health(struct call *c)
+/* A cell can run once the keeper has its image, whose Python's version it then tells. */
+static const char *state_of(const struct api *api, const char *running)
+{
+	if (api->engine->draining) {
+		return "draining";
+	}
+	return *api->python_version == '\0' ? "starting" : running;
+}
+
+static void say(struct call *c, int status, const char *word)
 {
 	const struct api *api = c->app;
-	bool draining = api->engine->draining;
-	const char *word = draining ? "draining" : "healthy";
 	uint64_t up_ms = (clock_mono_us() - api->started_us) / 1000;
 	struct buf body = BUF_INIT(HEALTH_MAX_BYTES);
 	(void)buf_addf(&body, "{\"message\":\"%s\",\"status\":\"%s\",\"uptime_seconds\":%.3f}",
 	    word, word, (double)up_ms / 1000);
-	call_reply(c, draining ? 503 : 200, "application/json; charset=utf-8", &body);
+	call_reply(c, status, "application/json; charset=utf-8", &body);
 	buf_fini(&body);
+}
+
+/* Whether the process is alive. Azure's own container answers with the message, py-code-mode's with
+ * status and uptime. A server that starts is alive: a liveness probe must not end it. How many
+ * sessions there are is nobody's business who has no token. */
+void ops_health(struct call *c)
+{
+	const struct api *api = c->app;
+	say(c, api->engine->draining ? 503 : 200, state_of(api, "healthy"));
+}
+
+/* Whether to send requests here: not before a cell can run, and to none that is stopping. */
+void ops_ready(struct call *c)
+{
+	const char *word = state_of(c->app, "ready");
+	bool ready = strcmp(word, "ready") == 0;
+	if (!ready) {
+		call_set_header(c, "Retry-After", "1");
+	}
+	say(c, ready ? 200 : 503, word);
 }
 
 /* --- Prometheus text, version 0.0.4 -------------------------------------------------------------
  */
+
+/* The pools that the caller may see. */
+struct view {
+	const struct pool *pools;
+	uint32_t count;
+};
 
 static uint64_t ready(const struct pool *p)
 {
@@ -152,41 +183,41 @@ static void add_name(struct buf *b, const char *name, const char *suffix, const 
 	(void)buf_add_char(b, '"');
 }
 
-static void add_plain(struct buf *b, const struct engine *en, size_t which)
+static void add_plain(struct buf *b, const struct view *v, size_t which)
 {
 	add_head(b, plain[which].name, plain[which].type, plain[which].help);
-	for (uint32_t i = 0; i < en->pool_count; i++) {
-		add_name(b, plain[which].name, "", &en->pools[i]);
-		(void)buf_addf(b, "} %" PRIu64 "\n", plain[which].value(&en->pools[i]));
+	for (uint32_t i = 0; i < v->count; i++) {
+		add_name(b, plain[which].name, "", &v->pools[i]);
+		(void)buf_addf(b, "} %" PRIu64 "\n", plain[which].value(&v->pools[i]));
 	}
 }
 
-static void add_executions(struct buf *b, const struct engine *en)
+static void add_executions(struct buf *b, const struct view *v)
 {
 	static const char name[] = "carrel_executions_total";
 	add_head(b, name, "counter", "Executions that ended, by verdict.");
-	for (uint32_t i = 0; i < en->pool_count; i++) {
-		for (enum verdict v = VERDICT_NONE + 1; v < VERDICT_COUNT; v++) {
-			add_name(b, name, "", &en->pools[i]);
-			(void)buf_addf(b, ",verdict=\"%s\"} %" PRIu64 "\n", verdict_name(v),
-			    en->pools[i].metrics.executions[v]);
+	for (uint32_t i = 0; i < v->count; i++) {
+		for (enum verdict how = VERDICT_NONE + 1; how < VERDICT_COUNT; how++) {
+			add_name(b, name, "", &v->pools[i]);
+			(void)buf_addf(b, ",verdict=\"%s\"} %" PRIu64 "\n", verdict_name(how),
+			    v->pools[i].metrics.executions[how]);
 		}
 	}
 }
 
 /* Those that happened: a line for each method and outcome would be mostly zeros. */
-static void add_host_calls(struct buf *b, const struct engine *en)
+static void add_host_calls(struct buf *b, const struct view *v)
 {
 	static const char name[] = "carrel_host_calls_total";
 	add_head(b, name, "counter", "What sessions asked of the server, by method and outcome.");
-	for (uint32_t i = 0; i < en->pool_count; i++) {
+	for (uint32_t i = 0; i < v->count; i++) {
 		for (size_t m = 0; m < METRICS_HOST_METHODS; m++) {
 			for (enum host_outcome o = 0; o < HOST_OUTCOME_COUNT; o++) {
-				uint64_t count = en->pools[i].metrics.host_calls[m][o];
+				uint64_t count = v->pools[i].metrics.host_calls[m][o];
 				if (count == 0) {
 					continue;
 				}
-				add_name(b, name, "", &en->pools[i]);
+				add_name(b, name, "", &v->pools[i]);
 				(void)buf_addf(b, ",method=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
 				    metrics_host_methods[m], host_outcome_name(o), count);
 			}
@@ -194,41 +225,71 @@ static void add_host_calls(struct buf *b, const struct engine *en)
 	}
 }
 
+/* Of the pool, or with P NULL of the server. */
+static void add_bucket(
+    struct buf *b, const char *name, const struct pool *p, const char *bound, uint64_t count)
+{
+	if (p != NULL) {
+		add_name(b, name, "_bucket", p);
+	} else {
+		(void)buf_addf(b, "%s_bucket{", name);
+	}
+	(void)buf_addf(b, "%sle=\"%s\"} %" PRIu64 "\n", p != NULL ? "," : "", bound, count);
+}
+
+static void add_total(
+    struct buf *b, const char *name, const char *suffix, const struct pool *p, const char *total)
+{
+	if (p != NULL) {
+		add_name(b, name, suffix, p);
+		(void)buf_addf(b, "} %s\n", total);
+	} else {
+		(void)buf_addf(b, "%s%s %s\n", name, suffix, total);
+	}
+}
+
 static void add_histogram(
     struct buf *b, const char *name, const struct pool *p, const struct histogram *h)
 {
+	char text[32];
 	uint64_t below = 0;
 	for (size_t i = 0; i < METRICS_BUCKETS; i++) {
 		below += h->buckets[i];
-		add_name(b, name, "_bucket", p);
-		(void)buf_addf(
-		    b, ",le=\"%g\"} %" PRIu64 "\n", (double)metrics_bounds_us[i] / 1e6, below);
+		(void)snprintf(text, sizeof(text), "%g", (double)metrics_bounds_us[i] / 1e6);
+		add_bucket(b, name, p, text, below);
 	}
-	add_name(b, name, "_bucket", p);
-	(void)buf_addf(b, ",le=\"+Inf\"} %" PRIu64 "\n", h->count);
-	add_name(b, name, "_sum", p);
-	(void)buf_addf(b, "} %.6f\n", (double)h->sum_us / 1e6);
-	add_name(b, name, "_count", p);
-	(void)buf_addf(b, "} %" PRIu64 "\n", h->count);
+	add_bucket(b, name, p, "+Inf", h->count);
+	(void)snprintf(text, sizeof(text), "%.6f", (double)h->sum_us / 1e6);
+	add_total(b, name, "_sum", p, text);
+	(void)snprintf(text, sizeof(text), "%" PRIu64, h->count);
+	add_total(b, name, "_count", p, text);
 }
 
-static void add_histograms(struct buf *b, const struct engine *en)
+static void add_histograms(struct buf *b, const struct view *v)
 {
 	static const char create[] = "carrel_session_create_seconds";
 	static const char execute[] = "carrel_execution_seconds";
 	static const char host_call[] = "carrel_host_call_seconds";
 	add_head(b, create, "histogram", "From an identifier's first request to its worker.");
-	for (uint32_t i = 0; i < en->pool_count; i++) {
-		add_histogram(b, create, &en->pools[i], &en->pools[i].metrics.create);
+	for (uint32_t i = 0; i < v->count; i++) {
+		add_histogram(b, create, &v->pools[i], &v->pools[i].metrics.create);
 	}
 	add_head(b, execute, "histogram", "From an execution's request to its end.");
-	for (uint32_t i = 0; i < en->pool_count; i++) {
-		add_histogram(b, execute, &en->pools[i], &en->pools[i].metrics.execute);
+	for (uint32_t i = 0; i < v->count; i++) {
+		add_histogram(b, execute, &v->pools[i], &v->pools[i].metrics.execute);
 	}
 	add_head(b, host_call, "histogram", "From a host call to its answer.");
-	for (uint32_t i = 0; i < en->pool_count; i++) {
-		add_histogram(b, host_call, &en->pools[i], &en->pools[i].metrics.host_call);
+	for (uint32_t i = 0; i < v->count; i++) {
+		add_histogram(b, host_call, &v->pools[i], &v->pools[i].metrics.host_call);
 	}
+}
+
+static void add_turns(struct buf *b, const struct engine *en)
+{
+	static const char turn[] = "carrel_loop_turn_seconds";
+	add_head(b, turn, "histogram",
+	    "Turns of the server's loop: how long each kept everybody else waiting.");
+	add_histogram(b, turn, NULL, &en->turn);
 }
 
 static void add_codemode_count(void *ctx, const char *method, const char *outcome, uint64_t count)
@@ -286,22 +347,48 @@ static void add_approvals(struct buf *b, const struct approvals *a)
 	    n.changes);
 }
 
+/* A token that is bound to a pool sees that one; its name was checked with the token's. */
+static struct view view_of(const struct call *c)
+{
+	const struct engine *en = ((const struct api *)c->app)->engine;
+	const char *only = c->principal->pool;
+	for (uint32_t i = 0; only != NULL && i < en->pool_count; i++) {
+		if (strcmp(en->pools[i].config.name, only) == 0) {
+			return (struct view){&en->pools[i], 1};
+		}
+	}
+	return (struct view){en->pools, only == NULL ? en->pool_count : 0};
+}
+
+/* The figures are of the server and of whole pools, so they tell a tenant of the others. */
 void ops_metrics(struct call *c)
 {
 	const struct api *api = c->app;
+	if (c->principal->prefix != NULL) {
+		struct aca_problem p;
+		(void)aca_problem(&p, ACA_FORBIDDEN, NULL,
+		    "metrics are of the whole server; this token is for one tenant");
+		aca_fail(c, &p);
+		return;
+	}
+	struct view v = view_of(c);
 	struct buf b = BUF_INIT(METRICS_MAX_BYTES);
 	for (size_t i = 0; i < array_len(plain); i++) {
-		add_plain(&b, api->engine, i);
+		add_plain(&b, &v, i);
 	}
-	add_executions(&b, api->engine);
-	add_host_calls(&b, api->engine);
-	add_histograms(&b, api->engine);
-	if (api->codemode != NULL) {
+	add_executions(&b, &v);
+	add_host_calls(&b, &v);
+	add_histograms(&b, &v);
+	bool all = c->principal->pool == NULL;
+	if (all) {
+		add_turns(&b, api->engine);
+	}
+	if (all && api->codemode != NULL) {
 		add_head(&b, "carrel_codemode_calls_total", "counter",
 		    "What sessions and routes asked of the store and the runner, by outcome.");
 		codemode_each_count(api->codemode, add_codemode_count, &b);
 	}
-	if (api->approvals != NULL) {
+	if (all && api->approvals != NULL) {
 		add_approvals(&b, api->approvals);
 	}
 	call_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", &b);

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <utlist.h>
 
 #include "api/pcm_ask.h"
 #include "api/pcm_session.h"
@@ -22,7 +21,6 @@
 #define SMALL_BYTES (1U << 20)
 #define PIECE_BYTES (16U << 10) /* read at once */
 #define GROWTH 6                /* a control character is \u0001 */
-#define SENDING_MAX 256         /* at once, half of them of one tenant */
 
 enum form { AS_BYTES, AS_TEXT, AS_JSON };
 
@@ -38,52 +36,38 @@ struct artifact_body {
 	struct json_stream json; /* of this reading */
 	struct json_quoting quoting;
 	bool begun, ended;
-	struct buf out;              /* ready to go */
-	size_t at;                   /* of OUT, gone */
-	struct artifact_body **list; /* of the server: pcm_sending */
-	struct artifact_body *prev, *next;
+	struct buf out;        /* ready to go */
+	size_t at;             /* of OUT, gone */
+	struct quota *sending; /* of the server: pcm_sending */
 };
 
 static void body_free(void *state)
 {
 	struct artifact_body *b = state;
 	if (b != NULL) {
-		DL_DELETE(*b->list, b);
+		quota_release(b->sending, b->tenant, 1);
 		loading_close(b->loading);
 		buf_fini(&b->out);
 		free(b);
 	}
 }
 
-static bool has_room(const struct artifact_body *list, const char *tenant)
-{
-	const struct artifact_body *b;
-	unsigned all = 0;
-	unsigned of_one = 0;
-	DL_FOREACH(list, b)
-	{
-		all++;
-		of_one += strcmp(b->tenant, tenant) == 0 ? 1 : 0;
-	}
-	return all < SENDING_MAX && of_one < SENDING_MAX / 2;
-}
-
 /* NULL having answered. */
 static struct artifact_body *body_new(struct call *c)
 {
 	const char *tenant = c->principal->prefix != NULL ? c->principal->prefix : "";
-	struct artifact_body **list = pcm_sending(c);
-	struct artifact_body *b = has_room(*list, tenant) ? calloc(1, sizeof(*b)) : NULL;
-	if (b == NULL) {
-		pcm_fail(c, 503, "The server sends as many artifacts as it may");
+	struct quota *sending = pcm_sending(c);
+	struct artifact_body *b = calloc(1, sizeof(*b));
+	if (b == NULL || quota_charge(sending, tenant, 1) < 0) {
+		free(b);
+		pcm_fail(c, 503, "The server sends as many artifacts of yours as it may");
 		return NULL;
 	}
 	(void)snprintf(b->tenant, sizeof(b->tenant), "%s", tenant);
-	b->list = list;
+	b->sending = sending;
 	b->call = c;
 	b->out = BUF_INIT(SMALL_BYTES + 1);
 	json_stream_init(&b->json);
-	DL_APPEND(*list, b);
 	return b;
 }
 

@@ -84,6 +84,7 @@ static int status_of(const struct err *e)
 	case ERR_UNAVAILABLE:
 		return 503;
 	case ERR_NONE:
+	case ERR_UNSURE:
 	case ERR_INTERNAL:
 		break;
 	}

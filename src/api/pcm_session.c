@@ -35,8 +35,8 @@ struct pcm {
 	struct pcm_config config;
 	struct issued *issued;
 	unsigned issued_count;
-	struct holder *holders;        /* each with at least one id */
-	struct artifact_body *sending; /* see pcm_artifact_body.c */
+	struct holder *holders; /* each with at least one id */
+	struct quota sending;   /* artifacts, by tenant; see pcm_artifact_body.c */
 };
 
 struct pcm *pcm_new(const struct pcm_config *c)
@@ -44,6 +44,7 @@ struct pcm *pcm_new(const struct pcm_config *c)
 	struct pcm *p = calloc(1, sizeof(*p));
 	if (p != NULL) {
 		p->config = *c;
+		p->sending = (struct quota)QUOTA_INIT(PCM_SENDING_MAX);
 	}
 	return p;
 }
@@ -71,6 +72,9 @@ void pcm_free(struct pcm *p)
 	while (p != NULL && p->issued != NULL) {
 		issued_free(p, p->issued);
 	}
+	if (p != NULL) {
+		quota_fini(&p->sending);
+	}
 	free(p);
 }
 
@@ -80,7 +84,7 @@ const struct pcm_config *pcm_config(const struct call *c)
 	return &api->pcm->config;
 }
 
-struct artifact_body **pcm_sending(const struct call *c)
+struct quota *pcm_sending(const struct call *c)
 {
 	return &((const struct api *)c->app)->pcm->sending;
 }

@@ -20,18 +20,19 @@
 #define API_PCM_SESSION_H
 
 #include "api/pcm.h"
+#include "base/quota.h"
 #include "base/text.h"
 
 #define PCM_ISSUED_MAX 65536
 
 struct issued;
-struct artifact_body;
+#define PCM_SENDING_MAX 256
 
 /* What the operator has set. Borrowed. */
 const struct pcm_config *pcm_config(const struct call *c);
 
-/* The artifacts on their way to clients; the list is pcm_artifact_body.c's. */
-struct artifact_body **pcm_sending(const struct call *c);
+/* The artifacts on their way to clients, at most PCM_SENDING_MAX, by tenant. */
+struct quota *pcm_sending(const struct call *c);
 
 struct pcm_where {
 	struct pool *pool;

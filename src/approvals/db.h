@@ -57,9 +57,10 @@ const char *db_skip_locked(const struct db *d);
 /* A transaction that writes. There is one at a time for the whole database, so what it reads stays
  * as it was read (PostgreSQL: an advisory lock; the audit trail's head would have the writers one
  * behind the other anyway, and this way they cannot end in a deadlock). commit returns once it is
- * on disk. A db whose connection is lost fails with ERR_UNAVAILABLE until db_open anew, and with
- * ERR_UNAVAILABLE from commit it is not known whether it was done; ERR_BUSY: another transaction
- * was in the way too long, all of it may be tried again. */
+ * on disk. A db whose connection is lost fails with ERR_UNAVAILABLE until db_open anew; ERR_BUSY:
+ * another transaction was in the way too long, all of it may be tried again. After ERR_UNSURE, of
+ * commit alone, nobody knows whether it was done, and the db is to be opened anew; after any other
+ * error it was not done. */
 int db_begin(struct db *d, struct err *e);
 /* A transaction that only reads, and sees one state of everything. It ends with db_rollback,
  * or with db_commit when a temporary table of this connection was written and is to stay so. */

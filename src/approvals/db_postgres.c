@@ -36,6 +36,7 @@ struct db_postgres {
 	struct prepared *prepared;
 	uint32_t next_name;
 	bool lost;
+	bool warned;     /* by the server, since it was set to false */
 	bool reads;      /* in a snapshot */
 	struct buf told; /* ids that this transaction tells at its end, with spaces between */
 };
@@ -256,17 +257,29 @@ static int flush_told(struct db_postgres *p, struct err *e)
 	return result != NULL ? 0 : -1;
 }
 
-/* A transaction in which something failed answers COMMIT with ROLLBACK, and no error. */
+/* Once COMMIT is on its way only the server knows what became of it. A transaction in which
+ * something failed answers with ROLLBACK, and no error. A warning comes when it stopped waiting for
+ * a standby that has to have it (statement_timeout, an administrator): it is in this server's log,
+ * and gone if the standby takes over. */
 static int postgres_commit(struct db *d, struct err *e)
 {
 	struct db_postgres *p = container_of(d, struct db_postgres, db);
 	if (check_open(p, e) < 0 || flush_told(p, e) < 0) {
 		return -1;
 	}
+	p->warned = false;
 	PGresult *result = await_result(p, PQsendQuery(p->conn, "COMMIT"), "committing", e);
-	bool done = result != NULL && strcmp(PQcmdStatus(result), "COMMIT") == 0;
+	bool answered = result != NULL;
+	bool done = answered && strcmp(PQcmdStatus(result), "COMMIT") == 0;
 	PQclear(result);
-	if (result != NULL && !done) {
+	if (p->lost) {
+		e->code = ERR_UNSURE;
+		return -1;
+	}
+	if (done && p->warned) {
+		return err_set(e, ERR_UNSURE, "the database: no standby has confirmed the commit");
+	}
+	if (answered && !done) {
 		return err_set(e, ERR_INTERNAL, "the database: a statement had failed");
 	}
 	return done ? 0 : -1;
@@ -540,10 +553,11 @@ static int check_url(const char *url, struct err *e)
 			  "characters than letters and digits are written as %%XX");
 }
 
-static void drop_notice(void *ctx, const char *text)
+static void on_notice(void *ctx, const PGresult *notice)
 {
-	(void)ctx;
-	(void)text;
+	struct db_postgres *p = ctx;
+	const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+	p->warned = p->warned || (severity != NULL && strcmp(severity, "WARNING") == 0);
 }
 
 /* What a commit's durability and the bounds of waiting need. remote_apply is more than on. */
@@ -562,7 +576,7 @@ static int configure(struct db_postgres *p, struct err *e)
 		return err_set(e, ERR_INVALID, "the database's encoding is %s, and it must be UTF8",
 		    encoding != NULL ? encoding : "unknown");
 	}
-	(void)PQsetNoticeProcessor(p->conn, drop_notice, NULL);
+	(void)PQsetNoticeReceiver(p->conn, on_notice, p);
 	if (PQsetnonblocking(p->conn, 1) < 0) {
 		return fail_lost(p, "opening", e);
 	}

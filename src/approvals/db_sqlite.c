@@ -70,9 +70,19 @@ static int sqlite_snapshot(struct db *d, struct err *e)
 	return sqlite_script(d, "BEGIN", e);
 }
 
+/* What marks it as committed is written last: on a full disk that is missing. After another error
+ * it may be in the journal all the same, where the next start would find it. */
 static int sqlite_commit(struct db *d, struct err *e)
 {
-	return sqlite_script(d, "COMMIT", e);
+	struct db_sqlite *s = container_of(d, struct db_sqlite, db);
+	if (sqlite_script(d, "COMMIT", e) == 0) {
+		return 0;
+	}
+	int code = sqlite3_errcode(s->handle);
+	if (code != SQLITE_FULL && code != SQLITE_BUSY) {
+		e->code = ERR_UNSURE;
+	}
+	return -1;
 }
 
 static void sqlite_rollback(struct db *d)

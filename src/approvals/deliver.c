@@ -160,6 +160,17 @@ void callback_begin(struct approvals *a, const struct task *t)
 	post(c, t->approval);
 }
 
+json_t *callbacks_held(const struct approvals *a)
+{
+	json_t *ids = json_array();
+	const struct callback *one;
+	DL_FOREACH(a->callbacks, one)
+	{
+		(void)json_array_append_new(ids, json_string(one->id));
+	}
+	return ids;
+}
+
 /* What is on its way may arrive; it is sent again by whoever starts next. */
 void callbacks_stop(struct approvals *a)
 {

@@ -120,6 +120,14 @@ void parked_beat(struct approvals *a)
 	}
 }
 
+/* Should it be there, nobody decides about it: its call is refused. */
+static void withdraw(const struct approvals_parked *p, const char *reason)
+{
+	json_t *in = json_pack("{s:s, s:n, s:s, s:s, s:I}", "id", p->watch.id, "tenant", "by",
+	    "session", "reason", reason, "now_us", (json_int_t)approvals_now_us(p->approvals));
+	sure_write(p->approvals, records_cancel, in, NULL, NULL);
+}
+
 /* --- the call ------------------------------------------------------------------------------------
  */
 
@@ -131,6 +139,9 @@ static void on_submitted(void *ctx, const json_t *answer, const struct err *e)
 	if (e != NULL) {
 		char text[REASON_MAX_BYTES];
 		(void)snprintf(text, sizeof(text), "its approval could not be kept: %s", e->text);
+		if (e->code == ERR_UNSURE) {
+			withdraw(p, "nobody knew whether it was kept");
+		}
 		tell_denied(p, text);
 		return;
 	}
@@ -221,11 +232,8 @@ void approvals_parked_done(struct approvals_parked *p, bool ok, const char *text
  * allowed the call meanwhile; then it is not cancelled, and the second write says how it ended. */
 static void give_up(struct approvals_parked *p, const char *reason)
 {
-	struct approvals *a = p->approvals;
 	if (!p->allowed) {
-		json_t *in = json_pack("{s:s, s:n, s:s, s:s, s:I}", "id", p->watch.id, "tenant",
-		    "by", "session", "reason", reason, "now_us", (json_int_t)approvals_now_us(a));
-		sure_write(a, records_cancel, in, NULL, NULL);
+		withdraw(p, reason);
 	}
 	call_finished(p, false, reason);
 }

@@ -239,6 +239,17 @@ static void give_back(const struct promotion *p)
 	sure_write(a, records_finish_task, in, NULL, NULL);
 }
 
+json_t *promotions_held(const struct approvals *a)
+{
+	json_t *ids = json_array();
+	const struct promotion *one;
+	DL_FOREACH(a->promotions, one)
+	{
+		(void)json_array_append_new(ids, json_string(one->id));
+	}
+	return ids;
+}
+
 void promotions_stop(struct approvals *a)
 {
 	struct promotion *p, *next;

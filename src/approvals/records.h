@@ -73,13 +73,16 @@ typedef int (*records_fn)(struct db *d, const json_t *in, json_t **out, struct e
  * Kind "call" has a task "call" of OWNER until LEASE_US. */
 int records_submit(struct db *d, const json_t *in, json_t **out, struct err *e);
 
-/* {owner, now_us, lease_us, limit, kind: "run"|"callback"|"promote", share?, places?, turns?}
+/* {owner, now_us, lease_us, limit, kind: "run"|"callback"|"promote", share?, places?, turns?,
+ * held?: [id, …]}
  * -> {tasks: [{kind, fence, attempt, approval}], changed, turns}. ATTEMPT: the run's number; of
  * another kind one more than how often it failed. Takes due tasks; a run's approval
  * becomes running (run_started; before it run_interrupted when another's lease had run out).
  * Whose: tenants take turns (records_turn.h). TURNS, as the last claim of the kind gave it back:
  * who had the last. SHARE: who holds as many of OWNER's gets no more while another waits. PLACES:
- * {pool: at most so many of its runs}; a pool that is not named has no bound. */
+ * {pool: at most so many of its runs}; a pool that is not named has no bound.
+ * HELD: all that OWNER knows to have; its lease of others of this kind ends now, as it would have
+ * at its end, had OWNER not gone on renewing what it never heard that it claimed. */
 int records_claim(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {owner, lease_us} -> {}: all tasks of OWNER are its own until LEASE_US. */
@@ -99,11 +102,12 @@ int records_finish_run(struct db *d, const json_t *in, json_t **out, struct err 
 int records_put_back(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {id, tenant or null (all), stage or null, approve: bool, by, person?, reason or null, now_us,
- *  own: bool}
+ *  own: bool, early?: bool}
  * -> {approval, again: bool, changed}. ERR_NOT_FOUND. The same decision at the same stage again is
  * AGAIN; ERR_CONFLICT for the other one, or when it does not wait. ERR_INVALID: policy both, and
  * STAGE null (a repeated answer to the code would decide about a result nobody has seen). OWN
- * false: ERR_DENIED when BY submitted it, or may have: any call. */
+ * false: ERR_DENIED when BY submitted it, or may have: any call. EARLY: with the policy after one
+ * that comes before the result is kept, and decides when the run has ended. */
 int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {id, tenant or null, by, reason or null, now_us} -> {approval, again, changed}. ERR_NOT_FOUND;

@@ -52,6 +52,58 @@ static int begin_run(struct record_change *c, const char *owner, struct err *e)
 	    e);
 }
 
+/* --- what was claimed unheard --- */
+
+static int on_owned(void *ctx, const struct db_row *r)
+{
+	return json_array_append_new(ctx, records_column_text(r, 0));
+}
+
+static bool holds(const json_t *held, const char *id)
+{
+	size_t i;
+	const json_t *one;
+	json_array_foreach(held, i, one)
+	{
+		if (json_is_string(one) && strcmp(json_string_value(one), id) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static int let_go(struct db *d, const json_t *in, struct err *e)
+{
+	size_t i;
+	const json_t *one;
+	const json_t *held = json_object_get(in, "held");
+	const char *kind = records_text(in, "kind");
+	cleanup(json_decrefp) json_t *owned = json_array();
+	if (held == NULL) {
+		return 0;
+	}
+	if (db_run(d, "SELECT approval FROM approval_task WHERE owner = $1 AND kind = $2",
+		(const struct db_value[]){DB_TEXT(records_text(in, "owner")), DB_TEXT(kind)}, 2,
+		on_owned, owned, NULL, e) < 0) {
+		return -1;
+	}
+	json_array_foreach(owned, i, one)
+	{
+		const char *id = json_string_value(one);
+		if (!holds(held, id) &&
+		    db_run(d,
+			"UPDATE approval_task SET wake_us = $1 WHERE approval = $2 AND kind = $3",
+			(const struct db_value[]){
+			    DB_INT(records_number(in, "now_us")), DB_TEXT(id), DB_TEXT(kind)},
+			3, NULL, NULL, NULL, e) < 0) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* --- taking --- */
+
 struct claim {
 	struct db *d;
 	const json_t *in;
@@ -150,6 +202,7 @@ static int claim_check(const json_t *in, struct err *e)
 	    {"share", RECORD_NUMBER, true},
 	    {"places", RECORD_OBJECT, true},
 	    {"turns", RECORD_OBJECT, true},
+	    {"held", RECORD_ARRAY, true},
 	};
 	if (records_check(in, fields, array_len(fields), e) < 0) {
 		return -1;
@@ -176,7 +229,8 @@ int records_claim(struct db *d, const json_t *in, json_t **out, struct err *e)
 	    .tasks = json_object_get(answer, "tasks"),
 	    .changed = json_object_get(answer, "changed"),
 	};
-	if (record_turns_find(&turns, d, in, limit, e) < 0 || claim_all(&c, &turns, limit, e) < 0) {
+	if (let_go(d, in, e) < 0 || record_turns_find(&turns, d, in, limit, e) < 0 ||
+	    claim_all(&c, &turns, limit, e) < 0) {
 		return -1;
 	}
 	if (json_object_set(answer, "turns", turns.said) < 0) {

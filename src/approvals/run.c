@@ -425,6 +425,17 @@ void run_begin(struct approvals *a, const struct task *t)
 	}
 }
 
+json_t *runs_held(const struct approvals *a)
+{
+	json_t *ids = json_array();
+	const struct run *one;
+	DL_FOREACH(a->runs, one)
+	{
+		(void)json_array_append_new(ids, json_string(one->id));
+	}
+	return ids;
+}
+
 /* Whoever starts next goes on at once. */
 void runs_stop(struct approvals *a)
 {

@@ -29,10 +29,11 @@ static void tell_changed(struct approval_store *s, const json_t *out)
 
 static void answer(struct approval_store *s, struct approval_request *r)
 {
+	const struct approval_outcome *a = &r->answer;
 	if (r->fn != NULL) {
-		r->fn(r->ctx, r->out, r->out != NULL ? NULL : &r->e);
+		r->fn(r->ctx, a->out, a->out != NULL ? NULL : &a->e);
 	}
-	tell_changed(s, r->out);
+	tell_changed(s, a->out);
 	approval_request_free(r);
 	if (--s->pending == 0) {
 		(void)uv_timer_stop(&s->sweep);
@@ -90,8 +91,10 @@ static void on_sweep(uv_timer_t *h)
 	uint64_t before_ms = now_ms < APPROVAL_STORE_WAIT_MS ? 0 : now_ms - APPROVAL_STORE_WAIT_MS;
 	store_lane_expire(&s->writer, before_ms, &late);
 	store_lane_expire(&s->reader, before_ms, &late);
+	struct err e = {0};
+	(void)err_set(&e, ERR_UNAVAILABLE, "the database of approvals does not answer");
 	for (struct approval_request *r = late.first; r != NULL; r = r->next) {
-		(void)err_set(&r->e, ERR_UNAVAILABLE, "the database of approvals does not answer");
+		request_refuse(r, &e);
 	}
 	store_finish(s, &late);
 }
@@ -146,7 +149,9 @@ static struct approval_request *ask(struct approval_store *s, struct store_lane 
 	struct request_queue refused;
 	request_queue_init(&refused);
 	request_queue_add(&refused, r);
-	(void)err_set(&r->e, ERR_BUSY, "too many requests wait for the database of approvals");
+	struct err e = {0};
+	(void)err_set(&e, ERR_BUSY, "too many requests wait for the database of approvals");
+	request_refuse(r, &e);
 	store_finish(s, &refused);
 	return r;
 }

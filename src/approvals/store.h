@@ -13,7 +13,7 @@
  * When the database is away it is opened again, with a growing pause; what had not been committed
  * waits with the rest. Whatever has waited APPROVAL_STORE_WAIT_MS in its queue is not done, and
  * ERR_UNAVAILABLE. When the connection is lost in the middle of a commit, nobody knows whether it
- * was done: its changes are ERR_UNAVAILABLE too, and may have been made.
+ * was done: its changes are ERR_UNSURE, which is neither.
  *
  * Bounds: APPROVAL_STORE_QUEUE_MAX requests, and 256 MiB of texts in them, wait in each direction;
  * past it ERR_BUSY.

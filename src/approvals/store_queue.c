@@ -51,11 +51,30 @@ void request_queue_fini(struct request_queue *q)
 	}
 }
 
+void approval_outcome_clear(struct approval_outcome *o)
+{
+	json_decref(o->out);
+	*o = (struct approval_outcome){0};
+}
+
+void request_answer(struct approval_request *r, struct approval_outcome *from)
+{
+	approval_outcome_clear(&r->answer);
+	r->answer = *from;
+	*from = (struct approval_outcome){0};
+}
+
+void request_refuse(struct approval_request *r, const struct err *e)
+{
+	approval_outcome_clear(&r->answer);
+	r->answer.e = *e;
+}
+
 void approval_request_free(struct approval_request *r)
 {
 	if (r != NULL) {
 		json_decref(r->in);
-		json_decref(r->out);
+		approval_outcome_clear(&r->answer);
 		free(r);
 	}
 }

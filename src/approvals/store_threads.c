@@ -148,17 +148,10 @@ static bool lane_has_database(struct store_lane *l, struct request_queue *batch)
 
 enum outcome {
 	DONE,
-	AGAIN, /* each alone */
-	LOST,  /* nothing was done; the database has to be opened again */
-	UNSURE,
+	AGAIN,  /* each alone */
+	LOST,   /* nothing was done; the database has to be opened again */
+	UNSURE, /* the commit may have been made or not */
 };
-
-static void take_answer(struct approval_request *r, json_t *out, const struct err *e)
-{
-	json_decref(r->out);
-	r->out = out;
-	r->e = *e;
-}
 
 /* Tells other servers. */
 static int tell(struct db *d, const json_t *out, struct err *e)
@@ -174,67 +167,74 @@ static int tell(struct db *d, const json_t *out, struct err *e)
 	return 0;
 }
 
-/* Within a transaction. DONE also when it failed without having done anything. */
-static enum outcome run_op(struct db *d, struct approval_request *r)
+/* Within a transaction; what it came to is in DRAFT, which was empty. DONE also when it failed
+ * without having done anything. */
+static enum outcome run_op(
+    struct db *d, const struct approval_request *r, struct approval_outcome *draft)
 {
-	struct err e = {0};
-	json_t *out = NULL;
 	uint64_t before = db_changes(d);
-	bool fine = r->op(d, r->in, &out, &e) == 0 && tell(d, out, &e) == 0;
+	bool fine = r->op(d, r->in, &draft->out, &draft->e) == 0 &&
+		    tell(d, draft->out, &draft->e) == 0;
 	if (fine && db_is_broken(d)) {
-		fine = err_set(&e, ERR_INTERNAL, "the database: a statement had failed") == 0;
+		fine = err_set(&draft->e, ERR_INTERNAL, "the database: a statement had failed") ==
+		       0;
 	}
-	if (!fine) {
-		json_decref(out);
-		out = NULL;
-	}
-	take_answer(r, out, &e);
 	if (fine) {
 		return DONE;
 	}
-	return e.code == ERR_UNAVAILABLE                    ? LOST
+	json_decref(steal(&draft->out));
+	return draft->e.code == ERR_UNAVAILABLE             ? LOST
 	       : db_is_broken(d) || db_changes(d) != before ? AGAIN
 							    : DONE;
 }
 
-static void fail_all(struct request_queue *q, const struct err *e)
-{
-	for (struct approval_request *r = q->first; r != NULL; r = r->next) {
-		take_answer(r, NULL, e);
-	}
-}
-
-static enum outcome commit(struct store_lane *l, struct request_queue *batch, struct err *e)
+static enum outcome commit(struct store_lane *l, uint32_t count, struct err *e)
 {
 	uint64_t changes = 0;
-	for (const struct approval_request *r = batch->first; r != NULL; r = r->next) {
-		changes += r->out != NULL ? 1 : 0;
+	for (uint32_t i = 0; i < count; i++) {
+		changes += l->drafts[i].out != NULL ? 1 : 0;
 	}
 	if (db_commit(l->db, e) < 0) {
-		return e->code == ERR_UNAVAILABLE ? UNSURE : AGAIN;
+		return e->code == ERR_UNSURE ? UNSURE : e->code == ERR_UNAVAILABLE ? LOST : AGAIN;
 	}
 	(void)atomic_fetch_add(&l->store->commits, 1);
 	(void)atomic_fetch_add(&l->store->changes, changes);
 	return DONE;
 }
 
-/* All of BATCH in one transaction. */
-static enum outcome write_together(struct store_lane *l, struct request_queue *batch, struct err *e)
+/* Runs all of BATCH; DONE: it is committed, and what the drafts say is true. */
+static enum outcome transact(struct store_lane *l, const struct request_queue *batch, struct err *e)
 {
 	uint64_t before = db_changes(l->db);
+	uint32_t i = 0;
 	enum outcome o = db_begin(l->db, e) == 0 ? DONE : LOST;
-	for (struct approval_request *r = batch->first; o == DONE && r != NULL; r = r->next) {
-		o = run_op(l->db, r);
-		*e = r->e;
+	for (const struct approval_request *r = batch->first; o == DONE && r != NULL; r = r->next) {
+		o = run_op(l->db, r, &l->drafts[i]);
+		*e = l->drafts[i++].e;
 	}
 	if (o == DONE && db_changes(l->db) != before) {
-		o = commit(l, batch, e);
+		o = commit(l, i, e);
 	} else if (o == DONE) {
 		db_rollback(l->db); /* nothing was changed */
 	}
 	if (o != DONE) {
 		(void)atomic_fetch_add(&l->store->failures, 1);
 		db_rollback(l->db);
+	}
+	return o;
+}
+
+/* All of BATCH in one transaction. DONE: each has its answer; else none has. */
+static enum outcome write_together(struct store_lane *l, struct request_queue *batch, struct err *e)
+{
+	uint32_t i = 0;
+	enum outcome o = transact(l, batch, e);
+	for (struct approval_request *r = batch->first; r != NULL; r = r->next, i++) {
+		if (o == DONE) {
+			request_answer(r, &l->drafts[i]);
+		} else {
+			approval_outcome_clear(&l->drafts[i]);
+		}
 	}
 	return o;
 }
@@ -254,7 +254,7 @@ static enum outcome write_alone(struct store_lane *l, struct approval_request *r
 		}
 	}
 	if (o == AGAIN) {
-		take_answer(r, NULL, e);
+		request_refuse(r, e);
 		return DONE;
 	}
 	return o;
@@ -281,15 +281,13 @@ static enum outcome write_each(
 static void answer_unsure(struct request_queue *batch, struct request_queue *done_q, bool whole)
 {
 	struct err e = {0};
-	struct request_queue unsure;
-	(void)err_set(
-	    &e, ERR_UNAVAILABLE, "the database was lost while this was written; it may have been");
-	request_queue_init(&unsure);
+	(void)err_set(&e, ERR_UNSURE,
+	    "the database was lost while this was committed: it may have been done, or not");
 	do {
-		request_queue_add(&unsure, request_queue_take(batch));
+		struct approval_request *r = request_queue_take(batch);
+		request_refuse(r, &e);
+		request_queue_add(done_q, r);
 	} while (whole && batch->first != NULL);
-	fail_all(&unsure, &e);
-	request_queue_move(done_q, &unsure);
 }
 
 static void write_batch(struct store_lane *l, struct request_queue *batch)
@@ -326,13 +324,17 @@ static void read_batch(struct store_lane *l, struct request_queue *batch)
 	while (o != LOST && batch->first != NULL) {
 		o = db_snapshot(l->db, &e) == 0 ? DONE : LOST;
 		while (o == DONE && batch->first != NULL) {
-			struct request_queue one;
-			o = run_op(l->db, batch->first);
-			if (o != LOST) {
-				request_queue_init(&one);
-				request_queue_add(&one, request_queue_take(batch));
-				store_finish(l->store, &one);
+			o = run_op(l->db, batch->first, &l->drafts[0]);
+			if (o == LOST) {
+				approval_outcome_clear(&l->drafts[0]);
+				break;
 			}
+			struct request_queue one;
+			struct approval_request *r = request_queue_take(batch);
+			request_answer(r, &l->drafts[0]);
+			request_queue_init(&one);
+			request_queue_add(&one, r);
+			store_finish(l->store, &one);
 		}
 		db_rollback(l->db);
 	}
@@ -388,6 +390,10 @@ int store_lane_start(
     struct store_lane *l, struct approval_store *s, const char *name, bool writes, struct db *db)
 {
 	*l = (struct store_lane){.store = s, .name = name, .writes = writes, .db = db};
+	l->drafts = calloc(APPROVAL_STORE_BATCH_MAX, sizeof(*l->drafts));
+	if (l->drafts == NULL) {
+		return -ENOMEM;
+	}
 	request_queue_init(&l->waiting);
 	(void)pthread_mutex_init(&l->lock, NULL);
 	(void)pthread_cond_init(&l->more, NULL);
@@ -396,6 +402,9 @@ int store_lane_start(
 	}
 	int r = start_thread(&l->thread, name, lane_main, l);
 	l->started = r == 0;
+	if (r < 0) {
+		free(steal(&l->drafts));
+	}
 	return r;
 }
 
@@ -412,6 +421,7 @@ void store_lane_stop(struct store_lane *l)
 	request_queue_fini(&l->waiting);
 	(void)pthread_mutex_destroy(&l->lock);
 	(void)pthread_cond_destroy(&l->more);
+	free(steal(&l->drafts));
 	l->started = false;
 }
 

@@ -16,13 +16,20 @@
 
 #include "approvals/store.h"
 
+/* What a records_fn came to. */
+struct approval_outcome {
+	json_t *out; /* NULL: it failed, with E */
+	struct err e;
+};
+
+/* It has no answer until request_answer or request_refuse: what its operation came to is the lane's
+ * (store_lane.drafts) until the transaction has been committed, and gone with one that has not. */
 struct approval_request {
 	records_fn op;
 	json_t *in;
 	size_t bytes; /* of the texts in it */
 	uint64_t since_ms;
-	json_t *out; /* NULL: it failed, with E */
-	struct err e;
+	struct approval_outcome answer;
 	approval_store_fn fn; /* NULL: nobody is interested; only the loop reads it */
 	void *ctx;
 	struct approval_request *next;
@@ -44,6 +51,11 @@ struct approval_request *request_queue_take(struct request_queue *q);
 void request_queue_move(struct request_queue *q, struct request_queue *from);
 /* Frees what is in it. */
 void request_queue_fini(struct request_queue *q);
+/* FROM is moved, and empty then. Only for what is committed, or was only read. */
+void request_answer(struct approval_request *r, struct approval_outcome *from);
+void request_refuse(struct approval_request *r, const struct err *e);
+/* What is in O is freed; it is empty then. */
+void approval_outcome_clear(struct approval_outcome *o);
 /* NULL is allowed. */
 void approval_request_free(struct approval_request *r);
 
@@ -60,6 +72,8 @@ struct store_lane {
 	struct db *db;     /* the thread's; NULL: lost */
 	uint32_t pause_ms; /* the thread's: before it opens again */
 	bool away;         /* the thread's: it could not be opened, which was logged */
+	/* The thread's: of the transaction that it is in, APPROVAL_STORE_BATCH_MAX of them. */
+	struct approval_outcome *drafts;
 	pthread_mutex_t lock;
 	pthread_cond_t more;
 	struct request_queue waiting;

@@ -76,6 +76,7 @@ static void on_claimed(void *ctx, const json_t *answer, const struct err *e)
 	size_t i;
 	json_t *one;
 	l->claim = NULL;
+	l->unsure = e == NULL ? false : l->unsure || e->code == ERR_UNSURE;
 	if (e != NULL) {
 		log_event(LOG_LEVEL_WARNING, "approvals_claim_failed", LOG_STR("reason", e->text));
 		return; /* the timer asks again */
@@ -98,6 +99,15 @@ static bool may_claim(const struct lane *l)
 	return a->started && !a->stopped && !(l->kind == LANE_RUN && a->draining) &&
 	       !(l->kind == LANE_CALLBACK && a->config.runner == NULL) &&
 	       !(l->kind == LANE_PROMOTE && a->config.store == NULL) && l->active < l->max;
+}
+
+/* What is this server's own, so that a claim can let go of what it has never heard of. */
+static json_t *held(const struct lane *l)
+{
+	static json_t *(*const of[LANE_COUNT])(const struct approvals *) = {[LANE_RUN] = runs_held,
+	    [LANE_CALLBACK] = callbacks_held,
+	    [LANE_PROMOTE] = promotions_held};
+	return of[l->kind](l->approvals);
 }
 
 /* How many runs P may begin. */
@@ -128,10 +138,12 @@ static json_t *claim_of(const struct lane *l, uint32_t room, const json_t *place
 {
 	const struct approvals *a = l->approvals;
 	int64_t now_us = approvals_now_us(a);
-	return json_pack("{s:s, s:I, s:I, s:i, s:s, s:i, s:O*, s:O*}", "owner", a->owner, "now_us",
-	    (json_int_t)now_us, "lease_us", (json_int_t)(now_us + a->config.lease_ms * 1000LL),
-	    "limit", (int)(room < CLAIM_MAX ? room : CLAIM_MAX), "kind", lane_names[l->kind],
-	    "share", (int)((l->max + 1) / 2), "places", places, "turns", l->turns);
+	return json_pack("{s:s, s:I, s:I, s:i, s:s, s:i, s:O*, s:O*, s:o*}", "owner", a->owner,
+	    "now_us", (json_int_t)now_us, "lease_us",
+	    (json_int_t)(now_us + a->config.lease_ms * 1000LL), "limit",
+	    (int)(room < CLAIM_MAX ? room : CLAIM_MAX), "kind", lane_names[l->kind], "share",
+	    (int)((l->max + 1) / 2), "places", places, "turns", l->turns, "held",
+	    l->unsure ? held(l) : NULL);
 }
 
 static void claim(struct lane *l)

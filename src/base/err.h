@@ -24,6 +24,7 @@ enum err_code {
 	ERR_TIMEOUT,     /* it took longer than it may */
 	ERR_GONE,        /* the session ended under the request */
 	ERR_UNAVAILABLE, /* the server is stopping, or a part of it is not there */
+	ERR_UNSURE,      /* it was begun, and nobody knows whether it was done */
 	ERR_INTERNAL,    /* ours */
 };
 

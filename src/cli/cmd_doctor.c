@@ -10,6 +10,7 @@
 #include "cli/doctor.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/server.h"
 #include "gateway/seal.h"
 #include "sandbox/sandbox.h"
 
@@ -39,6 +40,17 @@ static int walls_of(const struct config *c, struct sandbox_config *walls, struct
 		walls->read_only_paths[walls->read_only_path_count++] = c->read_only_paths[i];
 	}
 	return 0;
+}
+
+static struct sandbox_wall data_dir_wall(const char *dir, uid_t uid)
+{
+	struct err e = {0};
+	struct sandbox_wall wall = {.name = "data directory", .required = true};
+	if (server_check_data_dir(dir, uid, &e) < 0) {
+		wall.state = SANDBOX_MISSING;
+		(void)snprintf(wall.reason, sizeof(wall.reason), "%.255s", e.text);
+	}
+	return wall;
 }
 
 static bool is_given(const struct sandbox_wall *walls, int count)
@@ -147,8 +159,9 @@ int cmd_doctor(int argc, char **argv)
 	if (config_load(&config, &flags, &e) < 0 || walls_of(&config, &walls_config, &e) < 0) {
 		return output_failure(&o, NULL, &e);
 	}
-	struct sandbox_wall walls[SANDBOX_WALLS_MAX];
+	struct sandbox_wall walls[SANDBOX_WALLS_MAX + 1];
 	int count = sandbox_probe(&walls_config, walls);
+	walls[count++] = data_dir_wall(config.data_dir, walls_config.uid);
 	int r = 0;
 	if (o.json) {
 		cleanup(json_decrefp) json_t *document = to_json(walls_config.level, walls, count);

@@ -329,7 +329,10 @@ int cmd_serve(int argc, char **argv)
 	/* Until it is a request to read the configuration again. */
 	const struct sigaction ignore = {.sa_handler = SIG_IGN};
 	(void)sigaction(SIGHUP, &ignore, NULL);
-	(void)uv_loop_init(&s.loop);
+	if (seal_refuse_io_uring(&e) < 0 || uv_loop_init(&s.loop) < 0) {
+		(void)fprintf(stderr, "carrel serve: no event loop: %s\n", e.text);
+		return CLI_EXIT_SERVER;
+	}
 	if (start(&s, &e) < 0) {
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
 		release(&s);

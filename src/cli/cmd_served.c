@@ -1,5 +1,6 @@
 /* carrel pools, skills, artifacts, deps, and `carrel tools ls`: what a server has. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -86,11 +87,12 @@ static void add_sample(json_t *pools, const char *line)
 {
 	char key[64];
 	char pool[SERVED_POOL_NAME_BYTES];
-	long long value;
-	if (sscanf(line, "carrel_pool_%63[a-z_]{pool=\"%63[a-z0-9-]\"} %lld", key, pool, &value) !=
-	    3) {
+	int end = 0;
+	if (sscanf(line, "carrel_pool_%63[a-z_]{pool=\"%63[a-z0-9-]\"} %n", key, pool, &end) != 2 ||
+	    end == 0) {
 		return;
 	}
+	long long value = strtoll(line + end, NULL, 10);
 	size_t i;
 	json_t *row;
 	json_array_foreach(pools, i, row)

@@ -54,6 +54,26 @@ static int list_read(const json_t *tree, const char *key, uint32_t max, const ch
 	return 0;
 }
 
+static int proxies_read(struct config *c, struct err *e)
+{
+	static const char key[] = "trusted_proxies";
+	const char *texts[PEER_PROXIES_MAX];
+	uint32_t count = 0;
+	if (list_read(c->tree, key, PEER_PROXIES_MAX, texts, &count, e) < 0) {
+		return -1;
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (peer_net_parse(texts[i], &c->trusted_proxies.nets[i]) < 0) {
+			return err_set(e, ERR_INVALID,
+			    "configuration: %s: '%s' is no address and no network such as "
+			    "10.0.0.0/8",
+			    key, texts[i]);
+		}
+	}
+	c->trusted_proxies.count = count;
+	return 0;
+}
+
 static int set_isolation(struct config *c, const char *text, struct err *e)
 {
 	if (text == NULL) {
@@ -165,7 +185,8 @@ static int file_read(struct config *c, const char *path, struct err *e)
 
 static const char *const known[] = {"listen", "data_dir", "user", "isolation", "tls", "auth",
     "preload", "read_only_paths", "log_level", "drain_seconds", "grace_seconds", "connections_max",
-    "results_as_strings", "pools", "code_mode", "approvals", NULL};
+    "connections_per_address", "trusted_proxies", "results_as_strings", "pools", "code_mode",
+    "approvals", NULL};
 
 static int tree_read(struct config *c, struct err *e)
 {
@@ -186,6 +207,9 @@ static int tree_read(struct config *c, struct err *e)
 		&c->engine.grace_ms, e) < 0 ||
 	    config_get_u32(c->tree, (struct config_place){"", "connections_max"}, 1, 1000000,
 		&c->connections_max, e) < 0 ||
+	    config_get_u32(c->tree, (struct config_place){"", "connections_per_address"}, 1,
+		1000000, &c->connections_per_address, e) < 0 ||
+	    proxies_read(c, e) < 0 ||
 	    list_read(c->tree, "preload", IPC_LIST_MAX, c->preload, &c->preload_count, e) < 0 ||
 	    list_read(c->tree, "read_only_paths", SANDBOX_PATHS_MAX, c->read_only_paths,
 		&c->read_only_path_count, e) < 0) {
@@ -406,7 +430,7 @@ int config_check_serve(const struct config *c, struct err *e)
 		if (pool != NULL && !has_pool(c, pool)) {
 			return err_set(e, ERR_INVALID,
 			    "the token '%s' names the pool '%s', which is not there",
-			    c->tokens[i].name, pool);
+			    c->tokens[i].name != NULL ? c->tokens[i].name : "without a name", pool);
 		}
 	}
 	if ((c->tls_cert_file == NULL) != (c->tls_key_file == NULL)) {

@@ -17,6 +17,7 @@
 #include "approvals/approvals.h"
 #include "base/err.h"
 #include "engine/engine.h"
+#include "http/peer.h"
 #include "sandbox/sandbox.h"
 #include "store/store.h"
 
@@ -25,8 +26,8 @@
 #define CONFIG_TOKEN_VARIABLE "CONTAINER_AUTH_TOKEN"
 
 struct config_token {
-	const char *name;
-	char *token; /* overwritten by config_forget_tokens */
+	const char *name; /* NULL: auth_add makes one of its digest */
+	char *token;      /* overwritten by config_forget_tokens */
 	enum role role;
 	const char *pool;        /* NULL: every pool */
 	const char *prefix;      /* its tenant; NULL: the server's own */
@@ -97,6 +98,8 @@ struct config {
 	uint32_t read_only_path_count;
 	uint32_t drain_ms;
 	uint32_t connections_max;
+	uint32_t connections_per_address; /* 0: none but its share */
+	struct peer_nets trusted_proxies;
 	bool results_as_strings; /* see struct api */
 	struct engine_config engine;
 	struct config_code_mode code_mode;

@@ -21,7 +21,8 @@ int config_token_add(struct config *c, struct config_token t, const char *text, 
 		len--;
 	}
 	if (len == 0) {
-		return err_set(e, ERR_INVALID, "the token '%s' is empty", t.name);
+		return err_set(e, ERR_INVALID, "the token '%s' is empty",
+		    t.name != NULL ? t.name : "without a name");
 	}
 	t.token = strndup(text + start, len);
 	if (t.token == NULL) {
@@ -92,7 +93,7 @@ static int token_read(struct config *c, const json_t *map, const char *prefix, s
 {
 	static const char *const known[] = {"name", "token", "token_file", "role", "pool", "prefix",
 	    "expires", "own_approvals", NULL};
-	struct config_token t = {.name = "token", .role = ROLE_EXECUTE};
+	struct config_token t = {.role = ROLE_EXECUTE};
 	const char *text = NULL;
 	const char *file = NULL;
 	const char *role = "execute";
@@ -120,15 +121,15 @@ static int token_read(struct config *c, const json_t *map, const char *prefix, s
 		    e, (struct config_place){prefix, "own_approvals"}, "must be true or false");
 	}
 	t.others_only = json_is_false(own);
-	if (strlen(t.name) > EXECUTION_BY_MAX) {
+	if (t.name != NULL && strlen(t.name) > EXECUTION_BY_MAX) {
 		return config_bad(
 		    e, (struct config_place){prefix, "name"}, "must be at most 127 bytes");
 	}
-	if (strcmp(t.name, CONFIG_TOKEN_VARIABLE) == 0) {
+	if (t.name != NULL && strcmp(t.name, CONFIG_TOKEN_VARIABLE) == 0) {
 		return config_bad(e, (struct config_place){prefix, "name"},
 		    "is the name of the environment's token");
 	}
-	if (strcmp(t.name, "server") == 0 || strcmp(t.name, "session") == 0) {
+	if (t.name != NULL && (strcmp(t.name, "server") == 0 || strcmp(t.name, "session") == 0)) {
 		return config_bad(e, (struct config_place){prefix, "name"},
 		    "is what the server calls itself, or a session, in the audit trail");
 	}

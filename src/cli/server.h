@@ -49,6 +49,10 @@ struct server {
 
 /* --- server_dirs.c: as root they become the server's user's --- */
 
+/* Whether the server's user UID can have DIR as its data directory; -1 with E, which says whose it
+ * is and how to mend it. What is not there yet can be made. */
+int server_check_data_dir(const char *dir, uid_t uid, struct err *e);
+
 /* The data directory and those of the store. */
 int server_prepare_dirs(struct server *s, struct err *e);
 /* Where packages are installed and sessions get them from. */

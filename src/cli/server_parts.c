@@ -56,6 +56,8 @@ int server_make_http(struct server *s, struct err *e)
 	    .tls_cert_file = s->config.tls_cert_file,
 	    .tls_key_file = s->config.tls_key_file,
 	    .connections_max = s->config.connections_max,
+	    .connections_per_address = s->config.connections_per_address,
+	    .trusted_proxies = &s->config.trusted_proxies,
 	    .auth = s->auth,
 	    .default_pool = s->config.engine.pools[0].name,
 	};
@@ -94,10 +96,16 @@ static int helper_path(const char *name, const char *variable, struct buf *out, 
 int server_make_gateway(struct server *s, gateway_keeper_fn told, struct err *e)
 {
 	cleanup(buf_fini) struct buf path = BUF_INIT(4096);
-	struct gateway_config *c = calloc(1, sizeof(*c));
-	if (c == NULL || helper_path("carrel-keeper", "CARREL_KEEPER", &path, e) < 0) {
-		free(c);
+	cleanup(buf_fini) struct buf sessions = BUF_INIT(4096);
+	if (helper_path("carrel-keeper", "CARREL_KEEPER", &path, e) < 0) {
 		return -1;
+	}
+	if (buf_addf(&sessions, "%s/sessions", s->config.data_dir) < 0) {
+		return err_set(e, ERR_INVALID, "the data directory's path is too long");
+	}
+	struct gateway_config *c = calloc(1, sizeof(*c));
+	if (c == NULL) {
+		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
 	const struct config *from = &s->config;
 	c->engine = from->engine;
@@ -106,7 +114,7 @@ int server_make_gateway(struct server *s, gateway_keeper_fn told, struct err *e)
 	k->isolation = (uint32_t)from->isolation;
 	k->uid = s->uid;
 	k->gid = s->gid;
-	k->work_dir = from->data_dir;
+	k->work_dir = buf_str(&sessions);
 	k->packages_dir = buf_str(&s->packages_dir);
 	k->read_only_path_count = from->read_only_path_count;
 	memcpy(k->read_only_paths, from->read_only_paths, sizeof(from->read_only_paths));

@@ -359,7 +359,7 @@ static bool take_one(struct skill_set *s, struct change *c, bool *heavy)
 		retire(s, old);
 	}
 	c->old_at += same ? 1 : 0;
-	if (order >= 0) {
+	if (k != NULL && order >= 0) {
 		take(s, c, k, !same);
 		c->taken++;
 	}

@@ -193,6 +193,7 @@ struct engine {
 	engine_workspace_fn workspace_of; /* NULL: no session has one */
 	void *workspace_ctx;
 	size_t held_bytes;
+	struct histogram turn; /* of the loop: from waking to sleeping again; its driver's to add */
 	bool draining;
 	uint64_t now_ms; /* of the call that is being handled */
 };

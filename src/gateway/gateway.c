@@ -79,6 +79,21 @@ static void on_tick(uv_timer_t *timer)
 	engine_tick(g->engine, clock_mono_ms());
 }
 
+/* A turn goes from the end of the loop's sleep to the next: what it did is time that nobody else
+ * was served. */
+static void on_turn(uv_prepare_t *handle)
+{
+	struct gateway *g = handle->data;
+	uint64_t now_ns = uv_hrtime();
+	uint64_t idle_ns = uv_metrics_idle_time(g->loop);
+	uint64_t slept_ns = idle_ns - g->idle_ns;
+	if (g->turn_began_ns != 0 && now_ns - g->turn_began_ns >= slept_ns) {
+		histogram_add(&g->engine->turn, (now_ns - g->turn_began_ns - slept_ns) / 1000);
+	}
+	g->turn_began_ns = now_ns;
+	g->idle_ns = idle_ns;
+}
+
 struct gateway *gateway_new(uv_loop_t *loop, const struct gateway_config *config,
     gateway_keeper_fn on_keeper, void *ctx, struct err *e)
 {
@@ -107,6 +122,10 @@ struct gateway *gateway_new(uv_loop_t *loop, const struct gateway_config *config
 	(void)uv_timer_init(loop, &g->tick);
 	g->tick.data = g;
 	(void)uv_timer_start(&g->tick, on_tick, ENGINE_TICK_MS, ENGINE_TICK_MS);
+	(void)uv_loop_configure(loop, UV_METRICS_IDLE_TIME);
+	(void)uv_prepare_init(loop, &g->turn);
+	g->turn.data = g;
+	(void)uv_prepare_start(&g->turn, on_turn);
 	return g;
 }
 
@@ -144,9 +163,10 @@ void gateway_free(struct gateway *g)
 	}
 	g->keeper_gone = true;
 	engine_free(g->engine);
-	g->tick.data = g->keeper_poll.data = g;
-	g->open += 2;
+	g->tick.data = g->turn.data = g->keeper_poll.data = g;
+	g->open += 3;
 	uv_close((uv_handle_t *)&g->tick, on_closed);
+	uv_close((uv_handle_t *)&g->turn, on_closed);
 	uv_close((uv_handle_t *)&g->keeper_poll, on_closed);
 	keeper_link_stop(g);
 	/* Others may have handles on the loop that stay: the store's, the runner's. */

@@ -28,6 +28,9 @@ struct gateway {
 	bool keeper_gone;
 
 	uv_timer_t tick;
+	uv_prepare_t turn;      /* before the loop sleeps: measures engine.turn */
+	uint64_t turn_began_ns; /* 0: the first has not ended */
+	uint64_t idle_ns;       /* the loop's sleep so far */
 	unsigned open; /* links, and while it ends its own handles, that are not closed yet */
 	const struct host_call_handler *host_calls; /* NULL: there is nobody who answers */
 	void *host_calls_ctx;

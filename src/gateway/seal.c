@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/users.h"
+
 int seal_find_user(const char *name, uid_t *uid, gid_t *gid, struct err *e)
 {
 	const struct passwd *user = NULL;
@@ -46,13 +48,21 @@ static int drop_capabilities(void)
 #define DUMPABLE 0
 #endif
 
+/* With a real user of its own: what the kernel counts by user is not used up by sessions. Where the
+ * number does not exist, in a user namespace, the gateway shares theirs. */
+static int become(uid_t uid, gid_t gid)
+{
+	if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0) {
+		return -1;
+	}
+	return setresuid(users_gateway_counted_as(uid), uid, uid) == 0 ? 0
+								       : setresuid(uid, uid, uid);
+}
+
 int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e)
 {
-	if (geteuid() == 0) {
-		if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 ||
-		    setresuid(uid, uid, uid) < 0) {
-			return err_set_os(e, errno, "becoming user %u", (unsigned)uid);
-		}
+	if (geteuid() == 0 && become(uid, gid) < 0) {
+		return err_set_os(e, errno, "becoming user %u", (unsigned)uid);
 	}
 	if (drop_capabilities() < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
 	    prctl(PR_SET_DUMPABLE, DUMPABLE) < 0) {
@@ -234,6 +244,18 @@ static int add_sockets(scmp_filter_ctx filter)
 		    SCMP_A1(SCMP_CMP_MASKED_EQ, SOCKET_TYPE_MASK, SOCK_DGRAM));
 	}
 	return r;
+}
+
+int seal_refuse_io_uring(struct err *e)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	if (filter == NULL) {
+		return err_set(e, ERR_INTERNAL, "seccomp: out of memory");
+	}
+	int r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(io_uring_setup), 0);
+	r = r < 0 ? r : seccomp_load(filter);
+	seccomp_release(filter);
+	return r < 0 ? err_set_os(e, -r, "seccomp") : 0;
 }
 
 int seal_system_calls(bool connects, struct err *e)

@@ -14,6 +14,11 @@
  * root. */
 int seal_find_user(const char *name, uid_t *uid, gid_t *gid, struct err *e);
 
+/* Has io_uring_setup answer ENOSYS in this process and all it starts: libuv from 1.45 on makes a
+ * ring for each loop, whatever its settings, and could not use it behind the seal. Sets
+ * no_new_privs. Before the first loop. Irreversible. */
+int seal_refuse_io_uring(struct err *e);
+
 /* As root: becomes UID and GID for good, without groups and capabilities. Otherwise only drops what
  * is left. Then no_new_privs, and other processes of the user may not look into this one. */
 int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e);

@@ -50,15 +50,6 @@ static const char *read_framing(struct exchange *x)
 	return NULL;
 }
 
-static enum MHD_Result on_query_check(
-    void *bad, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-	(void)kind;
-	bool *found = bad;
-	*found |= strstr(name, "%00") != NULL || (value != NULL && strstr(value, "%00") != NULL);
-	return MHD_YES;
-}
-
 /* The Allow header of a 405. */
 static void add_allow(struct exchange *x)
 {
@@ -88,19 +79,21 @@ static const char *path_of(const char *url)
 	return path != NULL ? path : "/";
 }
 
-static int find_route(struct exchange *x, const char *url)
+/* BAD: what is wrong with the head in any case, or NULL. */
+static int find_route(struct exchange *x, const char *bad)
 {
 	struct call *c = &x->call;
-	int err = router_find(x->http->router, c->method, path_of(url), &x->match);
+	int err = router_find(x->http->router, c->method, path_of(x->target), &x->match);
 	c->path = x->match.path != NULL ? x->match.path : "";
 	c->pool = x->match.pool;
 	c->path_identifier = x->match.path_identifier;
 	c->route = x->match.route;
 	c->app = x->match.app;
 	memcpy(c->params, x->match.params, sizeof(c->params));
-	bool bad_query = false;
-	(void)MHD_get_connection_values(x->mhd, MHD_GET_ARGUMENT_KIND, on_query_check, &bad_query);
-	if (err == -EINVAL || bad_query) {
+	bool bad_query = x->query != NULL && strstr(x->query, "%00") != NULL;
+	if (bad != NULL) {
+		exchange_refuse(x, MHD_HTTP_BAD_REQUEST, ERR_INVALID, "%s", bad);
+	} else if (err == -EINVAL || bad_query) {
 		exchange_refuse(x, MHD_HTTP_BAD_REQUEST, ERR_INVALID,
 		    "the request's path or query has a bad percent-encoding");
 	} else if (err == -ENOENT) {
@@ -155,16 +148,62 @@ static int authenticate(struct exchange *x)
 	return 0;
 }
 
-int admit(struct exchange *x, const char *url)
+/* The last line counts: a proxy that adds one of its own leaves the client's in front of it. */
+static enum MHD_Result on_forwarded(
+    void *last, enum MHD_ValueKind kind, const char *name, const char *value)
 {
-	const char *bad = read_framing(x);
+	(void)kind;
+	if (strcasecmp(name, "X-Forwarded-For") == 0) {
+		*(const char **)last = value;
+	}
+	return MHD_YES;
+}
+
+/* Whose share the call's is: with a token the token's, with none the address's. */
+static void find_holder(struct exchange *x)
+{
+	struct http *h = x->http;
+	struct call *c = &x->call;
+	if (c->principal != &auth_nobody && !auth_is_disabled(h->auth)) {
+		c->holder = c->principal->name;
+		return;
+	}
+	const char *forwarded = NULL;
+	(void)MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, on_forwarded, &forwarded);
+	struct peer p = peer_forwarded(&h->proxies, x->conn->peer, forwarded);
+	peer_name(&p, x->address);
+	c->holder = x->address;
+}
+
+/* Of the open calls. What needs no token is answered at once and holds nothing. */
+static int take_place(struct exchange *x)
+{
+	if (x->call.route->role == ROLE_NONE) {
+		return 0;
+	}
+	int err = quota_charge(&x->http->admitted, x->call.holder, 1);
+	if (err == -EDQUOT) {
+		exchange_refuse(x, MHD_HTTP_TOO_MANY_REQUESTS, ERR_BUSY,
+		    "the server has as many open requests of yours as it may");
+		return -1;
+	}
+	if (err < 0) {
+		exchange_refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
+		return -1;
+	}
+	x->admitted = true;
+	conn_admit(x->conn);
+	return 0;
+}
+
+int admit(struct exchange *x, const char *bad)
+{
+	const char *framing = read_framing(x);
+	bad = bad != NULL ? bad : framing;
 	x->must_close = bad != NULL;
-	if (find_route(x, url) < 0) {
+	if (find_route(x, bad) < 0 || authenticate(x) < 0) {
 		return -1;
 	}
-	if (bad != NULL) {
-		exchange_refuse(x, MHD_HTTP_BAD_REQUEST, ERR_INVALID, "%s", bad);
-		return -1;
-	}
-	return authenticate(x);
+	find_holder(x);
+	return take_place(x);
 }

@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -153,16 +154,27 @@ static bool is_token(const char *text)
 	return true;
 }
 
+/* Of a token that was given no name: the same after every restart, another one for each token, and
+ * too little of the digest to find a token by. */
+#define NAME_BYTES (sizeof("token-") + 8)
+static char *name_by_digest(char out[NAME_BYTES], const unsigned char digest[DIGEST_BYTES])
+{
+	(void)snprintf(
+	    out, NAME_BYTES, "token-%02x%02x%02x%02x", digest[0], digest[1], digest[2], digest[3]);
+	return out;
+}
+
 int auth_add(struct auth *a, const char *token, const struct principal *who,
     int64_t expires_wall_us, struct err *e)
 {
+	const char *name = who->name != NULL ? who->name : "without a name";
 	if (!is_token(token)) {
 		return err_set(e, ERR_INVALID,
 		    "the token \"%s\" must be 1 to %d visible ASCII characters without spaces",
-		    who->name, AUTH_TOKEN_MAX_BYTES);
+		    name, AUTH_TOKEN_MAX_BYTES);
 	}
 	if (who->role == ROLE_NONE) {
-		return err_set(e, ERR_INVALID, "the token \"%s\" has no role", who->name);
+		return err_set(e, ERR_INVALID, "the token \"%s\" has no role", name);
 	}
 	if (a->count == AUTH_TOKENS_MAX) {
 		return err_set(e, ERR_BUSY, "more than %d tokens", AUTH_TOKENS_MAX);
@@ -174,9 +186,12 @@ int auth_add(struct auth *a, const char *token, const struct principal *who,
 	const struct token *same = find(a, t->digest);
 	if (same != NULL) {
 		return err_set(e, ERR_CONFLICT, "the tokens \"%s\" and \"%s\" are the same",
-		    same->principal->name, who->name);
+		    same->principal->name, name);
 	}
-	t->principal = intern(a, who);
+	char own[NAME_BYTES];
+	struct principal named = *who;
+	named.name = who->name != NULL ? who->name : name_by_digest(own, t->digest);
+	t->principal = intern(a, &named);
 	if (t->principal == NULL) {
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}

@@ -33,7 +33,8 @@ void auth_free(struct auth *a);
 void auth_set_disabled(struct auth *a);
 bool auth_is_disabled(const struct auth *a);
 
-/* Adds a token that stands for WHO, all of whose texts are copied (the token as its digest).
+/* Adds a token that stands for WHO, all of whose texts are copied (the token as its digest). One
+ * whose name is NULL is called "token-" and the first eight hex digits of its digest.
  * EXPIRES_WALL_US: 0 for never. -1 with *E for an empty or too long token, one with bytes that no
  * header can carry, one that is there already, ROLE_NONE, or too many. */
 int auth_add(struct auth *a, const char *token, const struct principal *who,

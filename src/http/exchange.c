@@ -1,4 +1,5 @@
 /* One request: from its head to the moment its answer is handed to libmicrohttpd. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,47 +18,6 @@ static struct exchange *exchange_of(struct call *c)
 }
 
 /* ---- what a dialect may ask ---- */
-
-struct query_search {
-	const char *name;
-	const char *value; /* raw; "" for none */
-	bool found;
-};
-
-static enum MHD_Result on_query_pair(
-    void *search, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-	(void)kind;
-	struct query_search *s = search;
-	if (strcasecmp(name, s->name) != 0) {
-		return MHD_YES;
-	}
-	s->found = true;
-	s->value = value != NULL ? value : "";
-	return MHD_NO; /* the first one counts */
-}
-
-const char *call_query(struct call *c, const char *name)
-{
-	struct exchange *x = exchange_of(c);
-	struct query_search s = {.name = name};
-	(void)MHD_get_connection_values(x->mhd, MHD_GET_ARGUMENT_KIND, on_query_pair, &s);
-	if (!s.found || strchr(s.value, '%') == NULL) {
-		return s.value;
-	}
-	size_t len = strlen(s.value);
-	struct text_node *node = malloc(sizeof(*node) + len + 1);
-	if (node == NULL) {
-		return NULL;
-	}
-	if (percent_decode(s.value, len, node->text) < 0) {
-		memcpy(
-		    node->text, s.value, len + 1); /* clients that do not encode send a bare '%' */
-	}
-	node->next = x->texts;
-	x->texts = node;
-	return node->text;
-}
 
 const char *call_header(struct call *c, const char *name)
 {
@@ -84,8 +44,10 @@ static const char *const code_names[] = {
     [ERR_BUSY] = "TooManyRequests",
     [ERR_UNSUPPORTED] = "Unsupported",
     [ERR_DENIED] = "Denied",
+    [ERR_TIMEOUT] = "Timeout",
     [ERR_GONE] = "Gone",
     [ERR_UNAVAILABLE] = "Unavailable",
+    [ERR_UNSURE] = "OutcomeUnknown",
     [ERR_INTERNAL] = "InternalError",
 };
 
@@ -190,25 +152,33 @@ static void upload_free(struct exchange *x)
 
 /* ---- the body ---- */
 
-static uint64_t body_limit(const struct exchange *x)
+/* A GET has no use for a body (RFC 9110, 9.3.1). */
+static bool takes_body(const struct call *c)
 {
-	const struct route *route = x->call.route;
-	bool takes_body = (route->flags & (ROUTE_BUFFERED | ROUTE_MULTIPART)) != 0;
-	return takes_body ? route->max_body_bytes : BODY_SWALLOW_MAX_BYTES;
+	return (c->route->flags & (ROUTE_BUFFERED | ROUTE_MULTIPART)) != 0 &&
+	       c->method != CALL_GET && c->method != CALL_HEAD;
 }
 
-/* Keeps a piece of a buffered body, as long as all of them together stay within their bound. */
+static void drop_body(struct exchange *x)
+{
+	quota_release(&x->http->bodies, x->call.holder, x->kept_bytes);
+	x->kept_bytes = 0;
+	buf_fini(&x->call.body);
+}
+
+/* Keeps a piece of a buffered body, as long as its holder's bodies stay within their share. */
 static void keep_body(struct exchange *x, const char *data, size_t len)
 {
-	struct http *h = x->http;
-	if (h->bodies_bytes + len > BODIES_MAX_BYTES) {
-		exchange_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERR_BUSY,
-		    "the server holds as many request bodies as it may");
-	} else if (buf_add(&x->call.body, data, len) < 0) {
+	int err = quota_charge(&x->http->bodies, x->call.holder, len);
+	if (err == -EDQUOT) {
+		drop_body(x);
+		exchange_refuse(x, MHD_HTTP_TOO_MANY_REQUESTS, ERR_BUSY,
+		    "the server holds as many request bodies of yours as it may");
+		return;
+	}
+	x->kept_bytes += err == 0 ? len : 0;
+	if (err < 0 || buf_add(&x->call.body, data, len) < 0) {
 		exchange_refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
-	} else {
-		h->bodies_bytes += len;
-		x->kept_bytes += len;
 	}
 }
 
@@ -216,8 +186,8 @@ static void take_body(struct exchange *x, const char *data, size_t len)
 {
 	const struct route *route = x->call.route;
 	struct err e;
-	if (x->body_bytes > body_limit(x)) {
-		refuse_too_large(x, body_limit(x));
+	if (x->body_bytes > route->max_body_bytes) {
+		refuse_too_large(x, route->max_body_bytes);
 	} else if ((route->flags & ROUTE_MULTIPART) != 0) {
 		int r = multipart_feed(x->multipart, data, len, &e);
 		if (r < 0) {
@@ -236,7 +206,11 @@ static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)
 {
 	x->body_bytes += len;
 	x->conn->body_bytes += len;
-	if (!x->answered) {
+	if (!x->answered && x->body_expected == BODY_UNKNOWN && !head_chunk_is_sound(x, data)) {
+		x->must_close = true;
+		exchange_refuse(
+		    x, MHD_HTTP_BAD_REQUEST, ERR_INVALID, "a chunk's size does not end in CRLF");
+	} else if (!x->answered) {
 		take_body(x, data, len);
 	} else if (x->body_bytes > BODY_DISCARD_MAX_BYTES) {
 		x->dead = true;
@@ -297,17 +271,23 @@ static enum MHD_Result answer_at_head(struct exchange *x)
 	return queue(x);
 }
 
-static void read_head(struct exchange *x, const char *url)
+static void read_head(struct exchange *x, const char *bad)
 {
 	struct call *c = &x->call;
-	if (admit(x, url) < 0) {
+	if (admit(x, bad) < 0) {
 		return;
 	}
-	if (x->body_expected != BODY_UNKNOWN && x->body_expected > body_limit(x)) {
-		refuse_too_large(x, body_limit(x));
+	if (x->body_expected > 0 && !takes_body(c)) {
+		x->must_close = true;
+		exchange_refuse(
+		    x, MHD_HTTP_CONTENT_TOO_LARGE, ERR_TOO_LARGE, "this request takes no body");
 		return;
 	}
-	c->body = BUF_INIT((size_t)body_limit(x));
+	if (x->body_expected != BODY_UNKNOWN && x->body_expected > c->route->max_body_bytes) {
+		refuse_too_large(x, c->route->max_body_bytes);
+		return;
+	}
+	c->body = BUF_INIT((size_t)c->route->max_body_bytes);
 	if ((c->route->flags & ROUTE_BUFFERED) != 0 && x->body_expected != BODY_UNKNOWN) {
 		/* The usual body in one piece; a failure shows when bytes come. */
 		(void)buf_reserve(&c->body, x->body_expected < BODY_FIRST_BYTES
@@ -353,40 +333,72 @@ static enum MHD_Result after_handle(struct exchange *x)
 	return MHD_YES;
 }
 
-static struct exchange *exchange_new(struct http *h, struct MHD_Connection *mhd, const char *method)
+/* Copies TARGET and cuts it at the '?'. */
+static bool copy_target(struct exchange *x, const char *target)
 {
+	x->target_at = target;
+	x->target_len = strlen(target);
+	x->target = strdup(target);
+	char *mark = x->target != NULL ? strchr(x->target, '?') : NULL;
+	if (mark != NULL) {
+		*mark = '\0';
+		x->query = mark + 1;
+	}
+	return x->target != NULL;
+}
+
+/* libmicrohttpd would keep an entry in the connection's memory for each parameter of the query,
+ * and closes without an answer when they do not fit. We read queries ourselves: it finds none. It
+ * decodes the text in place after this call, so it is its to change. */
+static void hide_query(const char *target)
+{
+	char *mark = strchr(target, '?');
+	if (mark != NULL) {
+		mark[1] = '\0';
+	}
+}
+
+void *exchange_target(void *http, const char *target, struct MHD_Connection *mhd)
+{
+	struct http *h = http;
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
 	    mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	if (info == NULL || info->socket_context == NULL) {
+	struct conn *conn = info != NULL ? info->socket_context : NULL;
+	struct exchange *x = conn != NULL ? calloc(1, sizeof(*x)) : NULL;
+	if (x == NULL || !copy_target(x, target != NULL ? target : "")) {
+		free(x);
 		return NULL;
 	}
-	struct exchange *x = calloc(1, sizeof(*x));
-	if (x == NULL) {
-		return NULL;
+	if (target != NULL) {
+		hide_query(target);
 	}
 	x->http = h;
-	x->conn = info->socket_context;
+	x->conn = conn;
 	x->mhd = mhd;
-	x->call.method = method_of(method);
 	x->call.principal = &auth_nobody;
+	x->call.holder = auth_nobody.name;
 	x->start_us = clock_mono_us();
+	conn->exchange = x;
 	link_append(&h->calls, &x->link);
-	h->open_calls++;
 	return x;
 }
 
 enum MHD_Result exchange_access(void *http, struct MHD_Connection *mhd, const char *url,
     const char *method, const char *version, const char *data, size_t *size, void **exchange)
 {
-	(void)version;
+	(void)http;
+	(void)mhd;
+	(void)url;
 	struct exchange *x = *exchange;
 	if (x == NULL) {
-		x = exchange_new(http, mhd, method);
-		if (x == NULL) {
-			return MHD_NO;
-		}
-		*exchange = x;
-		read_head(x, url);
+		return MHD_NO; /* without memory */
+	}
+	if (x->stage == STAGE_TARGET) {
+		x->stage = STAGE_HEAD;
+		x->opened = true;
+		x->http->open_calls++;
+		x->call.method = method_of(method);
+		read_head(x, head_check(x, method, version));
 		return after_begin(x);
 	}
 	if (x->dead) {
@@ -448,8 +460,8 @@ static void log_call(const struct exchange *x)
 static void exchange_free(struct exchange *x)
 {
 	upload_free(x);
-	x->http->bodies_bytes -= x->kept_bytes;
-	buf_fini(&x->call.body);
+	drop_body(x);
+	quota_release(&x->http->admitted, x->call.holder, x->admitted ? 1 : 0);
 	route_match_fini(&x->match);
 	while (x->texts != NULL) {
 		struct text_node *node = x->texts;
@@ -460,6 +472,7 @@ static void exchange_free(struct exchange *x)
 		free(x->headers[i].name);
 		free(x->headers[i].value);
 	}
+	free(x->target);
 	free(x);
 }
 
@@ -485,9 +498,9 @@ void exchange_completed(
 	if (x->file_done != NULL) {
 		x->file_done(x->file_done_ctx, x->file_bytes);
 	}
-	x->conn->phase = CONN_HEAD;
-	x->conn->phase_since_ms = uv_now(h->loop);
-	h->open_calls--;
+	x->conn->exchange = NULL;
+	conn_rest(x->conn);
+	h->open_calls -= x->opened ? 1 : 0;
 	log_call(x);
 	exchange_free(x);
 }

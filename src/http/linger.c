@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "base/compiler.h"
 #include "base/fd.h"
+#include "http/peer.h"
 
 /* Thrown away in one turn of the loop, so that one fast sender does not hold up the others. */
 #define BYTES_A_TURN (4U << 20)
@@ -18,6 +20,7 @@ struct linger_entry {
 	unsigned place;
 	int fd;
 	uint64_t until_ms;
+	char address[PEER_NAME_BYTES];
 };
 
 static void entry_end(struct linger_entry *e)
@@ -25,6 +28,7 @@ static void entry_end(struct linger_entry *e)
 	struct linger_set *l = e->linger;
 	watch_remove(l->watches, &e->watch);
 	fd_close(&e->fd);
+	quota_release(&l->addresses, e->address, 1);
 	l->count--;
 	l->entries[e->place] = l->entries[l->count];
 	l->entries[e->place]->place = e->place;
@@ -59,7 +63,7 @@ static void on_ready(struct watch *w)
 
 void linger_init(struct linger_set *l, struct watch_set *watches)
 {
-	*l = (struct linger_set){.watches = watches};
+	*l = (struct linger_set){.watches = watches, .addresses = QUOTA_INIT(LINGER_MAX)};
 }
 
 void linger_fini(struct linger_set *l)
@@ -67,15 +71,14 @@ void linger_fini(struct linger_set *l)
 	while (l->count > 0) {
 		entry_end(l->entries[0]);
 	}
+	quota_fini(&l->addresses);
 }
 
-void linger_add(struct linger_set *l, int fd, uint64_t now_ms)
+void linger_add(struct linger_set *l, int fd, const char *address, uint64_t now_ms)
 {
-	if (l->count == LINGER_MAX) {
-		return;
-	}
 	struct linger_entry *e = calloc(1, sizeof(*e));
-	if (e == NULL) {
+	if (e == NULL || quota_charge(&l->addresses, address, 1) < 0) {
+		free(e);
 		return;
 	}
 	*e = (struct linger_entry){.watch.ready = on_ready,
@@ -83,7 +86,9 @@ void linger_add(struct linger_set *l, int fd, uint64_t now_ms)
 	    .place = l->count,
 	    .fd = fcntl(fd, F_DUPFD_CLOEXEC, 0),
 	    .until_ms = now_ms + LINGER_TIME_MS};
+	(void)snprintf(e->address, sizeof(e->address), "%s", address);
 	if (e->fd < 0 || watch_add(l->watches, &e->watch, e->fd, EPOLLIN | EPOLLRDHUP) < 0) {
+		quota_release(&l->addresses, address, 1);
 		fd_close(&e->fd);
 		free(e);
 		return;

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/quota.h"
 #include "http/watch.h"
 
 #define LINGER_MAX 128
@@ -23,6 +24,7 @@ struct linger_set {
 	struct watch_set *watches;
 	struct linger_entry *entries[LINGER_MAX];
 	unsigned count;
+	struct quota addresses;
 };
 
 /* WATCHES is borrowed. */
@@ -30,8 +32,9 @@ void linger_init(struct linger_set *l, struct watch_set *watches);
 /* Closes all. */
 void linger_fini(struct linger_set *l);
 
-/* Keeps a duplicate of FD. Nothing when there are LINGER_MAX already. */
-void linger_add(struct linger_set *l, int fd, uint64_t now_ms);
+/* Keeps a duplicate of FD, a connection of ADDRESS. Nothing when that has its share of LINGER_MAX
+ * already. */
+void linger_add(struct linger_set *l, int fd, const char *address, uint64_t now_ms);
 /* Closes those whose time is over. */
 void linger_tick(struct linger_set *l, uint64_t now_ms);
 

@@ -53,7 +53,8 @@ static bool add_headers(const struct exchange *x, struct MHD_Response *r)
 		/* A header libmicrohttpd does not take is one it writes itself. */
 		(void)reply_add_header(r, x->headers[i].name, x->headers[i].value);
 	}
-	if (x->http->draining && !reply_add_header(r, MHD_HTTP_HEADER_CONNECTION, "close")) {
+	bool last = x->http->draining || x->must_close;
+	if (last && !reply_add_header(r, MHD_HTTP_HEADER_CONNECTION, "close")) {
 		return false;
 	}
 	return reply_add_header(r, "X-Content-Type-Options", "nosniff");

@@ -19,7 +19,9 @@
 #define IDLE_DEFAULT_MS 75000
 /* libmicrohttpd clears all of it after each request. */
 #define CONNECTION_MEMORY_DEFAULT_BYTES (32U << 10)
-#define BACKLOG 1024
+/* Connections that give way are closed a moment later: until then they are above the limit. */
+#define CONNECTIONS_LEAVING_MAX 256
+#define BACKLOG 4096
 /* TLS 1.2 and later; the rest as GnuTLS thinks fit. */
 #define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 /* How often libmicrohttpd is run in one turn of the loop while it has more to do. */
@@ -192,6 +194,9 @@ static void destroy(struct http *h)
 	fd_close(&h->listen_fd);
 	tls_free(h->tls);
 	router_free(h->router);
+	quota_fini(&h->addresses);
+	quota_fini(&h->admitted);
+	quota_fini(&h->bodies);
 	free(h->default_pool);
 	free(h);
 }
@@ -230,12 +235,22 @@ struct http *http_new(uv_loop_t *loop, const struct http_config *config, struct 
 	h->auth = config->auth;
 	h->connections_max = config->connections_max != 0 ? config->connections_max
 							  : CONNECTIONS_DEFAULT;
+	h->connections_per_address = config->connections_per_address;
+	if (config->trusted_proxies != NULL) {
+		h->proxies = *config->trusted_proxies;
+	}
+	h->addresses = (struct quota)QUOTA_INIT(h->connections_max);
+	h->admitted = (struct quota)QUOTA_INIT(h->connections_max);
+	h->bodies = (struct quota)QUOTA_INIT(
+	    config->bodies_max_bytes != 0 ? config->bodies_max_bytes : BODIES_DEFAULT_MAX_BYTES);
 	h->idle_timeout_ms = config->idle_timeout_ms != 0 ? config->idle_timeout_ms
 							  : IDLE_DEFAULT_MS;
 	h->connection_memory_bytes = config->connection_memory_bytes != 0
 					 ? config->connection_memory_bytes
 					 : CONNECTION_MEMORY_DEFAULT_BYTES;
 	link_init(&h->conns);
+	link_init(&h->strangers);
+	link_init(&h->idle);
 	link_init(&h->calls);
 	link_init(&h->waiting);
 	link_init(&h->sending);
@@ -259,10 +274,12 @@ struct http *http_new(uv_loop_t *loop, const struct http_config *config, struct 
 }
 
 /* Keeps what libmicrohttpd says while it starts: the only way to learn why it does not. Later its
- * messages are dropped, since they have paths in them, and paths have identifiers. */
+ * messages are dropped, since they have paths in them, and paths have identifiers; but for one,
+ * before which it closes a connection. */
 static void on_message(void *http, const char *fmt, va_list args)
 {
 	struct http *h = http;
+	h->watch_failed |= errno == ENOSPC && strstr(fmt, "epoll_ctl") != NULL;
 	if (h->starting && h->start_reason[0] == '\0') {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -294,9 +311,12 @@ static struct MHD_Daemon *start_daemon(struct http *h)
 		tls[0] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	}
 	unsigned idle_s = (h->idle_timeout_ms + 999) / 1000;
+	h->libmicrohttpd_0 = strncmp(MHD_get_version(), "0.", 2) == 0;
 	return MHD_start_daemon(flags, 0, NULL, NULL, exchange_access, h,
 	    MHD_OPTION_EXTERNAL_LOGGER, on_message, h, MHD_OPTION_ARRAY, tls,
-	    MHD_OPTION_LISTEN_SOCKET, h->listen_fd, MHD_OPTION_CONNECTION_LIMIT, h->connections_max,
+	    MHD_OPTION_LISTEN_SOCKET, h->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+	    h->connections_max + CONNECTIONS_LEAVING_MAX, MHD_OPTION_STRICT_FOR_CLIENT,
+	    h->libmicrohttpd_0 ? 0 : 1, MHD_OPTION_URI_LOG_CALLBACK, exchange_target, h,
 	    MHD_OPTION_CONNECTION_TIMEOUT, idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 	    h->connection_memory_bytes, MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, h,
 	    MHD_OPTION_NOTIFY_CONNECTION, conn_notify, h, MHD_OPTION_UNESCAPE_CALLBACK,
@@ -370,6 +390,11 @@ unsigned http_open_calls(const struct http *h)
 unsigned http_connections(const struct http *h)
 {
 	return h->conn_count;
+}
+
+size_t http_bodies_bytes(const struct http *h)
+{
+	return h->bodies.held;
 }
 
 static void handle_gone(struct http *h)

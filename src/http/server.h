@@ -7,15 +7,25 @@
  * of answers given in a turn cost one run.
  *
  * What every answer has: "X-Content-Type-Options: nosniff", a Date, no Server. What libmicrohttpd
- * refuses before there is a request (headers that do not fit, a malformed request line or chunk) is
- * answered by it, in HTML; all else is JSON.
+ * refuses before there is a request (headers that do not fit, a malformed field line or chunk) is
+ * answered by it, in HTML; a first line without a blank, which is no request, is not answered; all
+ * else is JSON.
  *
  * A client that closes its sending side while an answer is not there yet, or while a source has
  * nothing to send, counts as gone, as with nginx. It is noticed some 20 ms after the wait began.
  *
- * Bounds: connections (config); a connection's memory (config); a request's body (route); the time
- * a connection may be silent (config); the time a head may take to arrive (idle time + 10 s) and
- * the least speed of a body (4 KiB/s after the idle time).
+ * Bounds: connections, open calls and buffered bodies, each with a share for each holder
+ * (base/quota.h), which is an address for connections and a principal for the rest; a connection's
+ * memory (config); a request's body (route); the time a connection may be silent (config); the time
+ * a head may take to arrive (10 s from the connection's beginning, idle time + 10 s after a
+ * request); the least speed of a body (4 KiB/s after the idle time, and up to 64 KiB/s after 5 s
+ * the fuller its holder's share of bodies is).
+ *
+ * When connections run short, the oldest that has shown no token gives way, then the one that has
+ * been idle for longest; see conn.c. A connection from which libmicrohttpd takes no more bytes
+ * is closed at the second tick.
+ *
+ * Heads that two readers could read differently are refused; see head.c.
  *
  * A body that is refused at once is answered without reading it when its Content-Length is past
  * 64 KiB; the connection then closes, but only after the rest of what was sent has been thrown away
@@ -31,14 +41,18 @@
 
 #include "api/call.h"
 #include "http/auth.h"
+#include "http/peer.h"
 
 struct http_config {
 	const char *address;       /* name or literal; NULL: 127.0.0.1 */
 	uint16_t port;             /* 0: any free one, see http_port() */
 	const char *tls_cert_file; /* PEM, both or none */
 	const char *tls_key_file;
-	unsigned connections_max;       /* 0: 4096 */
-	uint32_t idle_timeout_ms;       /* 0: 75 s; rounded up to a second */
+	unsigned connections_max;         /* 0: 4096 */
+	unsigned connections_per_address; /* 0: its share of connections_max is the only limit */
+	const struct peer_nets *trusted_proxies; /* copied; may be NULL */
+	size_t bodies_max_bytes;                 /* buffered bodies of all calls; 0: 512 MiB */
+	uint32_t idle_timeout_ms;                /* 0: 75 s; rounded up to a second */
 	size_t connection_memory_bytes; /* 0: 32 KiB; a request's head must fit in about half */
 	const struct auth *auth;        /* borrowed */
 	const char *default_pool;       /* the pool of a call whose pool is NULL; copied */
@@ -74,6 +88,8 @@ void http_stop_listening(struct http *h);
 unsigned http_open_calls(const struct http *h);
 /* Connections there are, idle ones included. */
 unsigned http_connections(const struct http *h);
+/* Of buffered bodies, all calls together. */
+size_t http_bodies_bytes(const struct http *h);
 
 /* Cuts all connections (call->gone and the sources' close are called from here) and frees H. The
  * memory goes when the loop has run its closing callbacks, so run the loop once more. NULL is

@@ -15,7 +15,7 @@
 
 static uint64_t waiter_namespaces(const struct command_walls *w)
 {
-	return w->namespaces ? CLONE_NEWUSER | CLONE_NEWPID : 0;
+	return w->namespaces ? COMMAND_NAMESPACES : 0;
 }
 
 /* The waiting process and the one that will be the command, with the channel to it. */

@@ -20,7 +20,7 @@
 static bool try_namespaces(void)
 {
 	int pid_fd = -1;
-	pid_t pid = command_clone(CLONE_NEWUSER | CLONE_NEWPID, -1, &pid_fd);
+	pid_t pid = command_clone(COMMAND_NAMESPACES, -1, &pid_fd);
 	if (pid == 0) {
 		_exit(0);
 	}
@@ -112,8 +112,7 @@ struct command_walls *command_walls_new(const char *work_dir, bool namespaces, s
 	r = r < 0 ? r : landlock_command_paths(&w->paths, e);
 	lighten_forks();
 	w->namespaces = namespaces && try_namespaces();
-	bool no_signals = !w->namespaces && !landlock_abi_scopes_signals(w->landlock_abi);
-	r = r < 0 ? r : seccomp_compile_command(!w->namespaces, no_signals, &w->filter, e);
+	r = r < 0 ? r : seccomp_compile_command(w->namespaces, w->landlock_abi, &w->filter, e);
 	if (r < 0) {
 		command_walls_free(w);
 		return NULL;

@@ -234,7 +234,7 @@ pid_t command_clone(uint64_t flags, int group_fd, int *pid_fd)
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (unsigned)group_fd;
 	}
-	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	return clone_process(&args);
 }
 
 #ifndef CARREL_SANITIZED

@@ -21,6 +21,9 @@ struct command_group {
 		.v1_fd = -1, .v2_fd = -1, .kills_fd = -1, \
 	}
 
+/* Where they can be had: the host's processes, System V IPC and message queues are out of reach. */
+#define COMMAND_NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC)
+
 struct command_walls {
 	struct command_group group;
 	int landlock_abi;

@@ -72,8 +72,6 @@ static const char *const command_trees[] = {
     "/etc/localtime",
     "/etc/os-release",
     "/etc/whois.conf",
-    "/etc/python3",
-    "/etc/python3.11",
     "/proc/meminfo",
     "/proc/cpuinfo",
     "/proc/stat",

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/landlock.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 #define NET_ALL 3ULL   /* version 4: bind and connect TCP */
 #define SCOPE_ALL 3ULL /* version 6: abstract unix sockets, signals */
 #define ABI_SCOPE 6
+#define ABI_TRUNCATE 3
 
 #define FS_READ \
 	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_EXECUTE)
@@ -59,11 +61,16 @@ bool landlock_abi_scopes_signals(int abi)
 	return abi >= ABI_SCOPE;
 }
 
+bool landlock_abi_covers_truncate(int abi)
+{
+	return abi >= ABI_TRUNCATE;
+}
+
 static uint64_t file_rights(int abi)
 {
 	uint64_t rights = FS_VERSION_1;
 	rights |= abi >= 2 ? FS_REFER : 0;
-	rights |= abi >= 3 ? FS_TRUNCATE : 0;
+	rights |= landlock_abi_covers_truncate(abi) ? FS_TRUNCATE : 0;
 	rights |= abi >= 5 ? FS_IOCTL_DEV : 0;
 	return rights;
 }
@@ -227,6 +234,27 @@ static int allow_host(
 	return allow_devices(rules, e);
 }
 
+/* What a process may read of itself. Not all of /proc/self: its net and mountinfo are the host's
+ * here, and those of its threads in task. Not other directories of /proc: the keeper and the other
+ * sessions have the same user. */
+static int allow_own_proc(const struct ruleset *rules, struct err *e)
+{
+	static const char *const names[] = {"auxv", "cgroup", "cmdline", "comm", "environ", "fd",
+	    "fdinfo", "io", "limits", "maps", "mem", "oom_score", "oom_score_adj", "smaps",
+	    "smaps_rollup", "stat", "statm", "status"};
+	cleanup(fd_close) int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (self < 0) {
+		return errno == ENOENT ? 0 : err_set_os(e, errno, "cannot open /proc/self");
+	}
+	for (size_t i = 0; i < array_len(names); i++) {
+		const uint64_t rights = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+		if (allow_at(rules, self, names[i], rights, e) < 0) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
 int landlock_restrict_host(
     int abi, const struct sandbox_config *config, int session_dir_fd, struct err *e)
 {
@@ -234,10 +262,7 @@ int landlock_restrict_host(
 	if (ruleset_init(&rules, abi, true, e) < 0 || allow_host(&rules, config, e) < 0) {
 		return -1;
 	}
-	/* Its own /proc directory only: those of the keeper and of other sessions have the same
-	 * user. */
-	const uint64_t proc = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
-	if (allow_at(&rules, AT_FDCWD, "/proc/self", proc, e) < 0 ||
+	if (allow_own_proc(&rules, e) < 0 ||
 	    allow_at(&rules, session_dir_fd, "data", FS_OWN, e) < 0 ||
 	    allow_at(&rules, session_dir_fd, "tmp", FS_OWN, e) < 0) {
 		return -1;
@@ -268,6 +293,19 @@ static int open_path(struct landlock_paths *p, const char *path, uint64_t rights
 	return 0;
 }
 
+static int open_pythons(struct landlock_paths *p, struct err *e)
+{
+	glob_t found;
+	int r = 0;
+	if (glob("/etc/" HOST_PYTHON_PREFIX "*", 0, NULL, &found) == 0) {
+		for (size_t i = 0; r == 0 && i < found.gl_pathc; i++) {
+			r = open_path(p, found.gl_pathv[i], FS_READ, e);
+		}
+		globfree(&found);
+	}
+	return r;
+}
+
 int landlock_command_paths(struct landlock_paths *p, struct err *e)
 {
 	for (size_t i = 0; i < array_len(host_trees); i++) {
@@ -294,7 +332,7 @@ int landlock_command_paths(struct landlock_paths *p, struct err *e)
 			return -1;
 		}
 	}
-	return 0;
+	return open_pythons(p, e);
 }
 
 void landlock_paths_fini(struct landlock_paths *p)

@@ -77,29 +77,55 @@ static int lower(__rlimit_resource_t resource, uint64_t value, const char *name,
 	return setrlimit(resource, &set) < 0 ? err_set_os(e, errno, "cannot limit %s", name) : 0;
 }
 
-int limits_set_fixed(struct err *e)
+struct fixed {
+	__rlimit_resource_t resource;
+	uint64_t value;
+	const char *name;
+};
+
+static int lower_all(const struct fixed *fixed, size_t count, struct err *e)
 {
-	static const struct {
-		__rlimit_resource_t resource;
-		uint64_t value;
-		const char *name;
-	} fixed[] = {
-	    /* 1, not 0: only 1 also keeps the kernel from piping a core to the host's crash
-	     * handler (do_coredump in fs/coredump.c). */
-	    {RLIMIT_CORE, 1, "core files"},
-	    {RLIMIT_STACK, STACK_BYTES, "the stack"},
-	    {RLIMIT_MEMLOCK, MEMLOCK_BYTES, "locked memory"},
-	    {RLIMIT_MSGQUEUE, MSGQUEUE_BYTES, "message queues"},
-	    {RLIMIT_SIGPENDING, SIGNALS_PENDING, "pending signals"},
-	    {RLIMIT_RTPRIO, 0, "real-time priority"},
-	    {RLIMIT_NICE, 0, "the nice value"},
-	};
-	for (size_t i = 0; i < array_len(fixed); i++) {
+	for (size_t i = 0; i < count; i++) {
 		if (lower(fixed[i].resource, fixed[i].value, fixed[i].name, e) < 0) {
 			return -1;
 		}
 	}
 	return 0;
+}
+
+/* Counted by the kernel in each user namespace and in those above it (Linux 5.14), by user before.
+ * What is over a namespace's limit is compared with its creator's limit as it was then: the keeper
+ * keeps those as high as it may, and each session lowers its own. */
+static const struct fixed counted[] = {
+    {RLIMIT_MEMLOCK, MEMLOCK_BYTES, "locked memory"},
+    {RLIMIT_MSGQUEUE, MSGQUEUE_BYTES, "message queues"},
+    {RLIMIT_SIGPENDING, SIGNALS_PENDING, "pending signals"},
+};
+
+static void raise_limit(__rlimit_resource_t resource)
+{
+	struct rlimit now = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+	if (setrlimit(resource, &now) < 0 && getrlimit(resource, &now) == 0) {
+		now.rlim_cur = now.rlim_max;
+		(void)setrlimit(resource, &now);
+	}
+}
+
+int limits_set_fixed(struct err *e)
+{
+	static const struct fixed fixed[] = {
+	    /* 1, not 0: only 1 also keeps the kernel from piping a core to the host's crash
+	     * handler (do_coredump in fs/coredump.c). */
+	    {RLIMIT_CORE, 1, "core files"},
+	    {RLIMIT_STACK, STACK_BYTES, "the stack"},
+	    {RLIMIT_RTPRIO, 0, "real-time priority"},
+	    {RLIMIT_NICE, 0, "the nice value"},
+	};
+	for (size_t i = 0; i < array_len(counted); i++) {
+		raise_limit(counted[i].resource);
+	}
+	raise_limit(RLIMIT_NPROC);
+	return lower_all(fixed, array_len(fixed), e);
 }
 
 static int lower_processes(
@@ -123,7 +149,8 @@ int limits_set(const struct sandbox_limits *limits, enum sandbox_level level, bo
     struct err *e)
 {
 	uint64_t in_use;
-	if (lower_processes(limits, level, pids_by_cgroup, e) < 0) {
+	if (lower_all(counted, array_len(counted), e) < 0 ||
+	    lower_processes(limits, level, pids_by_cgroup, e) < 0) {
 		return -1;
 	}
 	if (limits->open_files > 0 &&

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/users.h"
 #include "sandbox/walls.h"
 
 enum wall {
@@ -41,9 +43,13 @@ enum wall {
 	WALL_PROCESSES,
 	WALL_CPU,
 	WALL_OPEN_FILES,
+	WALL_COUNTERS,
 	WALL_COMMANDS,
+	WALL_COMMANDS_MEMORY,
 	WALL_COUNT,
 };
+
+#define COMMAND_ENDS_MS 10000
 
 enum at_level { NEITHER = 0, AT_NAMESPACES = 1, AT_LANDLOCK = 2, BOTH = 3 };
 
@@ -58,6 +64,10 @@ enum at_level { NEITHER = 0, AT_NAMESPACES = 1, AT_LANDLOCK = 2, BOTH = 3 };
 #define MEND_PROC                                                                         \
 	"the container's /proc is masked: Docker --security-opt systempaths=unconfined, " \
 	"Kubernetes securityContext.procMount: Unmasked with hostUsers: false"
+#define MEND_APPARMOR                                                                   \
+	"AppArmor keeps user namespaces from programs without a profile here: install " \
+	"examples/apparmor/carrel as /etc/apparmor.d/carrel, or sysctl "                \
+	"kernel.apparmor_restrict_unprivileged_userns=0"
 #define MEND_LANDLOCK "Linux 5.13 or later with landlock in its lsm= list"
 
 /* Each wall: where it stands, where the level cannot do without it, and the usual way to mend it.
@@ -86,7 +96,7 @@ static const struct {
     [WALL_PROC] = {"own /proc", AT_NAMESPACES, AT_NAMESPACES, MEND_PROC},
     [WALL_LOOPBACK] = {"own loopback", AT_NAMESPACES, AT_NAMESPACES,
 	"let user namespaces administer their own networks (AppArmor, SELinux)"},
-    [WALL_GROUP] = {"own process group", AT_LANDLOCK, AT_LANDLOCK, ""},
+    [WALL_GROUP] = {"own process group", BOTH, BOTH, ""},
     [WALL_WORKDIR] = {"own directory", AT_LANDLOCK, AT_LANDLOCK,
 	"give the server a directory it may write (--data-dir)"},
     [WALL_CAPS] = {"no capabilities", BOTH, BOTH, ""},
@@ -98,13 +108,25 @@ static const struct {
     [WALL_PROCESSES] = {"process limit", BOTH, NEITHER, MEND_CGROUPS},
     [WALL_CPU] = {"cpu limit", BOTH, NEITHER, MEND_CGROUPS},
     [WALL_OPEN_FILES] = {"open files limit", BOTH, BOTH, ""},
-    [WALL_COMMANDS] = {"tools' memory limit", BOTH, NEITHER, MEND_CGROUPS},
+    [WALL_COUNTERS] = {"gateway's counters", BOTH, NEITHER,
+	"start the server as root, with all users in its user namespace"},
+    [WALL_COMMANDS] = {"tools' commands", BOTH, NEITHER, MEND_USERNS},
+    [WALL_COMMANDS_MEMORY] = {"tools' memory limit", BOTH, NEITHER, MEND_CGROUPS},
 };
 
 /* Shared by the prober and its children. */
 struct report {
 	struct sandbox_wall walls[WALL_COUNT];
 };
+
+/* As Ubuntu has it from 23.10 on: a user namespace is made, or not, and has no powers. */
+static bool apparmor_restricts(void)
+{
+	cleanup(buf_fini) struct buf text = BUF_INIT(16);
+	return fd_read_file(AT_FDCWD, "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+		   &text) == 0 &&
+	       buf_str(&text)[0] == '1';
+}
 
 static void enforced(struct report *report, enum wall wall)
 {
@@ -119,7 +141,9 @@ static void fall_short(
 	struct sandbox_wall *w = &report->walls[wall];
 	w->state = state;
 	(void)snprintf(w->reason, sizeof(w->reason), "%.*s", (int)sizeof(w->reason) - 1, reason);
-	(void)snprintf(w->mend, sizeof(w->mend), "%s", table[wall].mend);
+	bool apparmor = (table[wall].required & AT_NAMESPACES) != 0 &&
+			(table[wall].required & AT_LANDLOCK) == 0 && apparmor_restricts();
+	(void)snprintf(w->mend, sizeof(w->mend), "%s", apparmor ? MEND_APPARMOR : table[wall].mend);
 }
 
 /* Records RESULT (0, or -1 with E set) for WALL; true when it stands. */
@@ -213,14 +237,23 @@ static void try_landlock(struct sandbox *sb, struct report *report)
 	int r = sb->config.level == SANDBOX_NAMESPACES
 		    ? landlock_restrict_root(abi, &e)
 		    : landlock_restrict_host(abi, &sb->config, sb->session_fd, &e);
-	(void)record(report, WALL_LANDLOCK, r, &e);
+	bool stands = record(report, WALL_LANDLOCK, r, &e);
 	if (landlock_abi_scopes_signals(abi)) {
 		enforced(report, WALL_SIGNALS);
-	} else {
-		fall_short(report, WALL_SIGNALS, SANDBOX_WEAKER,
-		    "sessions may send signals to their first process only, not to their own "
-		    "children");
+		return;
 	}
+	if (stands && sb->config.level == SANDBOX_NAMESPACES) {
+		char reason[96];
+		(void)snprintf(reason, sizeof(reason),
+		    "it is version %d; signals and abstract sockets are kept in by the namespaces "
+		    "alone",
+		    abi);
+		fall_short(report, WALL_LANDLOCK, SANDBOX_WEAKER, reason);
+		(void)snprintf(report->walls[WALL_LANDLOCK].mend,
+		    sizeof(report->walls[WALL_LANDLOCK].mend), "%s", table[WALL_SIGNALS].mend);
+	}
+	fall_short(report, WALL_SIGNALS, SANDBOX_WEAKER,
+	    "sessions may send signals to their first process only, not to their own children");
 }
 
 /* Installs the filter and asks for something it must refuse. */
@@ -261,8 +294,6 @@ static void session_landlock(
     struct sandbox *sb, struct report *report, uint64_t id, const struct sandbox_limits *limits)
 {
 	struct err e = {0};
-	int r = setpgid(0, 0) < 0 ? err_set_os(&e, errno, "cannot make a process group") : 0;
-	(void)record(report, WALL_GROUP, r, &e);
 	sb->session_fd = workdir_open_session(sb->work_fd, id, &e);
 	(void)record(report, WALL_WORKDIR, sb->session_fd < 0 ? -1 : 0, &e);
 	fall_short(report, WALL_FILES, SANDBOX_WEAKER,
@@ -284,14 +315,14 @@ static void record_cgroups(const struct sandbox *sb, struct report *report)
 	    {WALL_MEMORY, CGROUP_MEMORY, "limited for each process, not for all of a session's"},
 	    {WALL_PROCESSES, CGROUP_PIDS, NULL},
 	    {WALL_CPU, CGROUP_CPU, "none"},
-	    {WALL_COMMANDS, CGROUP_MEMORY,
+	    {WALL_COMMANDS_MEMORY, CGROUP_MEMORY,
 		"limited for each process, not for all commands together"},
 	};
 	for (size_t i = 0; i < array_len(kinds); i++) {
-		if (kinds[i].wall == WALL_COMMANDS && sb->config.commands_unlimited) {
-			fall_short(
-			    report, WALL_COMMANDS, SANDBOX_MISSING, "code_mode.tools.memory is 0");
-			report->walls[WALL_COMMANDS].mend[0] = '\0';
+		if (kinds[i].wall == WALL_COMMANDS_MEMORY && sb->config.commands_unlimited) {
+			fall_short(report, WALL_COMMANDS_MEMORY, SANDBOX_MISSING,
+			    "code_mode.tools.memory is 0");
+			report->walls[WALL_COMMANDS_MEMORY].mend[0] = '\0';
 			continue;
 		}
 		if (cgroups_have(&sb->cgroups, kinds[i].kind)) {
@@ -311,6 +342,35 @@ static void record_cgroups(const struct sandbox *sb, struct report *report)
 		fall_short(report, kinds[i].wall,
 		    strcmp(instead, "none") == 0 ? SANDBOX_MISSING : SANDBOX_WEAKER, reason);
 	}
+}
+
+/* Made at the fork. */
+static void try_group(struct report *report)
+{
+	struct err e = {0};
+	bool own = getpgrp() == getpid() && getsid(0) == getpid();
+	int r = own ? 0 : err_set(&e, ERR_INTERNAL, "a session is in somebody else's");
+	(void)record(report, WALL_GROUP, r, &e);
+}
+
+/* Before anything is dropped, in a child: whether the gateway can have a real user of its own. */
+static void try_counters(const struct sandbox_config *config, struct report *report)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		const uid_t own = users_gateway_counted_as(config->uid);
+		_exit(geteuid() == 0 && setresuid(own, config->uid, config->uid) == 0 ? 0 : 1);
+	}
+	int status = -1;
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+	}
+	if (status == 0) {
+		enforced(report, WALL_COUNTERS);
+		return;
+	}
+	fall_short(report, WALL_COUNTERS, SANDBOX_WEAKER,
+	    "watches of epoll, pages of pipes and descriptors in flight are counted for sessions "
+	    "and gateway together: sessions that use them up keep clients from connecting");
 }
 
 static void try_session(struct sandbox *sb, struct report *report)
@@ -334,6 +394,7 @@ static void try_session(struct sandbox *sb, struct report *report)
 			_exit(1);
 		}
 		cgroups_close(&sb->cgroups);
+		try_group(report);
 		if (sb->config.level == SANDBOX_NAMESPACES) {
 			session_namespaces(sb, report, &limits);
 		} else {
@@ -397,9 +458,9 @@ static void probe_landlock(
 static void probe(struct sandbox *sb, struct report *report, const struct sandbox_config *config)
 {
 	struct err e = {0};
-	const struct seccomp_options options = {.level = config->level,
-	    .signals_to_self_only = config->level == SANDBOX_LANDLOCK &&
-				    !landlock_abi_scopes_signals(sb->landlock_abi)};
+	try_counters(config, report);
+	const struct seccomp_options options = {
+	    .level = config->level, .landlock_abi = sb->landlock_abi};
 	if (!record(report, WALL_SECCOMP, seccomp_compile(&options, &sb->program, &e), &e)) {
 		return;
 	}
@@ -412,6 +473,91 @@ static void probe(struct sandbox *sb, struct report *report, const struct sandbo
 	} else {
 		probe_landlock(sb, report, config);
 	}
+}
+
+static void free_walls(struct command_walls **w)
+{
+	command_walls_free(*w);
+}
+
+/* In DIR, as the runner would. 0, or -1 with E. */
+static int run_command(const char *dir, bool *namespaces, struct err *e)
+{
+	static char name[] = "true";
+	static char *const argv[] = {name, NULL};
+	static char *const environment[] = {NULL};
+	char path[sizeof("/usr/local/bin/true")];
+	struct command_child child = COMMAND_CHILD_INIT;
+	cleanup(fd_close) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	cleanup(free_walls) struct command_walls *walls = command_walls_new(dir, true, e);
+	if (walls == NULL || command_find(name, path, sizeof(path), e) < 0 ||
+	    command_child_new(walls, &child, e) < 0) {
+		return -1;
+	}
+	*namespaces = command_walls_namespaces(walls);
+	const struct command what = {.path = path,
+	    .argv = argv,
+	    .environment = environment,
+	    .in_fd = null,
+	    .out_fd = null,
+	    .err_fd = null,
+	    .data_dir_fd = -1,
+	    .limits = {.processes = 8, .open_files = 64, .file_bytes = 1U << 20}};
+	int r = command_start(walls, &what, &child, e);
+	if (r == 0) {
+		struct pollfd ended = {.fd = child.pid_fd, .events = POLLIN};
+		(void)poll(&ended, 1, COMMAND_ENDS_MS);
+		int status = command_reap(&child);
+		r = status == 0 ? 0 : err_set(e, ERR_INTERNAL, "it ended with status %d", status);
+	}
+	command_child_fini(walls, &child);
+	return r;
+}
+
+static void command_process(
+    struct report *report, const struct sandbox_config *config, const char *dir)
+{
+	struct err e = {0};
+	bool namespaces = false;
+	int r = identity_drop(config->uid, config->gid, &e) < 0 ||
+			command_restrict_runner(dir, &e) < 0 ||
+			run_command(dir, &namespaces, &e) < 0
+		    ? -1
+		    : 0;
+	if (record(report, WALL_COMMANDS, r, &e) && !namespaces) {
+		fall_short(report, WALL_COMMANDS, SANDBOX_WEAKER,
+		    "held together by a process group, not by a pid namespace");
+	}
+}
+
+static void remove_commands_dir(const char *dir)
+{
+	static const char *const parts[] = {"/run/trash", "/run", ""};
+	for (size_t i = 0; i < array_len(parts); i++) {
+		char path[64];
+		(void)snprintf(path, sizeof(path), "%s%s", dir, parts[i]);
+		(void)rmdir(path);
+	}
+}
+
+static void probe_commands(struct report *report, const struct sandbox_config *config)
+{
+	char dir[] = "/tmp/carrel-doctor-XXXXXX";
+	if (mkdtemp(dir) == NULL || (geteuid() == 0 && chown(dir, config->uid, config->gid) < 0)) {
+		struct err e;
+		(void)err_set_os(&e, errno, "%s", dir);
+		(void)record(report, WALL_COMMANDS, -1, &e);
+		return;
+	}
+	pid_t pid = fork();
+	if (pid == 0) {
+		command_process(report, config, dir);
+		_exit(0);
+	}
+	if (pid > 0) {
+		wait_for(pid);
+	}
+	remove_commands_dir(dir);
 }
 
 static int collect(
@@ -452,6 +598,7 @@ int sandbox_probe(const struct sandbox_config *config, struct sandbox_wall walls
 	if (pid > 0) {
 		wait_for(pid);
 	}
+	probe_commands(report, config);
 	cgroups_sweep(config->cgroup_root);
 	int count = collect(report, config->level, walls);
 	(void)munmap(report, sizeof(*report));

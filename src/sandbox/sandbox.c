@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,18 +21,6 @@ unsigned long long sandbox_session_namespaces(void)
 {
 	return CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC |
 	       CLONE_NEWUTS;
-}
-
-/* The order of clone's last two arguments is the architecture's (clone(2), "C library/kernel
- * differences"). */
-static long clone_old(const struct clone_args *a)
-{
-	unsigned long flags = (unsigned long)(a->flags | a->exit_signal);
-#if defined(__x86_64__)
-	return syscall(SYS_clone, flags, 0UL, 0UL, (unsigned long)a->child_tid, 0UL);
-#else
-	return syscall(SYS_clone, flags, 0UL, 0UL, 0UL, (unsigned long)a->child_tid);
-#endif
 }
 
 pid_t sandbox_clone(const struct sandbox *sb, unsigned long long flags, int v2_fd)
@@ -49,12 +36,8 @@ pid_t sandbox_clone(const struct sandbox *sb, unsigned long long flags, int v2_f
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (unsigned)v2_fd;
 	}
-	long r = syscall(SYS_clone3, &args, sizeof(args));
-	if (r < 0 && errno == ENOSYS && v2_fd < 0) {
-		/* Filters of container hosts refuse clone3, whose flags they cannot see. */
-		r = clone_old(&args);
-	}
-	return r < 0 ? -errno : (pid_t)r;
+	pid_t pid = clone_process(&args);
+	return pid < 0 ? -errno : pid;
 }
 
 static int copy_config(struct sandbox *sb, const struct sandbox_config *config, struct err *e)
@@ -86,8 +69,7 @@ static int compile_filter(struct sandbox *sb, struct err *e)
 {
 	const struct seccomp_options options = {
 	    .level = sb->config.level,
-	    .signals_to_self_only = sb->config.level == SANDBOX_LANDLOCK &&
-				    !landlock_abi_scopes_signals(sb->landlock_abi),
+	    .landlock_abi = sb->landlock_abi,
 	};
 	return seccomp_compile(&options, &sb->program, e);
 }
@@ -281,8 +263,10 @@ static void start_child(struct sandbox *sb, uint64_t id)
 		sb->child_failed = true;
 		return;
 	}
-	if (at_landlock(sb) && setpgid(0, 0) < 0) {
-		(void)err_set_os(e, errno, "cannot make a process group");
+	/* A pid namespace does not stop kill(0, ...), nor priorities set for a whole group: both
+	 * reach the caller's group, whoever else is in it. */
+	if (setsid() < 0) {
+		(void)err_set_os(e, errno, "cannot make a session and process group");
 		sb->child_failed = true;
 		return;
 	}
@@ -323,9 +307,6 @@ pid_t sandbox_fork(struct sandbox *sb, const struct sandbox_limits *limits, uint
 		child->pid = 0;
 		sandbox_child_remove(sb, child);
 		return err_set_os(e, -pid, "cannot fork a session");
-	}
-	if (at_landlock(sb)) {
-		(void)setpgid(pid, pid); /* whichever of the two comes first; the child checks */
 	}
 	return pid;
 }
@@ -418,13 +399,13 @@ int sandbox_child_kill(struct sandbox *sb, const struct sandbox_child *child)
 	if (child->pid <= 0) {
 		return -ESRCH;
 	}
-	/* The first process of a pid namespace takes all the others with it. */
-	pid_t target = at_landlock(sb) ? -child->pid : child->pid;
-	int r = kill(target, SIGKILL) < 0 ? -errno : 0;
 	if (at_landlock(sb)) {
+		/* Its group, which it has not made yet when it was forked just now. */
+		(void)kill(-child->pid, SIGKILL);
 		(void)cgroups_kill(&sb->cgroups, child->id);
 	}
-	return r;
+	/* The first process of a pid namespace takes all the others with it. */
+	return kill(child->pid, SIGKILL) < 0 ? -errno : 0;
 }
 
 int sandbox_child_mount(

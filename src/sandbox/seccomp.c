@@ -99,12 +99,10 @@ static struct scmp_arg_cmp arg_bits_are(unsigned arg, uint64_t mask, uint64_t va
 	return SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, mask, value);
 }
 
-/* New processes and threads, but no new namespaces. */
-static void add_clone(struct builder *b)
+static void add_new_namespaces(struct builder *b)
 {
 	static const uint64_t namespaces[] = {CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNS,
 	    CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
-	add_1(b, ALLOW, "clone", arg_bits_are(0, NEW_NAMESPACES, 0));
 	for (size_t i = 0; i < array_len(namespaces); i++) {
 		add_1(b, REFUSE, "clone", arg_bits_are(0, namespaces[i], namespaces[i]));
 	}
@@ -182,21 +180,78 @@ static void add_mknod(struct builder *b, const char *name, unsigned mode_arg)
 	}
 }
 
-static void add_values(
-    struct builder *b, const char *name, unsigned arg, const uint32_t *values, size_t count)
+static void add_values(struct builder *b, uint32_t action, const char *name, unsigned arg,
+    const uint32_t *values, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		add_1(b, ALLOW, name, arg_int_is(arg, values[i]));
+		add_1(b, action, name, arg_int_is(arg, values[i]));
 	}
+}
+
+static void add_fcntls(
+    struct builder *b, uint32_t action, const uint32_t (*commands)[2], size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		add_1(b, action, "fcntl",
+		    arg_bits_are(1, INT_MASK & ~(uint64_t)commands[i][1], commands[i][0]));
+	}
+}
+
+/* The levels that a session's sockets have, and every option but SO_LINGER: with it the last close
+ * of a socket waits, in whichever process that happens. It succeeds and does nothing. Options of
+ * sockets go up to 127; SO_LINGER is 13, so each other number has bit 1 set, or bit 0, 2 or 3
+ * clear, or a bit above these. */
+static void add_socket_options(struct builder *b)
+{
+	static const uint32_t levels[] = {0, 6, 17, 41}; /* IP, TCP, UDP, IPv6 */
+	static const uint64_t others[][2] = {
+	    {1, 0}, {4, 0}, {8, 0}, {2, 2}, {16, 16}, {32, 32}, {64, 64}};
+	const struct scmp_arg_cmp of_socket = arg_int_is(1, SOL_SOCKET);
+	add_values(b, ALLOW, "setsockopt", 1, levels, array_len(levels));
+	for (size_t i = 0; i < array_len(others); i++) {
+		add_2(b, ALLOW, "setsockopt", of_socket,
+		    arg_bits_are(2, 0xffffff80 | others[i][0], others[i][1]));
+	}
+	add_2(b, SCMP_ACT_ERRNO(0), "setsockopt", of_socket, arg_int_is(2, SO_LINGER));
+}
+
+/* No policy or nice value with which a thread would hardly run beside others: what it holds in the
+ * kernel meanwhile, such as the lock of a file, somebody else may be waiting for. 10 is what
+ * nice(1) does unless told otherwise. sched_setattr has its policy in memory, where a filter cannot
+ * look. */
+#define NICE_MAX 10
+
+static void add_scheduling(struct builder *b, bool of_self_only)
+{
+	static const uint32_t others[] = {PRIO_PGRP, PRIO_USER};
+	static const uint32_t policies[] = {SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE};
+	const unsigned count = of_self_only ? 3 : 2; /* the process itself comes last */
+	const struct scmp_arg_cmp nice[] = {
+	    arg_int_is(0, PRIO_PROCESS), SCMP_CMP64(2, SCMP_CMP_LE, NICE_MAX), arg_int_is(1, 0)};
+	const struct scmp_arg_cmp nicer[] = {
+	    arg_int_is(0, PRIO_PROCESS), SCMP_CMP64(2, SCMP_CMP_GT, NICE_MAX), arg_int_is(1, 0)};
+	add(b, ALLOW, "setpriority", count, nice);
+	add(b, REFUSE, "setpriority", count, nicer);
+	add_values(b, REFUSE, "setpriority", 0, others, array_len(others));
+	const struct scmp_arg_cmp ordinary[] = {
+	    arg_bits_are(1, INT_MASK & ~(uint64_t)SCHED_RESET_ON_FORK, SCHED_OTHER),
+	    arg_int_is(0, 0)};
+	add(b, ALLOW, "sched_setscheduler", count - 1, ordinary);
+	add_values(b, REFUSE, "sched_setscheduler", 1, policies, array_len(policies));
 }
 
 static void add_by_argument(struct builder *b)
 {
-	add_clone(b);
+	/* New processes and threads, but no new namespaces. */
+	add_1(b, ALLOW, "clone", arg_bits_are(0, NEW_NAMESPACES, 0));
+	add_new_namespaces(b);
+	add_socket_options(b);
+	add_fcntls(b, ALLOW, seccomp_fcntls, array_len(seccomp_fcntls));
+	add_fcntls(b, REFUSE, seccomp_fcntls_refused, array_len(seccomp_fcntls_refused));
 	add_mknod(b, "mknod", 1);
 	add_mknod(b, "mknodat", 2);
-	add_values(b, "ioctl", 1, seccomp_ioctls, array_len(seccomp_ioctls));
-	add_values(b, "prctl", 0, seccomp_prctls, array_len(seccomp_prctls));
+	add_values(b, ALLOW, "ioctl", 1, seccomp_ioctls, array_len(seccomp_ioctls));
+	add_values(b, ALLOW, "prctl", 0, seccomp_prctls, array_len(seccomp_prctls));
 	/* A session that outlived its keeper would be nobody's. */
 	add_2(b, ALLOW, "prctl", arg_int_is(0, PR_SET_PDEATHSIG), arg_is(1, SIGKILL));
 	add_1(b, REFUSE, "ioctl", arg_int_is(1, SECCOMP_TIOCSTI));
@@ -237,11 +292,12 @@ static void add_limits(struct builder *b, bool of_self_only)
  * the sessions have the keeper's user. */
 static void add_processes_landlock(struct builder *b)
 {
-	add_all(b, REFUSE, seccomp_landlock_refused, array_len(seccomp_landlock_refused));
+	add_all(b, REFUSE, seccomp_groups, array_len(seccomp_groups));
+	add_all(b, REFUSE, seccomp_ipc, array_len(seccomp_ipc));
 	for (size_t i = 0; i < array_len(seccomp_on_processes); i++) {
 		add_1(b, ALLOW, seccomp_on_processes[i], arg_int_is(0, 0));
 	}
-	add_2(b, ALLOW, "setpriority", arg_int_is(0, PRIO_PROCESS), arg_int_is(1, 0));
+	add_scheduling(b, true);
 	add_all(b, SCMP_ACT_ERRNO(0), seccomp_by_path, array_len(seccomp_by_path));
 	add_1(b, ALLOW, "utimensat", arg_is(1, 0));
 	add_1(b, SCMP_ACT_ERRNO(0), "utimensat", SCMP_CMP64(1, SCMP_CMP_NE, 0, 0));
@@ -250,25 +306,15 @@ static void add_processes_landlock(struct builder *b)
 
 static void add_processes(struct builder *b)
 {
-	static const char *const priority[] = {"setpriority", "ioprio_set"};
-	add_all(b, ALLOW, seccomp_landlock_refused, array_len(seccomp_landlock_refused));
+	add_all(b, ALLOW, seccomp_groups, array_len(seccomp_groups));
+	add_all(b, ALLOW, seccomp_ipc, array_len(seccomp_ipc));
 	add_all(b, ALLOW, seccomp_on_processes, array_len(seccomp_on_processes));
-	add_all(b, ALLOW, priority, array_len(priority));
+	/* IOPRIO_WHO_PROCESS: not a group's or a user's. */
+	add_1(b, ALLOW, "ioprio_set", arg_int_is(0, 1));
+	add_scheduling(b, false);
 	add_all(b, ALLOW, seccomp_by_path, array_len(seccomp_by_path));
 	add(b, ALLOW, "utimensat", 0, NULL);
 	add_limits(b, false);
-}
-
-/* Every command but F_NOTIFY, which like inotify would tell what others do in the shared trees.
- * It is 1026: bits 1 and 10 and no other, and every other command with these two has bit 0, 2 or 3
- * as well. */
-static void add_fcntl(struct builder *b)
-{
-	static const uint64_t others[][2] = {{2, 0}, {1024, 0}, {1, 1}, {4, 4}, {8, 8}};
-	for (size_t i = 0; i < array_len(others); i++) {
-		add_1(b, ALLOW, "fcntl", arg_bits_are(1, others[i][0], others[i][1]));
-	}
-	add_1(b, REFUSE, "fcntl", arg_int_is(1, F_NOTIFY));
 }
 
 static void add_signals(struct builder *b, bool to_self_only)
@@ -279,10 +325,8 @@ static void add_signals(struct builder *b, bool to_self_only)
 	    "kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"};
 	if (!to_self_only) {
 		add_all(b, ALLOW, any, array_len(any));
-		add_fcntl(b);
 		return;
 	}
-	add_values(b, "fcntl", 1, seccomp_fcntls, array_len(seccomp_fcntls));
 	for (size_t i = 0; i < array_len(self); i++) {
 		add_1(b, ALLOW, self[i], arg_int_is(0, PLACEHOLDER_PID));
 	}
@@ -362,7 +406,10 @@ int seccomp_compile(
 		add_sockets(&b);
 		add_processes(&b);
 	}
-	add_signals(&b, options->signals_to_self_only);
+	const bool by_path = options->level == SANDBOX_LANDLOCK;
+	add_signals(&b, by_path && !landlock_abi_scopes_signals(options->landlock_abi));
+	add(&b, by_path && !landlock_abi_covers_truncate(options->landlock_abi) ? REFUSE : ALLOW,
+	    "truncate", 0, NULL);
 	if (b.failed != 0) {
 		return err_set_os(e, -b.failed, "cannot add %s to the seccomp filter", b.failed_at);
 	}
@@ -403,14 +450,21 @@ static void add_paths_command(struct builder *b)
 	add_1(b, SCMP_ACT_ERRNO(0), "utimensat", SCMP_CMP64(1, SCMP_CMP_NE, 0, 0));
 }
 
-int seccomp_compile_command(
-    bool one_group, bool no_signals, struct seccomp_program *program, struct err *e)
+/* What no namespace keeps a command from. */
+static void add_shared_command(struct builder *b, bool no_signals)
 {
-	static const char *const groups[] = {"setsid", "setpgid"};
 	static const char *const signals[] = {
 	    "kill", "tkill", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo"};
-	static const uint64_t namespaces[] = {CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNS,
-	    CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
+	add_all(b, REFUSE, seccomp_groups, array_len(seccomp_groups));
+	add_all(b, REFUSE, seccomp_ipc, array_len(seccomp_ipc));
+	if (no_signals) {
+		add_all(b, REFUSE, signals, array_len(signals));
+	}
+}
+
+int seccomp_compile_command(
+    bool namespaces, int landlock_abi, struct seccomp_program *program, struct err *e)
+{
 	cleanup(builder_fini) struct builder b = {.ctx = seccomp_init(ALLOW)};
 	if (b.ctx == NULL) {
 		return err_set(e, ERR_INTERNAL, "cannot start a seccomp filter");
@@ -424,9 +478,7 @@ int seccomp_compile_command(
 	    array_len(seccomp_xattr_setters));
 	/* Its flags lie in memory, where a filter cannot look; libc goes back to clone. */
 	add_all(&b, SCMP_ACT_ERRNO(ENOSYS), (const char *const[]){"clone3"}, 1);
-	for (size_t i = 0; i < array_len(namespaces); i++) {
-		add_1(&b, REFUSE, "clone", arg_bits_are(0, namespaces[i], namespaces[i]));
-	}
+	add_new_namespaces(&b);
 	/* Putting bytes into a terminal's input. */
 	add_1(&b, REFUSE, "ioctl", arg_int_is(1, TIOCSTI));
 	/* Later families than netlink: packets, the hypervisor's, the kernel's ciphers and so on.
@@ -435,13 +487,13 @@ int seccomp_compile_command(
 	    &b, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socket", SCMP_CMP64(0, SCMP_CMP_GT, AF_NETLINK, 0));
 	add_paths_command(&b);
 	add_keep_caps(&b);
-	if (one_group) {
-		add_all(&b, REFUSE, groups, array_len(groups));
-	} else {
+	if (namespaces) {
 		add_own_ids(&b);
+	} else {
+		add_shared_command(&b, !landlock_abi_scopes_signals(landlock_abi));
 	}
-	if (no_signals) {
-		add_all(&b, REFUSE, signals, array_len(signals));
+	if (!landlock_abi_covers_truncate(landlock_abi)) {
+		add(&b, REFUSE, "truncate", 0, NULL);
 	}
 	if (b.failed != 0) {
 		return err_set_os(e, -b.failed, "cannot add %s to the seccomp filter", b.failed_at);

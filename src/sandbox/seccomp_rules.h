@@ -27,17 +27,15 @@ static const char *const seccomp_allowed[] = {
     "newfstatat", "open", "openat", "openat2", "pipe", "pipe2", "pread64", "preadv",
     "preadv2", "pwrite64", "pwritev", "pwritev2", "read", "readahead", "readlink",
     "readlinkat", "readv", "rename", "renameat", "renameat2", "rmdir", "sendfile", "splice",
-    "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "tee", "truncate",
-    "umask", "unlink", "unlinkat", "vmsplice", "write",
-    "writev",
+    "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "tee", "umask",
+    "unlink", "unlinkat", "vmsplice", "write", "writev",
     /* waiting */
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait",
     "eventfd", "eventfd2", "poll", "ppoll", "pselect6", "select", "signalfd", "signalfd4",
     "timerfd_create", "timerfd_gettime", "timerfd_settime",
     /* sockets, once there are some */
     "accept", "accept4", "bind", "getpeername", "getsockname", "getsockopt", "listen",
-    "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto", "setsockopt",
-    "shutdown",
+    "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto", "shutdown",
     /* memory */
     "brk", "get_mempolicy", "madvise", "mbind", "membarrier", "mincore", "mlock", "mlock2",
     "mlockall", "mmap", "mprotect", "mremap", "mseal", "msync", "munlock", "munlockall",
@@ -86,6 +84,8 @@ static const char *const seccomp_refused[] = {
     "lookup_dcookie", "name_to_handle_at", "open_by_handle_at", "quotactl", "quotactl_fd",
     "reboot", "setdomainname", "sethostname", "settimeofday", "swapoff", "swapon", "syslog",
     "vhangup",
+    /* scheduling by a policy that a filter cannot see */
+    "sched_setattr",
     /* x86's own */
     "ioperm", "iopl", "modify_ldt", "vm86", "vm86old",
 };
@@ -106,17 +106,20 @@ static const char *const seccomp_by_path[] = {
     "futimesat",
 };
 
-/* Allowed with a pid namespace and an IPC namespace, refused without: these reach beyond the
- * session there, or out of its process group. */
-static const char *const seccomp_landlock_refused[] = {
-    "setpgid", "setsid", "shmget", "shmat", "shmctl", "shmdt", "semget", "semop", "semctl",
+/* Allowed with a pid namespace, refused without: they lead out of the process group, by which all
+ * of it is killed. */
+static const char *const seccomp_groups[] = {"setpgid", "setsid"};
+
+/* Allowed with an IPC namespace, refused without: they reach beyond. */
+static const char *const seccomp_ipc[] = {
+    "shmget", "shmat", "shmctl", "shmdt", "semget", "semop", "semctl",
     "semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink",
     "mq_timedsend", "mq_timedreceive", "mq_notify", "mq_getsetattr",
 };
 
 /* Their first argument is a process; without a pid namespace only 0, the caller, is allowed. */
 static const char *const seccomp_on_processes[] = {
-    "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler",
+    "sched_setaffinity", "sched_setparam",
 };
 
 /* The rest are device drivers', terminals' (a session has none) or the network's set-up. The
@@ -131,15 +134,24 @@ static const uint32_t seccomp_ioctls[] = {
     0x8915, 0x891b, 0x8927, 0x8933, /* SIOCGIFADDR, SIOCGIFNETMASK, SIOCGIFHWADDR, SIOCGIFINDEX */
 };
 
-/* Where signals must stay with the process: not those that make the kernel send some (F_SETOWN,
- * F_SETSIG, F_SETOWN_EX, F_NOTIFY, F_SETLEASE). Elsewhere fcntl is allowed whole. */
-static const uint32_t seccomp_fcntls[] = {
-    0, 1, 2, 3, 4,          /* F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL */
-    5, 6, 7, 9, 11,         /* F_GETLK, F_SETLK, F_SETLKW, F_GETOWN, F_GETSIG */
-    36, 37, 38,             /* F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW */
-    1025, 1027, 1030,       /* F_GETLEASE, F_DUPFD_QUERY, F_DUPFD_CLOEXEC */
-    1031, 1032, 1033, 1034, /* F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS */
-    1035, 1036, 1037, 1038, /* F_GET_RW_HINT and its setters */
+/* Of fcntl, as a number and bits of it that may be either. Not those that make the kernel send
+ * signals (F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE), nor F_NOTIFY, which like inotify would
+ * tell what others do in the shared trees: they are in the second list. */
+static const uint32_t seccomp_fcntls[][2] = {
+    {0, 7},    /* F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW */
+    {9, 2},    /* F_GETOWN, F_GETSIG */
+    {36, 1},   /* F_OFD_GETLK, F_OFD_SETLK */
+    {38, 0},   /* F_OFD_SETLKW */
+    {1025, 2}, /* F_GETLEASE, F_DUPFD_QUERY */
+    {1030, 1}, /* F_DUPFD_CLOEXEC, F_SETPIPE_SZ */
+    {1032, 3}, /* F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS, F_GET_RW_HINT */
+    {1036, 1}, /* F_SET_RW_HINT, F_GET_FILE_RW_HINT */
+    {1038, 0}, /* F_SET_FILE_RW_HINT */
+};
+static const uint32_t seccomp_fcntls_refused[][2] = {
+    {8, 2},    /* F_SETOWN, F_SETSIG */
+    {15, 0},   /* F_SETOWN_EX */
+    {1024, 2}, /* F_SETLEASE, F_NOTIFY */
 };
 
 static const uint32_t seccomp_prctls[] = {

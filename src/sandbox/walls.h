@@ -111,7 +111,9 @@ int net_loopback_up(struct err *e);
 
 /* ---- limits.c ---- */
 
-/* Sets the rlimits that are the same for all sessions, once, in the keeper: they are inherited. */
+/* In the keeper, once: sets the rlimits that are the same for all sessions and inherited, and
+ * raises as far as it may those that the kernel counts for all sessions together, which each
+ * session lowers for itself. */
 int limits_set_fixed(struct err *e);
 
 /* Sets a session's own rlimits on the calling process. DATA counts from what it has now.
@@ -141,8 +143,9 @@ enum seccomp_arch {
 
 struct seccomp_options {
 	enum sandbox_level level;
-	/* SANDBOX_LANDLOCK without Landlock's signal scope: signals only to the process itself. */
-	bool signals_to_self_only;
+	/* At SANDBOX_LANDLOCK the filter stands in for what the version does not do: below 6
+	 * signals go to the process itself only, below 3 no file is cut by its path. */
+	int landlock_abi;
 	enum seccomp_arch arch;
 };
 
@@ -151,24 +154,26 @@ int seccomp_compile(
     const struct seccomp_options *options, struct seccomp_program *program, struct err *e);
 void seccomp_fini(struct seccomp_program *program);
 
-/* Binds a program of signals_to_self_only to PID. To be called in the child only: it writes into
- * the program. Does nothing to other programs. */
+/* Binds a program that keeps signals to the process itself to PID. To be called in the child only:
+ * it writes into the program. Does nothing to other programs. */
 void seccomp_bind_pid(struct seccomp_program *program, pid_t pid);
 
 int seccomp_install(const struct seccomp_program *program, struct err *e);
 
-/* What a command outside sessions is kept from; all else is allowed (sandbox/command.h). ONE_GROUP:
- * it may not leave its process group, by which it is killed. NO_SIGNALS: it may send none, where
- * nothing else keeps them from the server's own processes. PROGRAM is the caller's, for
- * seccomp_fini. */
+/* What a command outside sessions is kept from; all else is allowed (sandbox/command.h). Without
+ * NAMESPACES it may not leave its process group, by which it is killed, nor use System V IPC or
+ * message queues; and send no signals where Landlock does not keep them from the server's own
+ * processes. PROGRAM is the caller's, for seccomp_fini. */
 int seccomp_compile_command(
-    bool one_group, bool no_signals, struct seccomp_program *program, struct err *e);
+    bool namespaces, int landlock_abi, struct seccomp_program *program, struct err *e);
 
 /* ---- landlock.c ---- */
 
 /* The kernel's Landlock version, 0 where it has none. */
 int landlock_abi(void);
 bool landlock_abi_scopes_signals(int abi);
+/* Otherwise truncate(2) by path changes any file of the same user. */
+bool landlock_abi_covers_truncate(int abi);
 
 /* Restricts the caller on the read-only root: reading everywhere, writing in its own two places. */
 int landlock_restrict_root(int abi, struct err *e);
@@ -299,8 +304,16 @@ struct sandbox {
 /* The namespaces a session is cloned into. */
 unsigned long long sandbox_session_namespaces(void);
 
-/* clone3 with FLAGS, into the v2 control group at V2_FD unless it is -1. As fork: the child's pid,
- * 0, or -errno. */
+/* ---- clone.c ---- */
+
+struct clone_args;
+
+/* clone3, or clone where that is refused and ARGS asks for no control group. As fork, but that no
+ * handlers of libraries run: the child's number, 0, or -1 with errno. */
+pid_t clone_process(const struct clone_args *args);
+
+/* clone_process with FLAGS, into the v2 control group at V2_FD unless it is -1. As fork: the
+ * child's pid, 0, or -errno. */
 pid_t sandbox_clone(const struct sandbox *sb, unsigned long long flags, int v2_fd);
 
 /* Everything of sandbox_new but the last step, the trial of a whole session. */

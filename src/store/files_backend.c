@@ -232,11 +232,33 @@ int fstore_space_dir(struct fstore_space *sp, enum fstore_part part, bool make)
 		return sp->fds[part];
 	}
 	fd_close(&sp->fds[part]);
-	sp->fds[part] = make ? fstore_make_directories(at, path, strlen(path))
+	bool made = false;
+	sp->fds[part] = make ? fstore_make_directories(at, path, strlen(path), &made)
 			     : fd_open_beneath(at, path, O_RDONLY | O_DIRECTORY, 0);
 	int fd = sp->fds[part];
+	if (made) {
+		atomic_store(&sp->made[part], true);
+	}
 	sp->fds[part] = fd < 0 ? -1 : fd;
 	return fd;
+}
+
+int fstore_space_flush(struct fstore_space *sp, enum fstore_part part, int dir_fd)
+{
+	char path[512];
+	unsigned levels = 1;
+	if (!atomic_exchange(&sp->made[part], false)) {
+		return 0;
+	}
+	(void)place_of(sp, part, path, sizeof(path));
+	for (const char *at = path; *at != '\0'; at++) {
+		levels += *at == '/';
+	}
+	int r = fstore_flush_above(dir_fd, levels);
+	if (r < 0) {
+		atomic_store(&sp->made[part], true);
+	}
+	return r;
 }
 
 int fstore_space_dup(struct fstore_space *sp, enum fstore_part part, bool make)
@@ -246,21 +268,17 @@ int fstore_space_dup(struct fstore_space *sp, enum fstore_part part, bool make)
 	return copy < 0 && fd >= 0 ? -errno : copy;
 }
 
+/* Beneath the store, wherever that lies: whose session or client this goes to has no business with
+ * the server's own paths. */
 int fstore_artifacts_path(
     const struct store *base, const struct store_space *space, struct buf *out)
 {
-	const struct fstore *st = (const struct fstore *)(const void *)base;
-	if (space->prefix == NULL && space->workspace == NULL) {
-		return buf_add_str(out, st->paths[FSTORE_ARTIFACTS]);
+	(void)base;
+	int r = space->prefix != NULL ? buf_addf(out, "%s/", space->prefix) : 0;
+	if (r == 0 && space->workspace != NULL) {
+		r = buf_addf(out, "workspaces/%s/", space->workspace);
 	}
-	if (space->prefix == NULL) {
-		return buf_addf(out, "%s/%s/artifacts", st->workspaces, space->workspace);
-	}
-	if (space->workspace == NULL) {
-		return buf_addf(out, "%s/%s/artifacts", st->dir, space->prefix);
-	}
-	return buf_addf(
-	    out, "%s/%s/workspaces/%s/artifacts", st->dir, space->prefix, space->workspace);
+	return r < 0 ? r : buf_add_str(out, "artifacts");
 }
 
 /* --- the store ----------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ static void fail_all(struct queue *from, const struct err *e)
 	}
 }
 
-static void unreachable(const struct redis_conn *c, struct err *e)
+static void say_unreachable(const struct redis_conn *c, struct err *e)
 {
 	(void)err_set(e, ERR_UNAVAILABLE, "the store cannot be reached: %.400s", c->why.text);
 }
@@ -129,14 +129,17 @@ static void drop(struct redis_conn *c)
 		wake_in(c, c->retry_ms);
 		c->retry_ms = c->retry_ms * 2 < RETRY_MAX_MS ? c->retry_ms * 2 : RETRY_MAX_MS;
 	}
-	struct err e;
-	unreachable(c, &e);
+	struct err e, lost;
+	say_unreachable(c, &e);
+	(void)err_set(&lost, ERR_UNAVAILABLE,
+	    "the store was lost before it answered: a change may have been made, or not: %.400s",
+	    c->why.text);
 	struct queue held = c->held;
 	c->held = (struct queue){0};
 	if (was_up && c->events->down != NULL) {
 		c->events->down(c->ctx);
 	}
-	fail_all(&c->sent, &e);
+	fail_all(&c->sent, &lost);
 	fail_all(&held, &e);
 }
 
@@ -184,7 +187,7 @@ static char *format(const struct redis_arg *args, size_t n, size_t *len)
 		lens[i] = args[i].len;
 	}
 	char *out = NULL;
-	int made = redisFormatCommandArgv(&out, (int)n, words, lens);
+	long long made = redisFormatCommandArgv(&out, (int)n, words, lens);
 	*len = made < 0 ? 0 : (size_t)made;
 	return made < 0 ? NULL : out;
 }
@@ -194,7 +197,7 @@ static int put(struct redis_conn *c, const char *bytes, size_t len, bool now, st
 	if (now) {
 		if (redis_link_put(c->link, bytes, len, e) < 0) {
 			break_off(c, e->text);
-			unreachable(c, e);
+			say_unreachable(c, e);
 			return -1;
 		}
 		return 0;
@@ -238,7 +241,7 @@ int redis_conn_send(struct redis_conn *c, const struct redis_arg *args, size_t n
 		return err_set(e, ERR_GONE, "the store is closed");
 	}
 	if (c->down || c->broken) {
-		unreachable(c, e);
+		say_unreachable(c, e);
 		return -1;
 	}
 	return send_command(c, args, n, c->state == UP, fn, ctx, e);
@@ -393,10 +396,16 @@ static void on_bytes(void *ctx, const char *bytes, size_t len)
 }
 
 /* hiredis's own, but for arrays it would take any number of elements. */
-static redisReplyObjectFunctions functions;
-static void *(*make_array)(const redisReadTask *, int);
+#if HIREDIS_MAJOR >= 1
+typedef size_t element_count;
+#else
+typedef int element_count;
+#endif
 
-static void *make_bounded_array(const redisReadTask *task, int elements)
+static redisReplyObjectFunctions functions;
+static void *(*make_array)(const redisReadTask *, element_count);
+
+static void *make_bounded_array(const redisReadTask *task, element_count elements)
 {
 	return elements > REDIS_ELEMENTS_MAX ? NULL : make_array(task, elements);
 }
@@ -465,7 +474,7 @@ static void give_up_attempt(struct redis_conn *c)
 	struct err e;
 	c->down = true;
 	buf_fini(&c->backlog);
-	unreachable(c, &e);
+	say_unreachable(c, &e);
 	wake_in(c, REDIS_TIMEOUT_MS);
 	fail_all(&c->held, &e);
 }

@@ -91,7 +91,8 @@ void store_free(struct store *st);
 
 /* The store as people may see it: a directory, or a URL without its password. Borrowed. */
 const char *store_describe(const struct store *st);
-/* What `artifacts.path` is in a space: a directory or a key prefix. 0 or -EMSGSIZE. */
+/* What `artifacts.path` is in a space, and what records' `path` begins with: a path beneath the
+ * store, or a key prefix. 0 or -EMSGSIZE. */
 int store_artifacts_path(const struct store *st, const struct store_space *space, struct buf *out);
 
 /* --- records ------------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 acknowledged is lost, decided twice, or run after somebody said no; and at any moment the approvals are
 what the audit trail says.
 
-    CARREL_KILLS=200 tests/run_python.py --seconds 3600 tests/e2e/approvals_kill_test.py
+    CARREL_KILLS=1000 tests/run_python.py --seconds 7200 tests/e2e/approvals_kill_test.py
 
-kills that often; otherwise it is 25 times, about a minute. CARREL_SEED repeats the choices of a run, as
+kills that often; otherwise it is 25 times, about a minute, and 200 times with CARREL_LONG. Among the
+kills the disk is full for a while (as root only, who may mount one that is small), or PostgreSQL is
+gone. CARREL_SEED repeats the choices of a run, as
 far as a machine repeats itself.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -27,10 +30,11 @@ import postgres  # noqa: E402
 from approvals_check import check, check_trail  # noqa: E402
 from approvals_load import Ledger, Load  # noqa: E402
 from harness import CARREL, Server  # noqa: E402
+from outages import OUTAGES_S  # noqa: E402
 from services import Service  # noqa: E402
 
 SERIAL = True
-KILLS = int(os.environ.get("CARREL_KILLS", "25"))
+KILLS = int(os.environ.get("CARREL_KILLS", "200" if "CARREL_LONG" in os.environ else "25"))
 SEED = os.environ.get("CARREL_SEED") or str(random.SystemRandom().randrange(1 << 32))
 SECRET = "whsec-of-the-test"
 SHORTEST_S, LONGEST_S = 0.03, 1
@@ -226,7 +230,28 @@ class OneServer(KillCase):
         with self.subTest(CARREL_SEED=SEED, CARREL_KILLS=KILLS):
             self.kill_again_and_again()
 
+    def small_disk(self, path):
+        """A way to have it full, or nothing where nobody may mount one."""
+        path.mkdir()
+        if os.geteuid() != 0:
+            return None
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192m", "carrel-test", path], check=True)
+        self.addCleanup(subprocess.run, ["umount", "--lazy", path], check=True)
+        return path / "ballast"
+
+    @staticmethod
+    @contextlib.contextmanager
+    def full(ballast):
+        with open(ballast, "wb", buffering=0) as file:
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            yield
+        ballast.unlink()
+
     def kill_again_and_again(self):
+        ballast = self.small_disk(self.base / "one")
+        outages_s = list(OUTAGES_S) if ballast else []
         server = self.server("one")
         server.start()
         load = Load([server.port], server.token, Ledger(), SEED, f"{self.service.url}/in")
@@ -235,6 +260,14 @@ class OneServer(KillCase):
         with load:
             while kills < KILLS:
                 time.sleep(self.chance.uniform(SHORTEST_S, LONGEST_S))
+                if outages_s and kills >= KILLS // 4:
+                    with self.full(ballast):
+                        time.sleep(outages_s.pop())
+                        if self.chance.random() < 0.5:
+                            self.kill(server)
+                    if server.process is None:
+                        server.start()
+                        kills += 1
                 kills += self.kill_and_start(server, database)
         self.assert_all_gone()
         shown = self.assert_all_is_well(load, database)
@@ -260,11 +293,14 @@ class TwoServersAndPostgres(KillCase):
             load = Load([server.port for server in servers], "of-the-test", Ledger(), SEED,
                         f"{self.service.url}/in")
             kills, database_kills = 0, 0
+            outages_s = list(OUTAGES_S)
             with load:
                 while kills + database_kills < max(6, KILLS // 2):
                     time.sleep(self.chance.uniform(SHORTEST_S, LONGEST_S))
                     if kills >= 3 * database_kills:
-                        self.database_goes(database, servers)
+                        self.database_goes(
+                            database, servers,
+                            outages_s.pop() if outages_s else self.chance.uniform(0, 0.5))
                         database_kills += 1
                     else:
                         kills += self.kill_and_start(self.chance.choice(servers), database.url)
@@ -278,13 +314,13 @@ class TwoServersAndPostgres(KillCase):
             for server in servers:
                 self.assertEqual(server.stop(), 0)
 
-    def database_goes(self, database, servers):
+    def database_goes(self, database, servers, outage_s):
         """And now and then a server with it, which starts when the database is back."""
         server = self.chance.choice(servers) if self.chance.random() < 0.3 else None
         database.kill()
         if server is not None:
             self.kill(server)
-        time.sleep(self.chance.uniform(0, 0.5))
+        time.sleep(outage_s)
         database.start()
         if server is not None:
             server.start()

@@ -1,5 +1,6 @@
 """Two servers that share one PostgreSQL: what is asked of one is known to the other."""
 
+import concurrent.futures
 import json
 import pathlib
 import sys
@@ -8,7 +9,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from harness import Server, run_at_once  # noqa: E402
-from postgres import Postgres  # noqa: E402
+from postgres import Cutter, Postgres  # noqa: E402
 
 FINAL = ("approved", "rejected", "expired", "failed", "cancelled")
 TOKENS = [{"name": "worker", "token": "worker-token", "role": "execute"},
@@ -120,18 +121,86 @@ class Away(unittest.TestCase):
             reply = server.request("GET", "approvals", timeout=30)
             self.assertEqual((reply.status, reply.error_code), (503, "ApprovalsUnavailable"))
             self.assertEqual(server.value("meanwhile", "1 + 1"), 2)
+            # What is done meanwhile is a record of the trail, too, however long it waits.
+            self.assertEqual(server.request("DELETE", "session", "meanwhile").status, 204)
+            refused = server.request("GET", "approvals", timeout=30)
+            self.assertEqual(refused.status, 503)
             database.start()
             end = time.monotonic() + 20
             while (reply := server.request("GET", f"approvals/{one.json()['id']}")).status != 200:
                 self.assertLess(time.monotonic(), end, reply)
                 time.sleep(0.1)
             self.assertEqual(reply.json()["state"], "waiting")
+            count = "SELECT count(*) FROM audit WHERE action = 'session.delete'"
+            while database.sql(count) != "1":
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.1)
             # A person who reads the log knows when, and why; the address has a password.
             away = [e for e in server.events if e["event"] == "approvals_database_away"]
             self.assertIn("connecting", away[0]["reason"])
             self.assertLessEqual(len(away), 2)  # one of each thread
             self.assertIn("approvals_database_back", [e["event"] for e in server.events])
             self.assertNotIn(database.password, json.dumps(server.events))
+
+
+class OutcomeUnknown(unittest.TestCase):
+    """Nobody knows whether a commit was done: neither success is told, nor that it was not done."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.database = cls.enterClassContext(Postgres())
+        cls.cutter = cls.enterClassContext(Cutter(cls.database.port))
+        cls.server = cls.enterClassContext(Server(
+            {"pools": [{"name": "default", "ready_sessions": 1}]},
+            {"CARREL_DATABASE_URL": cls.database.behind(cls.cutter.port)}))
+
+    def submit(self, key):
+        return self.server.request("POST", "approvals", body={"code": "1", "policy": "before"},
+                                   headers={"Idempotency-Key": key})
+
+    def assert_unknown(self, reply):
+        self.assertEqual((reply.status, reply.error_code), (504, "ApprovalOutcomeUnknown"), reply)
+        self.assertIn("may have been done, or not", reply.json()["error"]["message"])
+        self.assertNotIn("Retry-After", reply.headers)
+
+    def test_the_connection_is_lost_at_commit(self):
+        for cut, there in (("before", 0), ("after", 1)):
+            with self.subTest(cut=cut):
+                before = self.server.request("GET", "approvals").json()["approvals"]
+                self.cutter.cut = cut
+                self.assert_unknown(self.submit(cut))
+                after = self.server.request("GET", "approvals").json()["approvals"]
+                self.assertEqual(len(after) - len(before), there)
+                # Asked again with its key it is there once, whatever had become of it.
+                self.assertEqual(self.submit(cut).status, 201 - there)
+                after = self.server.request("GET", "approvals").json()["approvals"]
+                self.assertEqual(len(after) - len(before), 1)
+
+    def test_a_decision_whose_commit_is_lost(self):
+        one = self.submit("decided").json()["id"]
+        self.cutter.cut = "after"
+        path = f"approvals/{one}/decision"
+        self.assert_unknown(self.server.request("POST", path, body={"approve": False}))
+        self.assertEqual(self.server.request("GET", f"approvals/{one}").json()["state"],
+                         "rejected")
+        self.assertEqual(self.server.request("POST", path, body={"approve": False}).status, 200)
+        self.assertEqual(self.server.request("POST", path, body={"approve": True}).status, 409)
+
+    def test_a_standby_that_does_not_confirm(self):
+        """The server gives up waiting for it, and says COMMIT with a warning."""
+        settle = "SELECT pg_reload_conf()"
+        self.database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        self.database.sql(settle)
+        try:
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                reply = pool.submit(self.submit, "standby")
+                while not reply.done():
+                    self.database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                                      " WHERE wait_event = 'SyncRep'")
+                self.assert_unknown(reply.result())
+        finally:
+            self.database.sql("ALTER SYSTEM RESET synchronous_standby_names")
+            self.database.sql(settle)
 
 
 if __name__ == "__main__":

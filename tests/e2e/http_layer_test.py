@@ -29,9 +29,11 @@ SANITIZED = b"__asan_init" in pathlib.Path(SERVER).read_bytes() if SERVER else F
 class Server:
     """One server process. It must end with status 0: sanitizers report through it."""
 
-    def __init__(self, *arguments, idle_ms=0):
+    def __init__(self, *arguments, **settings):
+        """settings: idle_ms, connections, per_address, bodies, proxy, open; see the program's main."""
         self.files = tempfile.mkdtemp(prefix="http-layer-", dir="/dev/shm")
-        env = dict(os.environ, HTTP_TEST_IDLE_MS=str(idle_ms))
+        env = dict(os.environ)
+        env.update({f"HTTP_TEST_{name.upper()}": str(value) for name, value in settings.items()})
         self.process = subprocess.Popen(
             [SERVER, self.files, *arguments], stdout=subprocess.PIPE, env=env
         )
@@ -80,19 +82,20 @@ def read_answer(f):
 
 class Base(unittest.TestCase):
     arguments = ()
-    idle_ms = 0
+    settings = {}
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(*cls.arguments, idle_ms=cls.idle_ms)
+        cls.server = Server(*cls.arguments, **cls.settings)
 
     @classmethod
     def tearDownClass(cls):
         status = cls.server.stop()
         assert status == 0, f"the server ended with {status}"
 
-    def connect(self, timeout=10):
-        s = socket.create_connection(("127.0.0.1", self.server.port), timeout)
+    def connect(self, timeout=10, source=None):
+        s = socket.create_connection(("127.0.0.1", self.server.port), timeout,
+                                     (source, 0) if source else None)
         self.addCleanup(s.close)
         return s
 
@@ -113,6 +116,10 @@ class Base(unittest.TestCase):
 
     def stats(self):
         return json.loads(self.request("GET", "/stats")[2])
+
+    def lenient(self):
+        """Whether libmicrohttpd is one before 1.0, which refuses little by itself."""
+        return self.stats()["libmicrohttpd"].startswith("0.")
 
     def wait_for(self, what, message, seconds=5):
         end = time.monotonic() + seconds
@@ -161,7 +168,10 @@ class Requests(Base):
 
     def test_chunked_body(self):
         head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        answer = self.raw(head + b"3\r\nabc\r\n10;ext=1\r\n0123456789abcdef\r\n0\r\nTrailer: 1\r\n\r\n")
+        # Of an extension libmicrohttpd 1.0.1 makes a malformed chunk.
+        extension = b";ext=1" if self.lenient() else b""
+        answer = self.raw(head + b"3\r\nabc\r\n10" + extension +
+                          b"\r\n0123456789abcdef\r\n0\r\nTrailer: 1\r\n\r\n")
         self.assertEqual(answer[2], b"abc0123456789abcdef")
         self.assertEqual(self.raw(head + b"0\r\n\r\n")[2], b"")
         self.assertEqual(self.raw(head + b"zz\r\n")[0], 400)
@@ -205,6 +215,16 @@ class Requests(Base):
             b"Content-Length: -1",
             b"Content-Length: 99999999999999999999999",
             b"Content-Length: 3\r\nContent-Length: 4",
+            b"Content-Length: 4\r\nContent-Length: 3\r\nContent-Length: 3",
+            b"Content-Length: +3",
+            b"Content-Length: 3, 3",
+            b"Content-Length: 0x3",
+            b"Content-Length:",
+            b"Content-Length : 3",
+            b"Transfer-Encoding : chunked",
+            b"Transfer-Encoding\t: chunked",
+            b"Transfer-Encoding: \x0bchunked",
+            b"Transfer-Encoding: identity",
             b"Content-Length: 3\r\nTransfer-Encoding: chunked",
             b"Transfer-Encoding: gzip",
             b"Transfer-Encoding: gzip, chunked",
@@ -217,6 +237,106 @@ class Requests(Base):
                 self.assertIn(read_answer(f)[0], (400, 413))
                 # libmicrohttpd 0.9.75 writes the head of its own 400 twice; what counts is the end.
                 self.assertNotIn(b"200 OK", f.read(), "the connection must end")
+
+    def refused(self, data, status=400):
+        s = self.connect()
+        s.sendall(data)
+        f = s.makefile("rb")
+        answer = read_answer(f)
+        if answer is None and not self.lenient():
+            return  # libmicrohttpd 1.0 closes at some request lines
+        self.assertIsNotNone(answer, "no answer")
+        self.assertEqual(answer[0], status, answer)
+        self.assertNotIn(b"200 OK", f.read(), "the connection must end")
+
+    def test_heads_that_two_readers_could_read_differently(self):
+        get = b"GET /stats HTTP/1.1\r\n"
+        for head in (
+            get + b"\r\n",  # no Host
+            get + b"Host: x\r\nHost: x\r\n\r\n",
+            get + b"Host: x\r\nhost: y\r\n\r\n",
+            get + b"Host: a b\r\n\r\n",
+            get + b"Host: x/y\r\n\r\n",
+            get + b"Host: x, y\r\n\r\n",
+            get + b"Host: x\r\nAuthorization: Bearer a\0b\r\n\r\n",
+            get + b"Host: x\r\nX: a\0\r\nY: b\r\n\r\n",
+            get + b"Host: x\0\r\n\r\n",
+            get + b"Host: x\r\nX\0: b\r\n\r\n",
+            get + b"Host: x\r\nX: a\r\n folded\r\n\r\n",
+            get + b"Host: x\r\nX: a\r\n\tfolded\r\nY: b\r\n\r\n",
+            get + b" Host: x\r\n\r\n",
+            get + b"Host: x\r\nX: a\rb\r\n\r\n",
+            get + b"Host: x\r\nX: a\x01b\r\n\r\n",
+            get + b"Host: x\r\nX: a\x7fb\r\n\r\n",
+            get + b"Host: x\r\nX y: b\r\n\r\n",
+            get + b"Host: x\r\nX(y): b\r\n\r\n",
+            get + b"Host: x\r\n: b\r\n\r\n",
+            get + b"Host: x\r\nX \t : b\r\n\r\n",
+            get + b"Host: x\nX: b\r\n\r\n",  # bare LF, in each place
+            get + b"Host: x\r\nX: b\n\r\n",
+            get + b"Host: x\r\nX: b\r\n\n",
+            b"GET /stats HTTP/1.1\nHost: x\r\n\r\n",
+            get + b"Host: x\nX: b\0\r\n\r\n",  # one byte too few, one too many
+            b"GET  /stats HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /stats  HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /stats a HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /stats\0 HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /stats\0a HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /stats\ta HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /stats?a\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /stats?a=b\0c HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET http://y/stats HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET http://x:81/stats HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET http://x@y/stats HTTP/1.1\r\nHost: x\r\n\r\n",
+        ):
+            with self.subTest(head):
+                self.refused(head)
+
+    def test_heads_that_are_sound(self):
+        host = b"Host: x\r\n"
+        for head in (
+            b"GET /stats HTTP/1.1\r\n" + host,
+            b"GET /stats HTTP/1.1\r\nHost:x\r\n",
+            b"GET /stats HTTP/1.1\r\nHost: \t x\r\n",
+            b"GET /stats HTTP/1.1\r\nHost: [::1]:8080\r\n",
+            b"GET /stats HTTP/1.1\r\nHost:\r\n",
+            b"GET /stats HTTP/1.1\r\n" + host + b"X:\r\nY: \r\nZ: a:b\tc\r\nCookie: a=b; c=d\r\n",
+            b"GET /stats HTTP/1.0\r\n",
+            b"GET /stats HTTP/1.1\r\n" + host + b"X: " + "\u00e9".encode() + b"\r\n",
+            b"GET /stats?\xc3\xa9=%41+?&&a HTTP/1.1\r\n" + host,
+            b"GET HTTP://X:80/stats HTTP/1.1\r\n" + host,
+            b"\r\nGET /stats HTTP/1.1\r\n" + host,
+            b"GET /stats HTTP/1.1\r\n" + host + b"".join(b"X-%d: y\r\n" % i for i in range(100)),
+        ):
+            with self.subTest(head):
+                self.assertEqual(self.raw(head + b"\r\n")[0], 200)
+                s = self.connect()
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for at in range(0, len(head), 7):
+                    s.send(head[at:at + 7])
+                s.send(b"\r\n")
+                self.assertEqual(read_answer(s.makefile("rb"))[0], 200, "piece by piece")
+
+    def test_chunk_lines_end_in_crlf(self):
+        head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for body in (b"3\nabc\r\n0\r\n\r\n", b"3\r\nabc\r\n3\ndef\r\n0\r\n\r\n",
+                     b"3;x=1\nabc\r\n0\r\n\r\n", b"3 \r\nabc\r\n0\r\n\r\n",
+                     b"-3\r\nabc\r\n0\r\n\r\n", b"0x3\r\nabc\r\n0\r\n\r\n",
+                     b"3\r\nabcX\r\n0\r\n\r\n"):
+            with self.subTest(body):
+                self.refused(head + body)
+        self.assertEqual(self.raw(head + b"3\r\n\r\n\n\r\n0\r\n\r\n")[2], b"\r\n\n")
+
+    def test_three_thousand_query_parameters(self):
+        many = "&".join(f"a{i}" for i in range(3000))
+        self.assertEqual(self.request("GET", f"/info/x/y?{many}&identifier=z")[0], 200)
+        got = json.loads(self.request("GET", f"/info/x/y?{many[:9000]}&identifier=z")[2])
+        self.assertEqual(got["identifier"], "z")
+        self.assertEqual(self.request("GET", "/stats?" + "&" * 13000)[0], 200)
+        self.assertEqual(self.request("GET", "/stats?" + "&" * 60000)[0], 414)
+
+    def test_three_thousand_headers(self):
+        self.refused(b"GET /stats HTTP/1.1\r\nHost: x\r\n" + b"a:b\r\n" * 3000 + b"\r\n", 431)
 
     def test_content_length_smaller_than_sent(self):
         s = self.connect()
@@ -234,14 +354,19 @@ class Requests(Base):
         self.wait_for(lambda: self.stats()["open_calls"] == 1, "the call stayed open")
 
     def test_malformed_request_lines(self):
-        for line in (b"\r\n\r\n\0\0\0\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
-                     b"GET nothing HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01"):
+        for line in (b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1x\r\n\r\n", b"x y\r\n\r\n",
+                     b"GET nothing HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /stats\r\n\r\n"):
             with self.subTest(line):
                 s = self.connect()
                 s.sendall(line)
-                s.shutdown(socket.SHUT_WR)
                 answer = read_answer(s.makefile("rb"))
-                self.assertTrue(answer is None or answer[0] in (400, 404, 505), answer)
+                if answer is not None or self.lenient():
+                    self.assertIn(answer[0], (400, 505), answer)
+        for other in (b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\r\n"):
+            with self.subTest(other):
+                s = self.connect()
+                s.sendall(other)
+                self.assertIsNone(read_answer(s.makefile("rb")), "what is no HTTP has no answer")
 
     def test_paths(self):
         def info(path):
@@ -343,7 +468,8 @@ class Authentication(Base):
 
     def test_pools(self):
         self.assertEqual(self.get("/sessionPools/blue/private", "pool-token")[0], 200)
-        self.assertEqual(self.get("/sessionPools/red/private", "pool-token")[0], 403)
+        for other in ("red", "blue2", "blu", "Blue"):
+            self.assertEqual(self.get(f"/sessionPools/{other}/private", "pool-token")[0], 403, other)
         self.assertEqual(self.get("/private", "pool-token")[0], 403)
         self.assertEqual(self.get("/private", "default-token")[0], 200)
         self.assertEqual(self.get("/sessionPools/main/private", "default-token")[0], 200)
@@ -383,9 +509,25 @@ class Bodies(Base):
         s.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertEqual(read_answer(f)[0], 204, "the connection lives on")
 
+    def test_one_byte_more_than_the_largest_in_chunks(self):
+        head = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for size, status in ((1 << 20, 200), ((1 << 20) + 1, 413)):
+            body = b"%x\r\n" % size + b"x" * size + b"\r\n0\r\n\r\n"
+            self.assertEqual(self.raw(head + body)[0], status, size)
+
     def test_a_body_nobody_asked_for(self):
-        self.assertEqual(self.request("GET", "/stats", b"x" * 1000)[0], 200)
-        self.assertEqual(self.request("GET", "/stats", b"x" * 100000)[0], 413)
+        for fields in (b"Content-Length: 1\r\n\r\nx", b"Content-Length: 100000\r\n\r\nx",
+                       b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+                       b"Transfer-Encoding: chunked\r\n\r\n1;"):
+            with self.subTest(fields):
+                s = self.connect()
+                s.sendall(b"GET /stats HTTP/1.1\r\nHost: x\r\n" + fields)
+                f = s.makefile("rb")
+                status, headers, body = read_answer(f)
+                self.assertEqual((status, headers["Connection"]), (413, "close"))
+                self.assertIn("no body", json.loads(body)["error"])
+                self.assertEqual(f.read(), b"", "the connection must end")
+        self.assertEqual(self.request("GET", "/stats", headers={"Content-Length": "0"})[0], 200)
 
 
 def multipart(boundary, *parts, end=True, preamble=b""):
@@ -657,7 +799,9 @@ class Leaving(Base):
         for s in sockets:
             s.close()
         self.wait_for(lambda: self.stats()["open_calls"] == 1, "calls stayed open")
-        self.assertLessEqual(self.stats()["gone"] - before["gone"], 200)
+        after = self.stats()
+        # Each has ended in one way, and in one way only: it was answered, or it was told.
+        self.assertEqual(after["gone"] + after["answered"] - before["gone"] - before["answered"], 200)
 
     def test_slow_source(self):
         status, _, body = self.request("GET", "/source?bytes=40&piece=1&ms=2")
@@ -718,7 +862,7 @@ class Load(Base):
 
 
 class Idle(Base):
-    idle_ms = 1000
+    settings = {"idle_ms": 1000}
 
     def test_silent_connections_are_closed(self):
         sockets = [self.connect(8) for _ in range(3)]
@@ -743,6 +887,255 @@ class Idle(Base):
                 s.sendall(b"x")
                 time.sleep(0.2)
         self.assertLess(time.monotonic() - start, 6)
+
+
+class Watches(Base):
+    def test_without_watches_a_connection_is_told(self):
+        self.assertEqual(self.request("POST", "/exhaust?failures=3")[0], 204)
+        for _ in range(3):
+            s = self.connect()
+            status, headers, body = read_answer(s.makefile("rb"))
+            self.assertEqual((status, headers["Connection"]), (503, "close"))
+            self.assertIn(b"watch", body)
+        self.assertEqual(self.request("GET", "/stats")[0], 200)
+        self.assertEqual(self.stats()["connections"], 1)
+
+
+def unfinished(path, length, data, token):
+    return (b"POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n"
+            % (path, token, length)) + data
+
+
+class Shares(Base):
+    """Bounds that many share: whoever fills one is the one who is refused."""
+
+    settings = {"bodies": 8 << 20, "connections": 64, "idle_ms": 20000}
+
+    def post(self, token, size, path="/private"):
+        return self.request("POST", path, b"x" * size, {"Authorization": f"Bearer {token}"})[0]
+
+    def hold(self, count, size, token):
+        """COUNT unfinished bodies of SIZE bytes each."""
+        open_now = []
+        for i in range(count):
+            s = self.connect()
+            s.sendall(unfinished(b"/private", size + 1, b"x" * size, token))
+            open_now.append(s)
+            self.wait_for(lambda n=i: self.held() == (n + 1) * size, "a body is not held")
+        return open_now
+
+    def held(self):
+        return self.stats()["bodies_bytes"]
+
+    def test_bodies_are_counted_back(self):
+        for _ in range(12):  # of 8 MiB, 24 MiB go through
+            self.assertEqual(self.post("user-token", 2 << 20), 200)
+        self.wait_for(lambda: self.held() == 0, "bodies stayed counted")
+        for s in self.hold(2, 1 << 20, b"user-token"):
+            s.close()
+        self.wait_for(lambda: self.held() == 0, "bodies of who left stayed counted")
+
+    def test_bodies_of_one_token_leave_room_for_another(self):
+        held = self.hold(4, 1 << 20, b"user-token")  # half of the room, to the byte
+        self.assertEqual(self.post("user-token", 1), 429)
+        self.assertEqual(self.held(), 4 << 20, "what is refused holds nothing")
+        self.assertEqual(self.post("admin-token", 2 << 20), 200)
+        for s in held:
+            s.close()
+        self.wait_for(lambda: self.held() == 0, "bodies stayed counted")
+
+    def test_a_full_share_makes_slow_bodies_short(self):
+        held = self.hold(4, 1 << 20, b"user-token")
+        start = time.monotonic()
+        s = held[0]
+        s.settimeout(28)
+        # Alone a body of that size may take 20 s + 262 s; with the share full 5 s + 16 s.
+        with self.assertRaises(OSError):
+            while time.monotonic() - start < 27:
+                if s.recv(1) == b"":
+                    raise OSError
+        self.assertLess(time.monotonic() - start, 26)
+        for s in held:
+            s.close()
+
+    def test_open_calls_of_one_token_leave_room_for_another(self):
+        sockets = []
+        for source in ("127.0.0.2", "127.0.0.3"):
+            for _ in range(16):
+                s = self.connect(source=source)
+                s.sendall(unfinished(b"/private/delay?ms=600000", 0, b"", b"user-token"))
+                sockets.append(s)
+        self.wait_for(lambda: self.stats()["open_calls"] == 33, "the calls did not begin")
+        self.assertEqual(self.post("user-token", 1), 429)
+        self.assertEqual(self.post("admin-token", 1), 200)
+        for s in sockets:
+            s.close()
+        self.wait_for(lambda: self.stats()["open_calls"] == 1, "calls stayed open")
+        self.assertEqual(self.post("user-token", 1), 200)
+
+
+class SharesOfAddresses(Base):
+    """Where nobody has a name, an address is one; behind a proxy that is trusted, what it says."""
+
+    settings = {"bodies": 8 << 20, "open": 1, "proxy": "127.0.0.9/32"}
+
+    def fill(self, source, forwarded=None):
+        header = f"X-Forwarded-For: {forwarded}\r\n".encode() if forwarded else b""
+        for i in range(4):
+            s = self.connect(source=source)
+            s.sendall(b"POST /private HTTP/1.1\r\nHost: x\r\n" + header +
+                      b"Content-Length: 1048577\r\n\r\n" + b"x" * (1 << 20))
+            self.wait_for(lambda n=i: self.stats()["bodies_bytes"] == n + 1 << 20, "a body is not held")
+
+    def status(self, source, forwarded=None):
+        s = self.connect(source=source)
+        header = f"X-Forwarded-For: {forwarded}\r\n".encode() if forwarded else b""
+        size = 1 << 20
+        s.sendall(b"POST /private HTTP/1.1\r\nHost: x\r\n" + header +
+                  b"Content-Length: %d\r\n\r\n" % size + b"x" * size)
+        return read_answer(s.makefile("rb"))[0]
+
+    def setUp(self):
+        self.wait_for(lambda: self.stats()["bodies_bytes"] == 0, "bodies of the test before")
+
+    def tearDown(self):
+        self.doCleanups()
+
+    def test_an_address_is_a_name(self):
+        self.fill("127.0.0.2")
+        self.assertEqual(self.status("127.0.0.2"), 429)
+        self.assertEqual(self.status("127.0.0.2", "198.51.100.7"), 429, "anybody can write a header")
+        self.assertEqual(self.status("127.0.0.3"), 200)
+
+    def test_a_trusted_proxy_is_believed(self):
+        self.fill("127.0.0.9", "203.0.113.5, 198.51.100.7")
+        self.assertEqual(self.status("127.0.0.9", "198.51.100.7"), 429)
+        self.assertEqual(self.status("127.0.0.9", "203.0.113.5, 198.51.100.7, 127.0.0.9"), 429)
+        self.assertEqual(self.status("127.0.0.9", "198.51.100.8"), 200)
+
+
+class Room(Base):
+    """Connections run short."""
+
+    settings = {"connections": 40}
+
+    def opened(self, count, source, data=b"G"):
+        sockets = []
+        for _ in range(count):
+            s = self.connect(source=source)
+            if data:
+                s.sendall(data)
+            sockets.append(s)
+        return sockets
+
+    def closed(self, sockets):
+        gone = 0
+        for s in sockets:
+            s.setblocking(False)
+            try:
+                gone += s.recv(1000) == b""
+            except BlockingIOError:
+                pass
+            except ConnectionError:
+                gone += 1
+        return gone
+
+    def quick(self, source):
+        start = time.monotonic()
+        s = self.connect(source=source)
+        s.sendall(b"GET /private HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer user-token\r\n\r\n")
+        self.assertEqual(read_answer(s.makefile("rb"))[0], 200)
+        s.close()
+        return time.monotonic() - start
+
+    def tearDown(self):
+        self.doCleanups()
+        self.wait_for(lambda: self.stats()["connections"] == 1, "connections stayed open")
+
+    def test_an_address_has_half(self):
+        sockets = self.opened(21, "127.0.0.2")
+        self.wait_for(lambda: self.closed(sockets) == 1, "the oldest did not give way")
+        self.assertEqual(self.closed(sockets[:1]), 1)
+        self.assertEqual(self.closed(sockets[1:]), 0)
+
+    def test_from_many_addresses_the_oldest_stranger_gives_way(self):
+        sockets = []
+        for i in range(60):
+            sockets += self.opened(1, f"127.0.1.{i + 1}")
+        self.quick("127.0.0.2")
+        self.wait_for(lambda: self.closed(sockets) >= 20, "nobody gave way")
+        self.assertEqual(self.closed(sockets[:20]), 20, "the oldest")
+        self.assertLess(self.stats()["connections"], 45)
+
+    def test_a_call_does_not_give_way(self):
+        call = unfinished(b"/private/delay?ms=300", 0, b"", b"user-token")
+        caller = self.opened(1, "127.0.0.2", call)[0]
+        self.wait_for(lambda: self.stats()["open_calls"] == 2, "the call did not begin")
+        self.opened(60, "127.0.0.2")
+        for i in range(60):
+            self.opened(1, f"127.0.1.{i + 1}")
+        self.assertEqual(read_answer(caller.makefile("rb"))[0], 200)
+
+    def test_idle_clients_give_way_after_strangers(self):
+        idle = self.opened(10, "127.0.0.2", b"GET /private HTTP/1.1\r\nHost: x\r\n"
+                                            b"Authorization: Bearer user-token\r\n\r\n")
+        for s in idle:
+            self.assertTrue(s.recv(4096).startswith(b"HTTP/1.1 200"))
+        strangers = self.opened(9, "127.0.0.2")
+        callers = []
+        while True:
+            s = self.connect(source="127.0.0.2")
+            s.sendall(unfinished(b"/private/delay?ms=600000", 0, b"", b"user-token"))
+            self.wait_for(lambda: self.stats()["open_calls"] == len(callers) + 2 or self.closed([s]),
+                          "neither a call nor a refusal")
+            if self.stats()["open_calls"] < len(callers) + 2:
+                break
+            callers.append(s)
+            if self.closed(strangers) < 9:
+                self.assertEqual(self.closed(idle), 0, "who is idle gave way before a stranger")
+        self.assertIn(len(callers), (19, 20), "half of the room")
+        self.assertEqual(self.closed(strangers + idle), 19, "somebody did not give way")
+        self.assertEqual(self.closed(callers), 0)
+
+
+class RoomByNumber(Base):
+    settings = {"per_address": 5, "proxy": "127.0.0.9"}
+
+    def test_the_limit_is_met_and_passed_by_one(self):
+        for source, most in (("127.0.0.2", 5), ("127.0.0.9", 30)):
+            with self.subTest(source):
+                sockets = [self.connect(source=source) for _ in range(most)]
+                self.wait_for(lambda n=most: self.stats()["connections"] == n + 1, "not all are open")
+                extra = self.connect(source=source)
+                kept = most if source == "127.0.0.2" else most + 1
+                self.wait_for(lambda n=kept: self.stats()["connections"] == n + 1, "one too many")
+                if source == "127.0.0.2":
+                    self.assertEqual(sockets[0].recv(1), b"", "the oldest gave way")
+                for s in [*sockets, extra]:
+                    s.close()
+                self.wait_for(lambda: self.stats()["connections"] == 1, "connections stayed open")
+
+
+class Heads(Base):
+    def test_a_first_head_has_ten_seconds(self):
+        s = self.connect(20)
+        start = time.monotonic()
+        with self.assertRaises(OSError):
+            while time.monotonic() - start < 15:
+                s.sendall(b"G")
+                time.sleep(0.5)
+        self.assertTrue(9 < time.monotonic() - start < 14)
+
+    def test_what_takes_nothing_is_closed(self):
+        """libmicrohttpd before 1.0 waits for the end of a chunk's extension in a memory that is full."""
+        s = self.connect(20)
+        s.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+        start = time.monotonic()
+        with self.assertRaises(OSError):
+            while time.monotonic() - start < 15:
+                s.sendall(b"e" * 65536)
+        self.assertLess(time.monotonic() - start, 8)
+        self.wait_for(lambda: self.stats()["open_calls"] == 1, "the call stayed open")
 
 
 class Ending(unittest.TestCase):

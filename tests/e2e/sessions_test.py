@@ -383,7 +383,8 @@ class Tenants(ServerCase):
                               ("token-of-none", "acme")):
             for method, route in (("GET", "session"), ("GET", "listSessions"), ("GET", "files"),
                                   ("DELETE", "session"), ("POST", "executions")):
-                reply = self.ask(token, method, route, {"code": "1"}, tenant=tenant)
+                body = None if method == "GET" else {"code": "1"}
+                reply = self.ask(token, method, route, body, tenant=tenant)
                 self.assert_error(reply, 403, "Forbidden", "tenant")
         self.assert_error(self.ask(self.server.token, "GET", "session", tenant="../x"), 400,
                           "SessionRequestValidationFailed", "tenant")

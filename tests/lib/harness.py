@@ -66,12 +66,17 @@ class Server:
     a server that does not exit 0 then is an error, unless it was killed by the test.
     """
 
-    def __init__(self, config=None, environment=None, arguments=(), user=None, token=None):
+    def __init__(self, config=None, environment=None, arguments=(), user=None, token=None,
+                 prefix=()):
         self.config = {"preload": [], "listen": "127.0.0.1:0", **(config or {})}
         self.token = token or secrets.token_hex(16)
         self.environment = environment or {}
         self.arguments = list(arguments)
+        self.prefix = list(prefix)  # a program that starts the server
         self.user = user
+        if user is None and os.geteuid() == 0:
+            # Whoever else the server would become where there is a user named carrel.
+            self.config.setdefault("user", "nobody")
         self.process = None
         self.port = None
         self.tls = "tls" in self.config
@@ -89,10 +94,10 @@ class Server:
         self.stop()
 
     def command(self, config_file):
-        prefix = []
+        prefix = self.prefix
         if self.user is not None:
             uid = str(self.user)
-            prefix = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+            prefix = [*prefix, "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
         return prefix + [str(CARREL), "serve", "--config", str(config_file)] + self.arguments
 
     def start(self, wait=True):

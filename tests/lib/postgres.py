@@ -13,16 +13,19 @@ import os
 import pathlib
 import pwd
 import secrets
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import processes
 
-PROGRAMS = pathlib.Path("/usr/lib/postgresql/15/bin")
+PROGRAMS = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), default=pathlib.Path("/usr/bin"),
+               key=lambda path: int(path.parent.name))
 START_SECONDS = 60
 # It refuses root; any other user will do.
 ROOT_BECOMES = "nobody"
@@ -147,9 +150,69 @@ class Postgres:
         self._process.wait()
         self._process = None
 
+    def behind(self, port):
+        """The URL by way of a proxy of this machine."""
+        return self.url.replace(f":{self.port}/", f":{port}/")
+
     def freeze(self):
         """It answers nobody, and ends no connection."""
         self._signal_all(signal.SIGSTOP)
 
     def thaw(self):
         self._signal_all(signal.SIGCONT)
+
+
+class Cutter:
+    """A proxy before PostgreSQL that loses connections at their COMMIT, once it is told to:
+    before the server has it ("before"), or before its answer is here ("after").
+
+        with Cutter(database.port) as cutter:
+            database.behind(cutter.port)
+            cutter.cut = "after"
+            ...
+            cutter.cuts          # how often it did
+    """
+
+    COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+
+    def __init__(self, port):
+        self.cut, self.cuts = None, 0
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._carry, args=(client,), daemon=True).start()
+
+    def _carry(self, client):
+        with client, socket.create_connection(("127.0.0.1", self._to)) as server:
+            while True:
+                ready, _, _ = select.select([client, server], [], [])
+                for one in ready:
+                    data = one.recv(65536)
+                    if one is client and self.cut is not None and self.COMMIT in data:
+                        self._lose(server, data)
+                        return
+                    if not data:
+                        return
+                    (server if one is client else client).sendall(data)
+
+    def _lose(self, server, data):
+        if self.cut == "after":
+            server.sendall(data)
+            server.recv(65536)
+        self.cut = None
+        self.cuts += 1

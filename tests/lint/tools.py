@@ -14,10 +14,14 @@ import tree
 
 BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", tree.ROOT / "build"))
 
-# gcc's own options, which stand in the compile commands, are not clang's.
-TIDY = ["clang-tidy-14", f"--config-file={tree.ROOT}/.clang-tidy", "--quiet", "-p", str(BUILD),
-        "--extra-arg=-Wno-everything", "--extra-arg=-Xclang", "--extra-arg="
-        "-enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang"]
+# Another version formats otherwise, and finds other things.
+CLANG = 14
+
+TIDY = ["clang-tidy", f"--config-file={tree.ROOT}/.clang-tidy", "-p", str(BUILD)]
+# The compile commands are gcc's: its warnings are not clang's, and clang 14 takes zeroing of
+# variables for an experiment, which is an error.
+TIDY_OPTIONS = ["--quiet", "--extra-arg=-Wno-everything",
+                "--extra-arg=-ftrivial-auto-var-init=uninitialized"]
 FINDING = re.compile(r"^(\S+?):(\d+):\d+: (?:warning|error): (.*) \[([\w.,-]+)\]$", re.MULTILINE)
 
 # (file, check): why what clang-tidy says there is left standing. One that no longer says anything
@@ -45,8 +49,15 @@ def lines_unless_ok(done):
     return [] if done.returncode == 0 else done.stdout.splitlines() or [f"status {done.returncode}"]
 
 
+def need_clang(tool):
+    version = re.search(r"version (\d+)", run([tool, "--version"]).stdout)
+    if version is None or int(version.group(1)) != CLANG:
+        raise tree.NotHere(f"{tool} is not that of LLVM {CLANG}, as Debian 12 has it")
+
+
 def clang_format():
-    done = run(["clang-format-14", "--dry-run", "-Werror", *tree.c_files("src", "tests")])
+    need_clang("clang-format")
+    done = run(["clang-format", "--dry-run", "-Werror", *tree.c_files("src", "tests")])
     places = collections.Counter(line.split(":")[0].replace(f"{tree.ROOT}/", "")
                                  for line in done.stdout.splitlines() if ": error:" in line)
     return [f"{name}: {count} places; ./dev fmt mends it" for name, count in places.items()] or \
@@ -78,25 +89,37 @@ def mypy():
 
 
 @functools.cache
-def headers_digest():
-    digest = hashlib.sha256()
-    for path in [tree.ROOT / ".clang-tidy", *tree.files(".h", ".def")]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def text_of(path):
+    return path.read_text(errors="replace")
+
+
+@functools.cache
+def dependencies():
+    """{source file: the project's files it was compiled from}, as the compiler told ninja."""
+    done = run(["/usr/bin/ninja", "-C", BUILD, "-t", "deps"])
+    files = {}
+    for block in done.stdout.split("\n\n"):
+        paths = [os.path.normpath(BUILD / line.strip()) for line in block.splitlines()[1:]]
+        ours = [pathlib.Path(path) for path in paths if path.startswith(f"{tree.ROOT}/")]
+        if ours:
+            files[ours[0]] = ours
+    return files
 
 
 def tidy_one(entry):
-    """What clang-tidy says of one file; kept until the file, a header or the options change."""
+    """What clang-tidy says of one file; kept until a file it is made of or the options change."""
     path = pathlib.Path(entry["directory"], entry["file"]).resolve()
-    key = hashlib.sha256("\0".join([headers_digest(), entry["command"], *TIDY,
-                                    path.read_text()]).encode()).hexdigest()
+    made_of = dependencies().get(path) or [path, *tree.files(".h", ".def")]
+    key = hashlib.sha256("\0".join([
+        entry["command"], *TIDY_OPTIONS, text_of(tree.ROOT / ".clang-tidy"),
+        *(text_of(part) for part in made_of)]).encode()).hexdigest()
     kept = BUILD / "tidy" / key
     if kept.exists():
-        return kept.read_text()
-    done = run([*TIDY, path])
+        return kept.read_text().replace("ROOT/", f"{tree.ROOT}/")
+    done = run([*TIDY, *TIDY_OPTIONS, path])
     if done.returncode == 0:
         kept.parent.mkdir(exist_ok=True)
-        kept.write_text(done.stdout)
+        kept.write_text(done.stdout.replace(f"{tree.ROOT}/", "ROOT/"))
     return done.stdout
 
 
@@ -113,10 +136,12 @@ def findings(said):
 
 
 def clang_tidy():
+    need_clang("clang-tidy")
     database = json.loads((BUILD / "compile_commands.json").read_text())
     ours = {str(pathlib.Path(e["directory"], e["file"]).resolve()): e for e in database}
     entries = [e for path, e in ours.items() if path.startswith(f"{tree.ROOT}/") and
                not path.startswith(f"{BUILD}/")]
+    dependencies()  # before the threads, which would each read them
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         said = list(pool.map(tidy_one, entries))
     problems, met = [], set()

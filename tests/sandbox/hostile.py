@@ -83,18 +83,41 @@ def landlock_version():
 
 
 class Level:
-    def __init__(self, name, isolation, user):
+    """LANDLOCK: the version of it that the server is given; None for the kernel's own."""
+
+    def __init__(self, name, isolation, user, landlock=None):
         self.name = name
         self.isolation = isolation
         self.user = user
+        self.landlock = landlock
+
+    @property
+    def version(self):
+        return landlock_version() if self.landlock is None else self.landlock
+
+    @property
+    def signals_reach_children(self):
+        """At the level "landlock" the filter must stand in for an older version."""
+        return self.isolation == "namespaces" or self.version >= LANDLOCK_SCOPES
+
+    @property
+    def prefix(self):
+        """What the server's command begins with. Root has groups, as at a login, to be dropped."""
+        older = ([] if self.landlock is None
+                 else [str(harness.BUILD / "tests/old_landlock"), str(self.landlock)])
+        if self.user is None and os.geteuid() == 0:
+            return [*older, "setpriv", "--groups", "0,4,42"]
+        return older
 
     @property
     def obstacle(self):
         """Why this machine cannot run it; None when it can."""
         if self.user is not None and os.geteuid() != 0:
             return "only root can start a server as another user"
-        if self.isolation == "landlock" and landlock_version() < LANDLOCK_SCOPES:
-            return "this kernel's Landlock cannot keep signals inside"
+        if landlock_version() < self.version:
+            return "this kernel's Landlock is older"
+        if self.isolation == "landlock" and self.version == 0:
+            return "this kernel has no Landlock"
         return None
 
 
@@ -104,6 +127,14 @@ LEVELS = [
     Level("Landlock", "landlock", None),
     Level("LandlockAsUser", "landlock", NOBODY),
 ]
+
+# The same walls on older kernels: 2 is Debian 12's own (6.1), 0 one without Landlock.
+OLDER = [Level(f"NamespacesLandlock{version}{suffix}", "namespaces", user, version)
+         for version in ((0, 1, 2, 3, 4, 5) if os.environ.get("CARREL_LONG") else (0, 2))
+         for user, suffix in ((None, ""), (NOBODY, "AsUser"))
+         if user is None or os.environ.get("CARREL_LONG")]
+OLDER += [Level(f"LandlockLandlock{version}", "landlock", None, version)
+          for version in ((1, 2, 3, 4, 5) if os.environ.get("CARREL_LONG") else (2,))]
 
 _servers = {}
 
@@ -120,7 +151,7 @@ def start(level, pool=None, environment=None, kind=harness.Server, **config):
     pool = {"name": "default", "ready_sessions": 3, "file_space": "64m", "memory": "512m",
             **(pool or {})}
     server = kind({"isolation": level.isolation, "pools": [pool], "grace_seconds": 0.5, **config},
-                  environment=environment, user=level.user)
+                  environment=environment, user=level.user, prefix=level.prefix)
     server.start()
     return server
 

@@ -53,6 +53,7 @@ static struct {
 	pid_t keeper;
 	int shm; /* a segment of System V shared memory */
 	bool has_cgroups;
+	bool filters_signals;
 	enum sandbox_level level;
 } host;
 
@@ -208,9 +209,11 @@ static bool namespaces(void)
 
 static bool keeper_signals(void)
 {
-	return refused(kill(host.keeper, 0), ESRCH, EPERM) &&
-	       refused(kill(-host.keeper, 0), ESRCH, EPERM) &&
-	       refused(syscall(SYS_tgkill, host.keeper, host.keeper, 0), ESRCH, EPERM);
+	/* Where Landlock does not keep signals in, the filter does. */
+	const int expected = host.filters_signals ? ENOSYS : ESRCH;
+	return refused(kill(host.keeper, 0), expected, EPERM) &&
+	       refused(kill(-host.keeper, 0), expected, EPERM) &&
+	       refused(syscall(SYS_tgkill, host.keeper, host.keeper, 0), expected, EPERM);
 }
 
 static bool keeper_memory(void)
@@ -248,7 +251,7 @@ static bool keeper_settings(void)
 		   host.level == SANDBOX_LANDLOCK ? ENOSYS : ESRCH) &&
 	       refused(sched_setaffinity(host.keeper, sizeof(one), &one), ESRCH,
 		   host.level == SANDBOX_LANDLOCK ? ENOSYS : ESRCH) &&
-	       refused(setpriority(PRIO_PROCESS, (id_t)host.keeper, 19), ESRCH,
+	       refused(setpriority(PRIO_PROCESS, (id_t)host.keeper, 10), ESRCH,
 		   host.level == SANDBOX_LANDLOCK ? ENOSYS : ESRCH);
 }
 
@@ -263,6 +266,68 @@ static bool keeper_sigio(void)
 	(void)fcntl(pair[0], F_SETOWN, host.keeper);
 	(void)fcntl(pair[0], F_SETFL, O_ASYNC);
 	return write(pair[1], "x", 1) == 1;
+}
+
+/* The group is its own: nobody else is in it to be signalled or to be made nicer. */
+static bool group_of_its_own(void)
+{
+	pid_t session = getppid();
+	return (getpgid(session) == session && getsid(session) == session) ||
+	       fail("its group is %d, its session %d", (int)getpgid(session), (int)getsid(session));
+}
+
+/* The filter alone: a signal, a notice or a lease of the kernel's for somebody else. */
+static bool kernel_signals(void)
+{
+	static const int commands[] = {F_SETOWN, F_SETOWN_EX, F_SETSIG, F_SETLEASE, F_NOTIFY};
+	for (size_t i = 0; i < array_len(commands); i++) {
+		if (!refused(fcntl(0, commands[i], 0), EPERM, EPERM)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Of a group or of a user the filter alone refuses them; a starved thread may hold a lock. */
+static bool scheduling(void)
+{
+	const struct sched_param param = {0};
+	const uint64_t attributes[6] = {48 | (uint64_t)SCHED_IDLE << 32};
+	if (!refused(sched_setscheduler(0, SCHED_IDLE, &param), EPERM, EPERM) ||
+	    !refused(sched_setscheduler(0, SCHED_BATCH, &param), EPERM, EPERM) ||
+	    !refused(syscall(SYS_sched_setattr, 0, attributes, 0), EPERM, EPERM) ||
+	    !refused(setpriority(PRIO_PROCESS, 0, 19), EPERM, EPERM) ||
+	    !refused(setpriority(PRIO_PGRP, 0, 1), EPERM, EPERM) ||
+	    !refused(setpriority(PRIO_USER, 0, 1), EPERM, EPERM) ||
+	    !refused(syscall(SYS_ioprio_set, 2, 0, 3 << 13), ENOSYS, ENOSYS) ||
+	    !refused(syscall(SYS_ioprio_set, 3, 0, 3 << 13), ENOSYS, ENOSYS)) {
+		return false;
+	}
+	return setpriority(PRIO_PROCESS, 0, 10) == 0 || fail("%s", strerrorname_np(errno));
+}
+
+/* With SO_LINGER the last close would wait, in whichever process it happens. */
+static bool linger(void)
+{
+	int pair[2];
+	struct linger l = {.l_onoff = 1, .l_linger = 20};
+	socklen_t len = sizeof(l);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
+	    setsockopt(pair[0], SOL_SOCKET, SO_LINGER, &l, len) < 0 ||
+	    getsockopt(pair[0], SOL_SOCKET, SO_LINGER, &l, &len) < 0) {
+		return fail("%s", strerrorname_np(errno));
+	}
+	return l.l_onoff == 0 || fail("a close can be made to wait");
+}
+
+/* Which only the mounts stop where Landlock does not know it yet, and without them the filter. */
+static bool truncate_host(void)
+{
+	if (host.level == SANDBOX_LANDLOCK) {
+		return refused(truncate(host.path, 0), EACCES, EPERM);
+	}
+	return refused(truncate(host.path, 0), ENOENT, ENOENT) &&
+	       refused(truncate("/usr/bin/env", 0), EROFS, EACCES);
 }
 
 static bool host_shared_memory(void)
@@ -486,24 +551,28 @@ static bool process_limit(void)
 	if (host.level == SANDBOX_LANDLOCK && !host.has_cgroups) {
 		return true; /* counted for the whole server there: weaker, as reported */
 	}
-	pid_t made[PIDS + 1];
+	int end[2]; /* they wait for it: not everywhere may they be signalled */
 	int count = 0;
 	bool ok = fail("more than %d processes", PIDS);
-	while (count <= PIDS) {
-		made[count] = fork();
-		if (made[count] == 0) {
-			(void)pause();
+	if (pipe2(end, O_CLOEXEC) < 0) {
+		return fail("no pipe: %s", strerrorname_np(errno));
+	}
+	for (; count <= PIDS; count++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			char byte;
+			(void)close(end[1]);
+			(void)!read(end[0], &byte, 1);
 			_exit(0);
 		}
-		if (made[count] < 0) {
+		if (pid < 0) {
 			ok = errno == EAGAIN;
 			break;
 		}
-		count++;
 	}
-	for (int i = 0; i < count; i++) {
-		(void)kill(made[i], SIGKILL);
-		(void)waitpid(made[i], NULL, 0);
+	(void)close(end[1]);
+	while (count-- > 0) {
+		(void)waitpid(-1, NULL, 0);
 	}
 	return ok;
 }
@@ -623,6 +692,11 @@ static const struct attempt {
     {"keeper_proc", keeper_proc},
     {"keeper_settings", keeper_settings},
     {"keeper_sigio", keeper_sigio},
+    {"group_of_its_own", group_of_its_own},
+    {"kernel_signals", kernel_signals},
+    {"scheduling", scheduling},
+    {"linger", linger},
+    {"truncate_host", truncate_host},
     {"host_shared_memory", host_shared_memory},
     {"own_group", own_group},
     {"exotic_sockets", exotic_sockets},
@@ -830,6 +904,8 @@ static int keeper(const struct sandbox_config *config)
 	}
 	host.has_cgroups = cgroups_have(&sb->cgroups, CGROUP_MEMORY) &&
 			   cgroups_have(&sb->cgroups, CGROUP_PIDS);
+	host.filters_signals = config->level == SANDBOX_LANDLOCK &&
+			       !landlock_abi_scopes_signals(sb->landlock_abi);
 	int status = run(sb);
 	sandbox_free(sb);
 	return status;

@@ -106,6 +106,7 @@ static void test_health_and_metrics(void **state)
 	value(IPC_KIND_NONE, "", "");
 	post(&f, "executions", CODE, 200);
 	fake_call_fini(&f);
+	histogram_add(&world.engine->turn, 150000);
 	fake_send(&f, &world, "GET", "/metrics", NULL);
 	static const char *const lines[] = {
 	    "# TYPE carrel_pool_ready_sessions gauge\n",
@@ -114,12 +115,60 @@ static void test_health_and_metrics(void **state)
 	    "\ncarrel_executions_total{pool=\"sh\",verdict=\"time_limit\"} 0\n",
 	    "\ncarrel_execution_seconds_bucket{pool=\"default\",le=\"+Inf\"} 1\n",
 	    "\ncarrel_session_create_seconds_count{pool=\"default\"} 1\n",
+	    "\ncarrel_loop_turn_seconds_bucket{le=\"0.1\"} 0\n",
+	    "\ncarrel_loop_turn_seconds_bucket{le=\"0.2\"} 1\n",
+	    "\ncarrel_loop_turn_seconds_sum 0.150000\n",
 	};
 	for (size_t i = 0; i < array_len(lines); i++) {
 		assert_non_null(strstr(buf_str(&f.body), lines[i]));
 	}
 	assert_int_equal(f.call.route->role, ROLE_METRICS);
 	fake_call_fini(&f);
+}
+
+static void expect_state(const char *path, int status, const char *word)
+{
+	struct fake_call f;
+	fake_send(&f, &world, "GET", path, NULL);
+	assert_int_equal(f.status, status);
+	assert_string_equal(fake_text(&f, "status"), word);
+	assert_string_equal(fake_text(&f, "message"), word);
+	fake_call_fini(&f);
+}
+
+static void a_server_that_starts_is_alive_and_not_ready(void **state)
+{
+	(void)state;
+	expect_state("/health", 200, "healthy");
+	expect_state("/ready", 200, "ready");
+	const char *version = world.api.python_version;
+	world.api.python_version = "";
+	expect_state("/health", 200, "starting");
+	expect_state("/ready", 503, "starting");
+	world.api.python_version = version;
+	world.engine->draining = true;
+	expect_state("/health", 503, "draining");
+	expect_state("/ready", 503, "draining");
+	world.engine->draining = false;
+}
+
+static void metrics_are_not_for_a_tenant(void **state)
+{
+	(void)state;
+	struct fake_call f;
+	world.prefix = "acme";
+	fake_send(&f, &world, "GET", "/metrics", NULL);
+	assert_int_equal(f.status, 403);
+	assert_string_equal(fake_text(&f, "error.code"), "Forbidden");
+	fake_call_fini(&f);
+	world.prefix = NULL;
+	world.token_pool = "sh";
+	fake_send(&f, &world, "GET", "/metrics", NULL);
+	assert_int_equal(f.status, 200);
+	assert_non_null(strstr(buf_str(&f.body), "carrel_pool_sessions{pool=\"sh\"}"));
+	assert_null(strstr(buf_str(&f.body), "pool=\"default\""));
+	fake_call_fini(&f);
+	world.token_pool = NULL;
 }
 
 int main(void)
@@ -129,6 +178,8 @@ int main(void)
 	    ACA_TEST(test_sessions_pages),
 	    ACA_TEST(test_metadata),
 	    ACA_TEST(test_health_and_metrics),
+	    ACA_TEST(a_server_that_starts_is_alive_and_not_ready),
+	    ACA_TEST(metrics_are_not_for_a_tenant),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

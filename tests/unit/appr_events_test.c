@@ -186,7 +186,9 @@ static void an_event_is_one_line(void **state)
 static void one_token_cannot_hold_all_streams(void **state)
 {
 	(void)state;
-	enum { COUNT = 256 };
+	enum { COUNT = 512, OTHERS = 256 }; /* half of the 1024, and half of what is left */
+	struct fake_call *others = calloc(OTHERS, sizeof(*others));
+	assert_non_null(others);
 	struct fake_call *calls = calloc(COUNT, sizeof(*calls));
 	assert_non_null(calls);
 	page(NOTHING);
@@ -196,6 +198,16 @@ static void one_token_cannot_hold_all_streams(void **state)
 	appr_expect_error("GET", EVENTS, NULL, 429, "ApprovalsFull", "too many streams");
 	fake_call_fini(&calls[17]);
 	appr_send(&calls[17], "GET", EVENTS, NULL, NULL, NULL, 200);
+	appr_world.caller = "another";
+	for (int i = 0; i < OTHERS; i++) {
+		appr_send(&others[i], "GET", EVENTS, NULL, NULL, NULL, 200);
+	}
+	appr_expect_error("GET", EVENTS, NULL, 429, "ApprovalsFull", "too many streams");
+	appr_world.caller = NULL;
+	for (int i = 0; i < OTHERS; i++) {
+		fake_call_fini(&others[i]);
+	}
+	free(others);
 	for (int i = 0; i < COUNT; i++) {
 		fake_call_fini(&calls[i]);
 	}

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/compiler.h"
 #include "base/text.h"
+#include "faulty_disk.h"
 #include "gateway/seal.h"
 
 #define IDS_MAX 4096
@@ -610,6 +611,116 @@ static void what_was_not_committed_is_tried_again(void **state)
 	}
 }
 
+/* The connection ends at COMMIT. With the transaction the trigger is gone, too. */
+static int op_ends_connection_at_commit(struct db *d, const json_t *in, json_t **out, struct err *e)
+{
+	static const char script[] =
+	    "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS "
+	    "$$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END$$; "
+	    "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON line DEFERRABLE INITIALLY DEFERRED "
+	    "FOR EACH ROW EXECUTE FUNCTION die()";
+	return db_script(d, script, e) < 0 ? -1 : lines_add(d, in, out, e);
+}
+
+/* Three in one batch, of which the second one has FN. */
+static void begin_three(struct answer answers[3], struct fixture *f, records_fn fn)
+{
+	struct answer held;
+	hold(&held, f);
+	(void)begin(&answers[0], f, lines_add, numbered(1));
+	(void)begin(&answers[1], f, fn, numbered(2));
+	(void)begin(&answers[2], f, lines_add, numbered(3));
+	let_go(&held);
+}
+
+static void expect_three(struct answer answers[3], enum err_code code)
+{
+	for (int i = 0; i < 3; i++) {
+		end(&answers[i]);
+		assert_int_equal(answers[i].e.code, code);
+		json_decref(answers[i].json);
+	}
+}
+
+/* Nobody knows: no answer says that it was done, none that it was not, and nothing of it is done a
+ * second time. */
+static void a_lost_commit_is_told_to_all_of_its_batch(void **state)
+{
+	struct fixture *f = *state;
+	struct answer answers[3];
+	f->told[0] = '\0';
+	atomic_store(&faulty_disk.no_syncs, f->postgres != NULL ? 0 : 1);
+	begin_three(answers, f, f->postgres != NULL ? op_ends_connection_at_commit : lines_add);
+	expect_three(answers, ERR_UNSURE);
+	assert_int_equal(ask(f, true, lines_add, numbered(4), NULL), ERR_NONE);
+	assert_int_equal(count(f), 1);
+	assert_string_equal(f->told, "line-4 ");
+}
+
+/* What the first of them came to was known, and is worth nothing. */
+static void no_answer_outlives_its_transaction(void **state)
+{
+	struct fixture *f = *state;
+	struct answer answers[3];
+	f->told[0] = '\0';
+	losses = 1000000;
+	begin_three(answers, f, f->postgres != NULL ? op_ends_connection : op_lost_at_first);
+	expect_three(answers, ERR_UNAVAILABLE);
+	losses = 0;
+	assert_int_equal(count(f), 0);
+	assert_string_equal(f->told, "");
+}
+
+/* --- bad disks --- */
+
+static void wait_for_faults(int count)
+{
+	int before = atomic_load(&faulty_disk.faults);
+	while (atomic_load(&faulty_disk.faults) < before + count) {
+		(void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+}
+
+/* What is on a full disk was not done, which is certain. */
+static void a_full_disk_is_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	struct answer answers[3];
+	if (f->postgres != NULL) {
+		return; /* its disk is its server's */
+	}
+	atomic_store(&faulty_disk.full, true);
+	begin_three(answers, f, lines_add);
+	wait_for_faults(2);
+	atomic_store(&faulty_disk.full, false);
+	expect_three(answers, ERR_NONE);
+	assert_int_equal(count(f), 3);
+	assert_int_equal(ask(f, true, lines_clear, json_object(), NULL), ERR_NONE);
+	atomic_store(&faulty_disk.full, true);
+	begin_three(answers, f, lines_add);
+	expect_three(answers, ERR_UNAVAILABLE);
+	atomic_store(&faulty_disk.full, false);
+	assert_int_equal(ask(f, true, lines_add, numbered(4), NULL), ERR_NONE);
+	assert_int_equal(count(f), 1);
+}
+
+static void a_slow_disk_has_its_answers_wait(void **state)
+{
+	enum { SLOW_MS = 400 };
+	struct fixture *f = *state;
+	struct answer answers[3];
+	if (f->postgres != NULL) {
+		return;
+	}
+	uint64_t start_ms = clock_mono_ms();
+	atomic_store(&faulty_disk.slow_ms, SLOW_MS);
+	begin_three(answers, f, lines_add);
+	expect_three(answers, ERR_NONE);
+	assert_true(clock_mono_ms() - start_ms >= SLOW_MS);
+	atomic_store(&faulty_disk.slow_ms, 0);
+	assert_int_equal(count(f), 3);
+}
+
 /* --- behind the seal --- */
 
 /* Who closes the database last writes the journal back and removes it. */
@@ -755,6 +866,11 @@ static void servers_of_one_database_tell_each_other(void **state)
 
 int main(void)
 {
+	struct err e = {0};
+	if (seal_refuse_io_uring(&e) < 0) { /* before any loop, as the server does */
+		(void)fprintf(stderr, "%s\n", e.text);
+		return 1;
+	}
 	const struct CMUnitTest tests[] = {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	    T(what_is_written_is_read),
@@ -772,9 +888,14 @@ int main(void)
 	    T(the_answer_comes_before_the_news),
 	    T(a_question_sees_one_state),
 	    T(what_was_not_committed_is_tried_again),
+	    T(a_lost_commit_is_told_to_all_of_its_batch),
+	    T(no_answer_outlives_its_transaction),
+	    T(a_full_disk_is_waited_for),
+	    T(a_slow_disk_has_its_answers_wait),
 	    T(it_works_behind_the_seal),
 	    T(its_threads_are_sealed_too),
 	    T(servers_of_one_database_tell_each_other),
 	};
+	faulty_disk_install();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

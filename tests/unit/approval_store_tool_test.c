@@ -78,7 +78,8 @@ static void on_again(uv_timer_t *timer)
 static void on_written(void *ctx, const json_t *answer, const struct err *e)
 {
 	struct write *w = ctx;
-	if (e != NULL && e->code != ERR_UNAVAILABLE && e->code != ERR_BUSY) {
+	if (e != NULL && e->code != ERR_UNAVAILABLE && e->code != ERR_BUSY &&
+	    e->code != ERR_UNSURE) {
 		(void)fprintf(stderr, "%s\n", e->text);
 		exit(1);
 	}

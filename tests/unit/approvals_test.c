@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "approvals/db.h"
+#include "approvals/records.h"
+#include "base/clock.h"
 #include "base/compiler.h"
+#include "faulty_disk.h"
 
 static int setup(void **state)
 {
@@ -484,6 +488,49 @@ static void an_outdated_run_is_taken_over_and_changes_nothing(void **state)
 	expect_text(all, "approval.result.run", key);
 }
 
+/* As a server does whose commit was made and never answered. */
+static void claim_unheard(const struct world *w, const char *owner)
+{
+	struct db *d = NULL;
+	struct err e = {0};
+	json_t *out = NULL;
+	json_int_t now_us = clock_wall_us();
+	json_t *in = json_pack("{s:s, s:I, s:I, s:i, s:s}", "owner", owner, "now_us", now_us,
+	    "lease_us", now_us + 10000000, "limit", 1, "kind", "run");
+	assert_int_equal(db_open(&d, w->url, &e), 0);
+	assert_int_equal(db_begin(d, &e), 0);
+	assert_int_equal(records_claim(d, in, &out, &e), 0);
+	assert_int_equal(json_array_size(json_object_get(out, "tasks")), 1);
+	assert_int_equal(db_commit(d, &e), 0);
+	json_decref(in);
+	json_decref(out);
+	db_close(d);
+}
+
+/* Its lease would be renewed with the others for as long as the server has something to do. */
+static void what_was_claimed_unheard_is_let_go(void **state)
+{
+	struct world *w = *state;
+	const char *first = world_submit(w, w->a, "first()", NULL, NULL);
+	(void)world_submit(w, w->a, "second()", NULL, NULL);
+	world_until(w, world_running_count(w) == 2);
+	cleanup(json_decrefp) json_t *all = world_get(w, w->a, first);
+	const json_t *begun = json_array_get(json_object_get(all, "events"), 1);
+	expect_text(begun, "kind", "run_started");
+	const char *lost = world_submit(w, w->a, "lost()", NULL, NULL);
+	claim_unheard(w, json_string_value(at_path(begun, "body.owner")));
+	(void)world_submit(w, w->a, "more()", NULL, NULL);
+	/* The end of the first is stored, and the claim after it is not known to be. */
+	atomic_store(&faulty_disk.good_syncs, 1);
+	atomic_store(&faulty_disk.no_syncs, 1);
+	run_to_end(w, "first()", NULL);
+	world_until(w, atomic_load(&faulty_disk.no_syncs) == 0);
+	run_to_end(w, "more()", NULL);
+	world_until(w, world_running(w, "lost()") != NULL);
+	assert_int_equal(world_running_count(w), 2); /* the second one was known, and goes on */
+	assert_int_equal(world_events(w, w->a, lost, "run_interrupted"), 1);
+}
+
 static void two_servers_share_the_work(void **state)
 {
 	struct world *w = *state;
@@ -775,6 +822,7 @@ int main(void)
 	    WITH_WORLD(every_run_has_a_fresh_session_of_its_tenant),
 	    WITH_WORLD(an_orderly_stop_gives_runs_back),
 	    WITH_WORLD(an_outdated_run_is_taken_over_and_changes_nothing),
+	    WITH_WORLD(what_was_claimed_unheard_is_let_go),
 	    WITH_WORLD(two_servers_share_the_work),
 	    WITH_WORLD(draining_begins_nothing),
 	    WITH_WORLD(tenants_do_not_see_each_other),
@@ -788,5 +836,6 @@ int main(void)
 	    WITH_WORLD(a_call_can_be_given_up),
 	    WITH_WORLD(old_ones_are_forgotten),
 	};
+	faulty_disk_install();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -97,6 +97,20 @@ static void a_token_has_a_tenant(void **state)
 	assert_null(p->prefix);
 }
 
+static void a_token_without_a_name_has_one_of_its_own(void **state)
+{
+	const struct principal *p = NULL;
+	struct err e;
+	assert_int_equal(add(*state, "unnamed", NULL, ROLE_EXECUTE, NULL, 0, &e), 0);
+	assert_int_equal(add(*state, "unnamed too", NULL, ROLE_EXECUTE, NULL, 0, &e), -1);
+	assert_int_equal(add(*state, "unnamed-too", NULL, ROLE_EXECUTE, NULL, 0, &e), 0);
+	assert_int_equal(auth_check(*state, "Bearer unnamed", NOW_US, &p), AUTH_OK);
+	assert_string_equal(
+	    p->name, "token-e882bcaa"); /* of its SHA-256: the same in every server */
+	assert_int_equal(auth_check(*state, "Bearer unnamed-too", NOW_US, &p), AUTH_OK);
+	assert_string_not_equal(p->name, "token-e882bcaa");
+}
+
 static void others_are_told_why_not(void **state)
 {
 	static const struct {
@@ -182,6 +196,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(known_tokens_are_let_in, setup, teardown),
 	    cmocka_unit_test_setup_teardown(tokens_are_replaced, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		a_token_without_a_name_has_one_of_its_own, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_token_has_a_tenant, setup, teardown),
 	    cmocka_unit_test_setup_teardown(others_are_told_why_not, setup, teardown),
 	    cmocka_unit_test(without_tokens_nobody_is_let_in),

@@ -247,7 +247,7 @@ const char *call_query(struct call *c, const char *name)
 {
 	struct fake_call *f = fake_of(c);
 	for (unsigned i = 0; i < f->value_count; i++) {
-		if (strcmp(f->values[i], name) == 0) {
+		if (strcasecmp(f->values[i], name) == 0) {
 			return f->values[i] + strlen(name) + 1;
 		}
 	}
@@ -380,7 +380,8 @@ static bool open_call(
 {
 	memset(f, 0, sizeof(*f));
 	f->world = w;
-	f->principal = (struct principal){.name = "tester",
+	f->principal = (struct principal){.name = w->caller != NULL ? w->caller : "tester",
+	    .pool = w->token_pool,
 	    .role = w->role != ROLE_NONE ? w->role : ROLE_ADMIN,
 	    .prefix = w->prefix,
 	    .others_only = w->others_only};
@@ -399,6 +400,7 @@ static bool open_call(
 	memcpy(f->call.params, f->match.params, sizeof(f->call.params));
 	f->call.route = f->match.route;
 	f->call.principal = &f->principal;
+	f->call.holder = f->principal.name;
 	f->call.app = f->match.app;
 	if (r < 0) {
 		(void)err_set(&e, ERR_NOT_FOUND, "no such route");

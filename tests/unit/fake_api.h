@@ -46,9 +46,11 @@ struct fake_world {
 	unsigned interrupts;
 	/* Answers may be JSON that jansson does not read: numbers past its range, names twice. */
 	bool loose;
-	const char *prefix; /* of the token that calls from now on */
-	enum role role;     /* of it; ROLE_NONE stands for ROLE_ADMIN */
-	bool others_only;   /* it, too */
+	const char *prefix;     /* of the token that calls from now on */
+	enum role role;         /* of it; ROLE_NONE stands for ROLE_ADMIN */
+	const char *caller;     /* NULL: "tester" */
+	const char *token_pool; /* the only pool of the caller's token, or NULL */
+	bool others_only;       /* it, too */
 };
 
 /* Pools: "default" (Python, 3 sessions) and "sh" (shell). */

@@ -4,14 +4,18 @@
  *
  *     http_server_test FILES_DIR [CERT KEY]
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <microhttpd.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -28,7 +32,7 @@ static struct server {
 	int files_fd;
 	uv_signal_t term;
 	uv_timer_t drain;
-	unsigned gone, source_open, source_closed, file_done, continued, uploads_open;
+	unsigned gone, answered, source_open, source_closed, file_done, continued, uploads_open;
 	uint64_t file_bytes;
 } server;
 
@@ -82,13 +86,37 @@ static void do_stats(struct call *c)
 	struct rusage usage;
 	(void)getrusage(RUSAGE_SELF, &usage);
 	call_reply_json(c, 200,
-	    json_pack("{s:i, s:i, s:i, s:i, s:I, s:i, s:i, s:i, s:i, s:I}", "gone",
+	    json_pack("{s:i, s:i, s:i, s:i, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:i, s:s}", "gone",
 		(int)server.gone, "source_open", (int)server.source_open, "source_closed",
 		(int)server.source_closed, "file_done", (int)server.file_done, "file_bytes",
 		(json_int_t)server.file_bytes, "open_calls", (int)http_open_calls(server.http),
 		"connections", (int)http_connections(server.http), "continued",
 		(int)server.continued, "uploads_open", (int)server.uploads_open, "rss_kb",
-		(json_int_t)usage.ru_maxrss));
+		(json_int_t)usage.ru_maxrss, "bodies_bytes",
+		(json_int_t)http_bodies_bytes(server.http), "answered", (int)server.answered,
+		"libmicrohttpd", MHD_get_version()));
+}
+
+/* ---- without watches ---- */
+
+static unsigned watches_that_fail;
+
+/* In the place of the C library's, for libmicrohttpd: fs.epoll.max_user_watches is the host's. */
+int epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event)
+{
+	if (op == EPOLL_CTL_ADD && watches_that_fail > 0) {
+		watches_that_fail--;
+		errno = ENOSPC;
+		return -1;
+	}
+	return (int)syscall(SYS_epoll_ctl, epoll_fd, op, fd, event);
+}
+
+static void do_exhaust(struct call *c)
+{
+	struct buf none = BUF_INIT(0);
+	watches_that_fail = (unsigned)number(c, "failures", 1);
+	call_reply(c, 204, NULL, &none);
 }
 
 /* ---- delayed ---- */
@@ -112,6 +140,7 @@ static void on_delay(uv_timer_t *t)
 		d->call->gone = NULL;
 		call_continue(d->call);
 	} else if (d->call != NULL) {
+		server.answered++;
 		call_reply_json(d->call, 200, json_pack("{s:b}", "late", 1));
 	}
 	uv_close((uv_handle_t *)t, free_delay);
@@ -376,11 +405,19 @@ static const struct route routes[] = {
 	.max_body_bytes = 64 << 20,
 	.handle = do_echo,
 	.on_error = on_error},
+    {.method = CALL_POST,
+	.pattern = "private/delay",
+	.role = ROLE_EXECUTE,
+	.flags = ROUTE_BUFFERED,
+	.max_body_bytes = 1 << 20,
+	.handle = do_delay,
+	.on_error = on_error},
     {.method = CALL_GET,
 	.pattern = "admin",
 	.role = ROLE_ADMIN,
 	.handle = do_info,
 	.on_error = on_error},
+    {.method = CALL_POST, .pattern = "exhaust", .handle = do_exhaust, .on_error = on_error},
     {.method = CALL_POST,
 	.pattern = "delay",
 	.flags = ROUTE_BUFFERED,
@@ -477,6 +514,17 @@ static int fail(const struct err *e)
 	return 1;
 }
 
+/* 0 where it is not set. */
+static uint32_t setting(const char *variable)
+{
+	const char *text = getenv(variable);
+	uint64_t value = 0;
+	if (text != NULL && text_to_u64(text, UINT32_MAX, &value) < 0) {
+		exit(2);
+	}
+	return (uint32_t)value;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2 && argc != 4) {
@@ -493,14 +541,21 @@ int main(int argc, char **argv)
 	if (auth == NULL) {
 		return fail(&e);
 	}
-	const char *idle = getenv("HTTP_TEST_IDLE_MS");
-	uint64_t idle_ms = 0;
-	if (idle != NULL && text_to_u64(idle, 1000000, &idle_ms) < 0) {
+	if (getenv("HTTP_TEST_OPEN") != NULL) {
+		auth_set_disabled(auth);
+	}
+	struct peer_nets proxies = {0};
+	const char *proxy = getenv("HTTP_TEST_PROXY");
+	if (proxy != NULL && peer_net_parse(proxy, &proxies.nets[proxies.count++]) < 0) {
 		return 2;
 	}
 	const struct http_config config = {.tls_cert_file = argc == 4 ? argv[2] : NULL,
 	    .tls_key_file = argc == 4 ? argv[3] : NULL,
-	    .idle_timeout_ms = (uint32_t)idle_ms,
+	    .idle_timeout_ms = setting("HTTP_TEST_IDLE_MS"),
+	    .connections_max = setting("HTTP_TEST_CONNECTIONS"),
+	    .connections_per_address = setting("HTTP_TEST_PER_ADDRESS"),
+	    .bodies_max_bytes = setting("HTTP_TEST_BODIES"),
+	    .trusted_proxies = &proxies,
 	    .auth = auth,
 	    .default_pool = "main"};
 	server.http = http_new(server.loop, &config, &e);

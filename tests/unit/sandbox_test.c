@@ -459,22 +459,52 @@ static uint32_t run_filter(const struct seccomp_program *p, const struct seccomp
 	return 0;
 }
 
+#define NOTHING_DONE (-1)
+
 struct question {
 	const char *call;
 	uint64_t args[3];
-	int expected; /* 0: allowed; else the errno */
+	int expected; /* 0: allowed; NOTHING_DONE: success without the call; else the errno */
+};
+
+static void answer_as_expected(const struct seccomp_program *p, uint32_t token, uint32_t audit,
+    const struct question *q, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int nr = seccomp_syscall_resolve_name_arch(token, q[i].call);
+		if (nr < 0) {
+			continue; /* not of this architecture */
+		}
+		struct seccomp_data data = {
+		    .nr = nr, .arch = audit, .args = {q[i].args[0], q[i].args[1], q[i].args[2]}};
+		uint32_t want = SECCOMP_RET_ALLOW;
+		if (q[i].expected != 0) {
+			want = SECCOMP_RET_ERRNO;
+			want |= q[i].expected == NOTHING_DONE ? 0 : (uint32_t)q[i].expected;
+		}
+		uint32_t got = run_filter(p, &data);
+		if (got != want) {
+			fail_msg("%s(%llx, %llx, %llx) on %x: %x, not %x", q[i].call,
+			    (unsigned long long)q[i].args[0], (unsigned long long)q[i].args[1],
+			    (unsigned long long)q[i].args[2], audit, got, want);
+		}
+		/* The same call of another architecture is the end. */
+		data.arch = AUDIT_ARCH_I386;
+		assert_int_equal(run_filter(p, &data), SECCOMP_RET_KILL_PROCESS);
+	}
+}
+
+static const struct arch {
+	enum seccomp_arch arch;
+	uint32_t token;
+	uint32_t audit;
+} arches[] = {
+    {SECCOMP_ARCH_X86_64, SCMP_ARCH_X86_64, AUDIT_ARCH_X86_64},
+    {SECCOMP_ARCH_AARCH64, SCMP_ARCH_AARCH64, AUDIT_ARCH_AARCH64},
 };
 
 static void ask(const struct seccomp_options *options, const struct question *q, size_t count)
 {
-	static const struct {
-		enum seccomp_arch arch;
-		uint32_t token;
-		uint32_t audit;
-	} arches[] = {
-	    {SECCOMP_ARCH_X86_64, SCMP_ARCH_X86_64, AUDIT_ARCH_X86_64},
-	    {SECCOMP_ARCH_AARCH64, SCMP_ARCH_AARCH64, AUDIT_ARCH_AARCH64},
-	};
 	for (size_t a = 0; a < array_len(arches); a++) {
 		struct seccomp_options o = *options;
 		o.arch = arches[a].arch;
@@ -482,28 +512,7 @@ static void ask(const struct seccomp_options *options, const struct question *q,
 		cleanup(seccomp_fini) struct seccomp_program p = {0};
 		assert_int_equal(seccomp_compile(&o, &p, &e), 0);
 		seccomp_bind_pid(&p, 4321);
-		for (size_t i = 0; i < count; i++) {
-			int nr = seccomp_syscall_resolve_name_arch(arches[a].token, q[i].call);
-			if (nr < 0) {
-				continue; /* not of this architecture */
-			}
-			struct seccomp_data data = {.nr = nr,
-			    .arch = arches[a].audit,
-			    .args = {q[i].args[0], q[i].args[1], q[i].args[2]}};
-			uint32_t want = q[i].expected == 0
-					    ? SECCOMP_RET_ALLOW
-					    : SECCOMP_RET_ERRNO | (uint32_t)q[i].expected;
-			uint32_t got = run_filter(&p, &data);
-			if (got != want) {
-				fail_msg("%s(%llx, %llx, %llx) on %x: %x, not %x", q[i].call,
-				    (unsigned long long)q[i].args[0],
-				    (unsigned long long)q[i].args[1],
-				    (unsigned long long)q[i].args[2], arches[a].audit, got, want);
-			}
-			/* The same call of another architecture is the end. */
-			data.arch = AUDIT_ARCH_I386;
-			assert_int_equal(run_filter(&p, &data), SECCOMP_RET_KILL_PROCESS);
-		}
+		answer_as_expected(&p, arches[a].token, arches[a].audit, q, count);
 	}
 }
 
@@ -527,8 +536,13 @@ static void seccomp_answers_at_both_levels(void **state)
 	    {"clone", {CLONE_VM | CLONE_VFORK | SIGCHLD}, 0},
 	    {"clone", {0x3d0f00}, 0},
 	    {"clone", {CLONE_NEWUSER | SIGCHLD}, EPERM},
+	    {"clone", {CLONE_NEWNS | SIGCHLD}, EPERM},
+	    {"clone", {CLONE_NEWPID | SIGCHLD}, EPERM},
+	    {"clone", {CLONE_NEWNET | SIGCHLD}, EPERM},
+	    {"clone", {CLONE_NEWIPC | SIGCHLD}, EPERM},
+	    {"clone", {CLONE_NEWUTS | SIGCHLD}, EPERM},
+	    {"clone", {CLONE_NEWCGROUP | SIGCHLD}, EPERM},
 	    {"clone", {CLONE_NEWNS | CLONE_NEWPID}, EPERM},
-	    {"clone", {CLONE_NEWCGROUP}, EPERM},
 	    {"clone3", {0}, ENOSYS},
 	    {"unshare", {0}, EPERM},
 	    {"setns", {0}, EPERM},
@@ -555,7 +569,8 @@ static void seccomp_answers_at_both_levels(void **state)
 	    {"iopl", {0}, EPERM},
 	    {"seccomp", {0}, ENOSYS},
 	    {"landlock_create_ruleset", {0}, ENOSYS},
-	    {"sync", {0}, 0x0},
+	    {"sync", {0}, NOTHING_DONE},
+	    {"syncfs", {0}, NOTHING_DONE},
 	    {"setxattr", {0}, EOPNOTSUPP},
 	    {"ioctl", {0, 0x5401}, 0},
 	    {"ioctl", {0, 0x541b}, 0},
@@ -565,6 +580,26 @@ static void seccomp_answers_at_both_levels(void **state)
 	    {"ioctl", {0, 0x8901}, ENOSYS},
 	    {"ioctl", {0, 0x5423}, ENOSYS},
 	    {"fcntl", {0, F_DUPFD_CLOEXEC}, 0},
+	    {"fcntl", {0, F_NOTIFY | 1ULL << 32}, EPERM},
+	    {"setsockopt", {0, SOL_SOCKET, SO_LINGER}, NOTHING_DONE},
+	    {"setsockopt", {0, SOL_SOCKET | 1ULL << 32, SO_LINGER | 1ULL << 32}, NOTHING_DONE},
+	    {"setsockopt", {0, SOL_SOCKET, SO_REUSEADDR}, 0},
+	    {"setsockopt", {0, SOL_SOCKET, 128 | SO_LINGER}, ENOSYS},
+	    {"setsockopt", {0, 6, SO_LINGER}, 0},
+	    {"setsockopt", {0, 282, 1}, ENOSYS},
+	    {"sched_setattr", {0}, EPERM},
+	    {"sched_setscheduler", {0, SCHED_OTHER}, 0},
+	    {"sched_setscheduler", {0, SCHED_OTHER | SCHED_RESET_ON_FORK}, 0},
+	    {"sched_setscheduler", {0, SCHED_IDLE}, EPERM},
+	    {"sched_setscheduler", {0, SCHED_BATCH}, EPERM},
+	    {"sched_setscheduler", {0, SCHED_FIFO}, EPERM},
+	    {"setpriority", {PRIO_PROCESS, 0, 0}, 0},
+	    {"setpriority", {PRIO_PROCESS, 0, 10}, 0},
+	    {"setpriority", {PRIO_PROCESS, 0, 11}, EPERM},
+	    {"setpriority", {PRIO_PROCESS, 0, (uint32_t)-1}, EPERM},
+	    {"setpriority", {PRIO_PROCESS, 0, 1ULL << 32}, EPERM},
+	    {"setpriority", {PRIO_PGRP, 0, 1}, EPERM},
+	    {"setpriority", {PRIO_USER, 0, 1}, EPERM},
 	    {"prctl", {PR_SET_NAME}, 0},
 	    {"prctl", {PR_SET_MM}, ENOSYS},
 	    {"prctl", {PR_SET_SECCOMP}, ENOSYS},
@@ -583,15 +618,32 @@ static void seccomp_answers_at_both_levels(void **state)
 	    {"socketpair", {AF_TIPC, SOCK_STREAM}, ENOSYS},
 	};
 	for (int level = SANDBOX_NAMESPACES; level <= SANDBOX_LANDLOCK; level++) {
-		struct question q[array_len(questions)];
-		size_t count = 0;
-		for (size_t i = 0; i < array_len(questions); i++) {
-			/* Answered with success and not run: errno 0. */
-			if (strcmp(questions[i].call, "sync") != 0) {
-				q[count++] = questions[i];
-			}
-		}
-		ask(&(struct seccomp_options){.level = (enum sandbox_level)level}, q, count);
+		ask(&(struct seccomp_options){.level = (enum sandbox_level)level}, questions,
+		    array_len(questions));
+	}
+}
+
+static void seccomp_knows_each_command_of_fcntl(void **state)
+{
+	(void)state;
+	static const int allowed[] = {F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK,
+	    F_SETLKW, F_GETOWN, F_GETSIG, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_GETLEASE, 1027,
+	    F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS, F_GET_RW_HINT,
+	    F_SET_RW_HINT, F_GET_FILE_RW_HINT, F_SET_FILE_RW_HINT};
+	static const int refused[] = {F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY};
+	static struct question questions[1100];
+	for (size_t i = 0; i < array_len(questions); i++) {
+		questions[i] = (struct question){"fcntl", {0, i}, ENOSYS};
+	}
+	for (size_t i = 0; i < array_len(allowed); i++) {
+		questions[allowed[i]].expected = 0;
+	}
+	for (size_t i = 0; i < array_len(refused); i++) {
+		questions[refused[i]].expected = EPERM;
+	}
+	for (int level = SANDBOX_NAMESPACES; level <= SANDBOX_LANDLOCK; level++) {
+		ask(&(struct seccomp_options){.level = (enum sandbox_level)level}, questions,
+		    array_len(questions));
 	}
 }
 
@@ -625,7 +677,10 @@ static void seccomp_answers_with_namespaces(void **state)
 	    {"prlimit64", {0, RLIMIT_CORE, 8}, EPERM},
 	    {"setrlimit", {RLIMIT_CORE}, EPERM},
 	    {"shmget", {0}, 0},
-	    {"fcntl", {0, F_SETOWN}, 0},
+	    {"ioprio_set", {1, 7}, 0},
+	    {"ioprio_set", {2, 0}, ENOSYS},
+	    {"ioprio_set", {3, 0}, ENOSYS},
+	    {"setpriority", {PRIO_PROCESS, 7, 5}, 0},
 	};
 	ask(&(struct seccomp_options){.level = SANDBOX_NAMESPACES}, questions,
 	    array_len(questions));
@@ -650,12 +705,13 @@ static void seccomp_answers_without_namespaces(void **state)
 	    {"sched_setaffinity", {7}, ENOSYS},
 	    {"setpriority", {PRIO_PROCESS, 0}, 0},
 	    {"setpriority", {PRIO_PROCESS, 7}, ENOSYS},
-	    {"setpriority", {PRIO_USER, 0}, ENOSYS},
 	    {"shmget", {0}, EPERM},
 	    {"mq_open", {0}, EPERM},
 	    {"kill", {7}, 0},
+	    {"truncate", {0}, 0},
 	};
-	ask(&(struct seccomp_options){.level = SANDBOX_LANDLOCK}, questions, array_len(questions));
+	ask(&(struct seccomp_options){.level = SANDBOX_LANDLOCK, .landlock_abi = 6}, questions,
+	    array_len(questions));
 }
 
 static void seccomp_keeps_signals_to_the_session(void **state)
@@ -673,13 +729,66 @@ static void seccomp_keeps_signals_to_the_session(void **state)
 	    {"rt_sigqueueinfo", {1}, ENOSYS},
 	    {"tkill", {4321}, EPERM},
 	    {"pidfd_send_signal", {0}, EPERM},
-	    {"fcntl", {0, F_SETOWN}, ENOSYS},
-	    {"fcntl", {0, F_SETSIG}, ENOSYS},
-	    {"fcntl", {0, F_NOTIFY}, ENOSYS},
-	    {"fcntl", {0, F_DUPFD_CLOEXEC}, 0},
 	};
-	ask(&(struct seccomp_options){.level = SANDBOX_LANDLOCK, .signals_to_self_only = true},
-	    questions, array_len(questions));
+	for (int abi = 1; abi < 6; abi++) {
+		ask(&(struct seccomp_options){.level = SANDBOX_LANDLOCK, .landlock_abi = abi},
+		    questions, array_len(questions));
+	}
+}
+
+/* What the kernel's Landlock does not check before version 3, where no mount is read-only. */
+static void seccomp_keeps_files_from_being_cut(void **state)
+{
+	(void)state;
+	for (int abi = 0; abi <= 7; abi++) {
+		const struct question by_path[] = {
+		    {"truncate", {0}, abi < 3 ? EPERM : 0}, {"ftruncate", {0}, 0}};
+		const struct question allowed = {"truncate", {0}, 0};
+		ask(&(struct seccomp_options){.level = SANDBOX_LANDLOCK, .landlock_abi = abi},
+		    by_path, array_len(by_path));
+		ask(&(struct seccomp_options){.level = SANDBOX_NAMESPACES, .landlock_abi = abi},
+		    &allowed, 1);
+	}
+}
+
+/* --- commands outside sessions --- */
+
+static void ask_command(bool namespaces, int abi, const struct question *q, size_t count)
+{
+	struct err e = {0};
+	cleanup(seccomp_fini) struct seccomp_program p = {0};
+	assert_int_equal(seccomp_compile_command(namespaces, abi, &p, &e), 0);
+	for (size_t a = 0; a < array_len(arches); a++) {
+		if (arches[a].token == seccomp_arch_native()) {
+			answer_as_expected(&p, arches[a].token, arches[a].audit, q, count);
+		}
+	}
+}
+
+static void seccomp_answers_to_commands(void **state)
+{
+	(void)state;
+	for (int abi = 1; abi <= 7; abi++) {
+		for (int namespaces = 0; namespaces <= 1; namespaces++) {
+			const int shared = namespaces ? 0 : EPERM;
+			const struct question questions[] = {
+			    {"openat", {0}, 0},
+			    {"ptrace", {0}, EPERM},
+			    {"clone3", {0}, ENOSYS},
+			    {"clone", {SIGCHLD}, 0},
+			    {"clone", {CLONE_NEWNET | SIGCHLD}, EPERM},
+			    {"setsid", {0}, shared},
+			    {"shmget", {0}, shared},
+			    {"semget", {0}, shared},
+			    {"msgget", {0}, shared},
+			    {"mq_open", {0}, shared},
+			    {"kill", {0}, namespaces || abi >= 6 ? 0 : EPERM},
+			    {"truncate", {0}, abi >= 3 ? 0 : EPERM},
+			    {"ftruncate", {0}, 0},
+			};
+			ask_command(namespaces != 0, abi, questions, array_len(questions));
+		}
+	}
 }
 
 static void seccomp_kills_the_x32_abi(void **state)
@@ -704,6 +813,62 @@ static uint64_t data_now(void)
 	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+static bool limit_is(__rlimit_resource_t resource, const char *name, uint64_t value)
+{
+	struct rlimit r;
+	if (getrlimit(resource, &r) == 0 && r.rlim_cur == value && r.rlim_max == value) {
+		return true;
+	}
+	(void)fprintf(stderr, "%s is %llu and %llu, not %llu\n", name,
+	    (unsigned long long)r.rlim_cur, (unsigned long long)r.rlim_max,
+	    (unsigned long long)value);
+	return false;
+}
+
+static bool limits_have_their_values(const struct sandbox_limits *limits)
+{
+	static const struct {
+		__rlimit_resource_t resource;
+		const char *name;
+		uint64_t value;
+	} expected[] = {
+	    {RLIMIT_CORE, "CORE", 1},
+	    {RLIMIT_STACK, "STACK", 8u << 20},
+	    {RLIMIT_RTPRIO, "RTPRIO", 0},
+	    {RLIMIT_NICE, "NICE", 0},
+	    {RLIMIT_MEMLOCK, "MEMLOCK", 65536},
+	    {RLIMIT_MSGQUEUE, "MSGQUEUE", 65536},
+	    {RLIMIT_SIGPENDING, "SIGPENDING", 256},
+	    {RLIMIT_NOFILE, "NOFILE", 108},
+	    {RLIMIT_FSIZE, "FSIZE", 5u << 20},
+	};
+	bool ok = true;
+	for (size_t i = 0; i < array_len(expected); i++) {
+		ok = limit_is(expected[i].resource, expected[i].name, expected[i].value) && ok;
+	}
+	struct rlimit r;
+	const uint64_t near = limits_data_bytes(data_now(), limits->memory_bytes);
+	ok = ok && getrlimit(RLIMIT_DATA, &r) == 0 && r.rlim_max > near - (4u << 20) &&
+	     r.rlim_max < near + (4u << 20);
+	return ok && getrlimit(RLIMIT_NPROC, &r) == 0 &&
+	       (r.rlim_max == 20) == limits_nproc_is_per_namespace();
+}
+
+/* What the kernel counts for all sessions together is as high in the keeper as it may be. */
+static bool keeper_shares_no_limit(const struct rlimit before[3])
+{
+	static const __rlimit_resource_t shared[3] = {
+	    RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_NPROC};
+	for (size_t i = 0; i < array_len(shared); i++) {
+		struct rlimit r;
+		if (getrlimit(shared[i], &r) < 0 || r.rlim_cur != r.rlim_max ||
+		    r.rlim_max < before[i].rlim_max) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /* In a child: limits can only be lowered. */
 static void limits_are_set(void **state)
 {
@@ -713,21 +878,13 @@ static void limits_are_set(void **state)
 	pid_t pid = fork();
 	if (pid == 0) {
 		struct err e = {0};
-		struct rlimit r;
-		bool ok = limits_set_fixed(&e) == 0 &&
-			  limits_set(&limits, SANDBOX_NAMESPACES, false, &e) == 0;
-		ok = ok && getrlimit(RLIMIT_CORE, &r) == 0 && r.rlim_max <= 1;
-		ok = ok && getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_max == 108 &&
-		     r.rlim_cur == 108;
-		ok = ok && getrlimit(RLIMIT_FSIZE, &r) == 0 && r.rlim_max == 5u << 20;
-		const uint64_t near = limits_data_bytes(data_now(), limits.memory_bytes);
-		ok = ok && getrlimit(RLIMIT_DATA, &r) == 0 && r.rlim_max > near - (4u << 20) &&
-		     r.rlim_max < near + (4u << 20);
-		ok = ok && getrlimit(RLIMIT_NPROC, &r) == 0 &&
-		     (r.rlim_max == 20) == limits_nproc_is_per_namespace();
-		ok = ok && getrlimit(RLIMIT_RTPRIO, &r) == 0 && r.rlim_max == 0;
-		ok = ok && getrlimit(RLIMIT_MEMLOCK, &r) == 0 && r.rlim_max <= 65536;
-		_exit(ok ? 0 : 1);
+		struct rlimit before[3];
+		bool ok = getrlimit(RLIMIT_SIGPENDING, &before[0]) == 0 &&
+			  getrlimit(RLIMIT_MSGQUEUE, &before[1]) == 0 &&
+			  getrlimit(RLIMIT_NPROC, &before[2]) == 0;
+		ok = ok && limits_set_fixed(&e) == 0 && keeper_shares_no_limit(before) &&
+		     limits_set(&limits, SANDBOX_NAMESPACES, false, &e) == 0;
+		_exit(ok && limits_have_their_values(&limits) ? 0 : 1);
 	}
 	int status;
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -800,9 +957,12 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(
 		a_busy_group_is_removed_later, set_up_host, tear_down_host),
 	    cmocka_unit_test(seccomp_answers_at_both_levels),
+	    cmocka_unit_test(seccomp_knows_each_command_of_fcntl),
 	    cmocka_unit_test(seccomp_answers_with_namespaces),
 	    cmocka_unit_test(seccomp_answers_without_namespaces),
 	    cmocka_unit_test(seccomp_keeps_signals_to_the_session),
+	    cmocka_unit_test(seccomp_keeps_files_from_being_cut),
+	    cmocka_unit_test(seccomp_answers_to_commands),
 	    cmocka_unit_test(seccomp_kills_the_x32_abi),
 	    cmocka_unit_test(limits_are_set),
 	    cmocka_unit_test(data_limit_leaves_room_before_the_kernels),

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,6 +62,37 @@ static int without_a_store(void *arg)
 		}
 	}
 	return 0;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+	*(int *)poll->data = status == 0 && events == UV_READABLE ? 0 : 4;
+	uv_close((uv_handle_t *)poll, NULL);
+}
+
+/* More descriptors are polled than there were when the loop was made. */
+static int a_loop(void *arg)
+{
+	(void)arg;
+	struct err e = {0};
+	uv_loop_t loop;
+	uv_poll_t poll;
+	int fds[2];
+	int result = 5;
+	if (seal_refuse_io_uring(&e) < 0 || uv_loop_init(&loop) < 0) {
+		return 1;
+	}
+	if (syscall(SYS_io_uring_setup, 1, NULL) != -1 || errno != ENOSYS) {
+		return 2;
+	}
+	if (!seal(false) || pipe2(fds, O_CLOEXEC) < 0 || write(fds[1], "x", 1) != 1 ||
+	    uv_poll_init(&loop, &poll, fds[0]) < 0) {
+		return 3;
+	}
+	poll.data = &result;
+	(void)uv_poll_start(&poll, UV_READABLE, on_readable);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	return result;
 }
 
 static int with_a_store(void *arg)
@@ -160,7 +192,9 @@ static int ask_the_store(void *arg)
 	struct err e = {0};
 	struct answer a = {0};
 	(void)snprintf(ca, sizeof(ca), "%s/cert.pem", server->dir);
-	(void)uv_loop_init(&loop);
+	if (seal_refuse_io_uring(&e) < 0 || uv_loop_init(&loop) < 0) {
+		return 2;
+	}
 	struct store *st = store_new(
 	    &loop, &(struct store_config){.redis_url = server->url, .redis_ca_file = ca}, &e);
 	if (st == NULL || !seal(true)) {
@@ -177,6 +211,12 @@ static void without_a_store_there_is_no_socket(void **state)
 {
 	(void)state;
 	assert_int_equal(in_child(without_a_store, NULL), 0);
+}
+
+static void a_loop_made_before_runs_behind_it(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(a_loop, NULL), 0);
 }
 
 static void with_one_there_is_only_what_it_needs(void **state)
@@ -219,6 +259,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(without_a_store_there_is_no_socket),
+	    cmocka_unit_test(a_loop_made_before_runs_behind_it),
 	    cmocka_unit_test(with_one_there_is_only_what_it_needs),
 	    cmocka_unit_test(threads_that_are_there_are_sealed_too),
 	    cmocka_unit_test(a_database_is_written_from_behind_the_seal),

@@ -146,6 +146,19 @@ static void names_and_ties(void **state)
 	expect("words", "words,a,b,c");
 }
 
+static void a_word_counts_once_in_a_query(void **state)
+{
+	(void)state;
+	struct search_hit once, often;
+	put("scanner", "ports", "");
+	put("reader", "files", "");
+	assert_int_equal(search_find(s, "find ports", &once, 1), 1);
+	assert_int_equal(search_find(s, "find ports ports ports", &often, 1), 1);
+	assert_string_equal(once.name, "scanner");
+	assert_string_equal(often.name, "scanner");
+	assert_true(once.score == often.score);
+}
+
 static void replace_and_remove(void **state)
 {
 	(void)state;
@@ -278,6 +291,7 @@ int main(void)
 	    TEST(expectations),
 	    TEST(fields),
 	    TEST(names_and_ties),
+	    TEST(a_word_counts_once_in_a_query),
 	    TEST(replace_and_remove),
 	    TEST(changes_leave_nothing_behind),
 	    TEST(hostile),

@@ -654,6 +654,18 @@ void suite_spaces(void **state)
 		expect_error(
 		    suite_save(s, s->a, &bad[i], "x", suite_info("text", ""), "x", 1), ERR_INVALID);
 	}
+	/* Names of 128 characters, and not of 129. */
+	char longest[130];
+	memset(longest, 'a', sizeof(longest) - 1);
+	longest[129] = '\0';
+	expect_error(
+	    suite_artifacts(s, s->a, &(struct store_space){.workspace = longest}), ERR_INVALID);
+	expect_error(
+	    suite_artifacts(s, s->a, &(struct store_space){.prefix = longest}), ERR_INVALID);
+	longest[128] = '\0';
+	struct store_space whole = {.prefix = longest, .workspace = longest};
+	suite_save_text(s, s->a, &whole, "same", "long");
+	suite_expect_text(s, s->b, &whole, "same", "long");
 	/* A name cannot lead from one space into another. */
 	cleanup(buf_fini) struct buf path = BUF_INIT(4096);
 	assert_int_equal(store_artifacts_path(s->a, &spaces[5], &path), 0);
