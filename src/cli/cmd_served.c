@@ -1,6 +1,5 @@
 /* carrel pools, skills, artifacts, deps, and `carrel tools ls`: what a server has. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -88,21 +87,22 @@ static void add_sample(json_t *pools, const char *line)
 	char key[64];
 	char pool[SERVED_POOL_NAME_BYTES];
 	int end = 0;
+	uint64_t value;
 	if (sscanf(line, "carrel_pool_%63[a-z_]{pool=\"%63[a-z0-9-]\"} %n", key, pool, &end) != 2 ||
-	    end == 0) {
+	    end == 0 || text_to_u64(line + end, INT64_MAX, &value) < 0) {
 		return;
 	}
-	long long value = strtoll(line + end, NULL, 10);
 	size_t i;
 	json_t *row;
 	json_array_foreach(pools, i, row)
 	{
 		if (strcmp(client_text(row, "name"), pool) == 0) {
-			(void)json_object_set_new(row, key, json_integer(value));
+			(void)json_object_set_new(row, key, json_integer((json_int_t)value));
 			return;
 		}
 	}
-	(void)json_array_append_new(pools, json_pack("{s:s, s:I}", "name", pool, key, value));
+	(void)json_array_append_new(
+	    pools, json_pack("{s:s, s:I}", "name", pool, key, (json_int_t)value));
 }
 
 int served_pools(struct client *c, json_t **out, struct err *e)
