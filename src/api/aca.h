@@ -131,6 +131,8 @@ void aca_execute_code(struct call *c);
 void aca_execute_python(struct call *c);
 void aca_execute_new(struct call *c);
 void aca_execution_get(struct call *c);
+/* Those that can be had by their id, in the order they came. */
+void aca_executions_list(struct call *c);
 void aca_execution_delete(struct call *c);
 
 /* aca_upload.c */

@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "api/aca.h"
 #include "api/aca_json.h"
@@ -205,6 +206,38 @@ void aca_execution_get(struct call *c)
 	} else {
 		reply_now(c, x, &format, 200);
 	}
+}
+
+static void add_entry(json_t *list, const struct execution *x)
+{
+	(void)json_array_append_new(
+	    list, json_pack("{s:s, s:o}", "id", x->id, "status", aca_execution_status(x)));
+}
+
+/* Looking at a session does not keep it alive. */
+void aca_executions_list(struct call *c)
+{
+	struct aca_problem p;
+	struct aca_where where;
+	struct session *s = NULL;
+	if (aca_where(c, NULL, &where, &p) == 0) {
+		s = aca_session_find(&where, false, &p);
+	}
+	if (s == NULL) {
+		aca_fail(c, &p);
+		return;
+	}
+	json_t *list = json_array();
+	const struct execution *x;
+	DL_FOREACH(s->finished, x)
+	{
+		add_entry(list, x);
+	}
+	DL_FOREACH(s->queue, x)
+	{
+		add_entry(list, x);
+	}
+	call_reply_json(c, 200, json_pack("{s:o}", "value", list));
 }
 
 /* Interrupts it, and answers once it has ended. */

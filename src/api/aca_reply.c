@@ -162,7 +162,7 @@ static void add_old(json_t *to, const struct execution *x, const struct aca_form
 }
 
 /* A shell pool's status is the exit status as a string. */
-static json_t *status_json(const struct execution *x)
+json_t *aca_execution_status(const struct execution *x)
 {
 	if (x->kind == IPC_EXECUTE_PYTHON || !execution_is_final(x)) {
 		return json_string(execution_state_name(x->state));
@@ -197,7 +197,7 @@ static json_t *new_json(const struct execution *x, const struct aca_format *f)
 {
 	json_t *j = json_pack("{s:s, s:o, s:s, s:s, s:o}", "id", x->id, "identifier",
 	    aca_text(x->identifier), "sessionId", x->session_guid, "executionType",
-	    x->asynchronous ? "Asynchronous" : "Synchronous", "status", status_json(x));
+	    x->asynchronous ? "Asynchronous" : "Synchronous", "status", aca_execution_status(x));
 	if (!execution_is_final(x)) {
 		return j;
 	}

@@ -22,6 +22,9 @@ struct aca_format {
 /* The whole reply object. A new reference. */
 json_t *aca_reply_execution(const struct execution *x, const struct aca_format *f);
 
+/* Its status in the new shape. A new reference. */
+json_t *aca_execution_status(const struct execution *x);
+
 /* Operation-Id, X-Ms-Session-Guid and, once X is final, how long it took. */
 void aca_reply_headers(struct call *c, const struct execution *x);
 

@@ -68,6 +68,7 @@ static const struct route aca_routes[] = {
     SIMPLE(CALL_GET, "files/content/{name...}", ROLE_EXECUTE, aca_file_content),
     /* the new dialect */
     EXECUTE("executions", aca_execute_new),
+    SIMPLE(CALL_GET, "executions", ROLE_EXECUTE, aca_executions_list),
     SIMPLE(CALL_GET, "executions/{id}", ROLE_EXECUTE, aca_execution_get),
     SIMPLE(CALL_DELETE, "executions/{id}", ROLE_EXECUTE, aca_execution_delete),
     UPLOAD("files", aca_upload_done),

@@ -23,20 +23,6 @@ static int perform(struct client *c, struct client_call *call, const char *const
 	return client_perform_json(c, call, out, e);
 }
 
-static int post(struct client *c, const char *const *segments, const json_t *body, const char *key,
-    json_t **out, struct err *e)
-{
-	cleanup(text_free) char *text = json_dumps(body, JSON_COMPACT);
-	if (text == NULL) {
-		return err_set(e, ERR_INTERNAL, "out of memory");
-	}
-	size_t len = strlen(text);
-	const struct buf json = {.data = text, .len = len, .alloc = len + 1, .max = len};
-	cleanup(client_call_fini) struct client_call call = {
-	    .method = CLIENT_POST, .json = &json, .key = key};
-	return perform(c, &call, segments, NULL, out, e);
-}
-
 int approval_get(struct client *c, const char *id, json_t **out, struct err *e)
 {
 	const char *const segments[] = {"approvals", id, NULL};
@@ -62,7 +48,7 @@ int approval_submit(
 	if (key != NULL && check_key(key, e) < 0) {
 		return -1;
 	}
-	return post(c, segments, request, key, out, e);
+	return client_post(c, segments, request, key, 0, out, e);
 }
 
 /* --- lists --- */
@@ -251,7 +237,7 @@ int approval_decide(struct client *c, const char *id, const struct approval_deci
 	if (body == NULL) {
 		return err_set(e, ERR_INVALID, "the reason and names must be UTF-8");
 	}
-	return post(c, segments, body, NULL, out, e) < 0 ? explain(c, id, e) : 0;
+	return client_post(c, segments, body, NULL, 0, out, e) < 0 ? explain(c, id, e) : 0;
 }
 
 int approval_cancel(

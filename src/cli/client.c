@@ -324,7 +324,9 @@ int client_refuse(struct client *c, long http_status, const char *bytes, size_t 
 	cleanup(json_decrefp) json_t *body = client_parse_json(bytes, len, NULL);
 	const json_t *error = json_object_get(body, "error");
 	(void)snprintf(r->code, sizeof(r->code), "%s", client_text(error, "code"));
-	(void)snprintf(r->message, sizeof(r->message), "%s", client_text(error, "message"));
+	const char *detail = client_text(body, "detail"); /* of the routes of code mode */
+	(void)snprintf(r->message, sizeof(r->message), "%s",
+	    *detail != '\0' ? detail : client_text(error, "message"));
 	const char *hint = http_status == 401 && c->token.len == 0
 			       ? "; no token was sent, give one with --token-file or CARREL_TOKEN"
 			       : "";
@@ -341,8 +343,8 @@ int client_refuse(struct client *c, long http_status, const char *bytes, size_t 
 	if (http_status == 0) {
 		return err_set(e, ERR_UNAVAILABLE, "%.*s: %.300s", 100, r->code, r->message);
 	}
-	return err_set(e, ERR_UNAVAILABLE, "%.*s: %.300s (HTTP %ld)%s", 100, r->code, r->message,
-	    http_status, hint);
+	return err_set(e, ERR_UNAVAILABLE, "%.*s%s%.300s (HTTP %ld)%s", 100, r->code,
+	    r->code[0] != '\0' ? ": " : "", r->message, http_status, hint);
 }
 
 static int judge(
@@ -460,6 +462,36 @@ int client_perform_json(struct client *c, struct client_call *call, json_t **out
 	}
 	*out = value;
 	return 0;
+}
+
+int client_get(struct client *c, const char *const *segments, const struct url_query *query,
+    uint64_t idle_ms, json_t **out, struct err *e)
+{
+	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
+	if (url_build(&url, buf_str(&c->base), segments, query, e) < 0) {
+		return -1;
+	}
+	cleanup(client_call_fini) struct client_call call = {
+	    .method = CLIENT_GET, .url = url.data, .idle_ms = idle_ms};
+	return client_perform_json(c, &call, out, e);
+}
+
+int client_post(struct client *c, const char *const *segments, const json_t *body, const char *key,
+    uint64_t idle_ms, json_t **out, struct err *e)
+{
+	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
+	cleanup(text_free) char *text = json_dumps(body, JSON_COMPACT);
+	if (text == NULL) {
+		return err_set(e, ERR_INTERNAL, "out of memory");
+	}
+	if (url_build(&url, buf_str(&c->base), segments, NULL, e) < 0) {
+		return -1;
+	}
+	size_t len = strlen(text);
+	const struct buf json = {.data = text, .len = len, .alloc = len + 1, .max = len};
+	cleanup(client_call_fini) struct client_call call = {
+	    .method = CLIENT_POST, .url = url.data, .json = &json, .key = key, .idle_ms = idle_ms};
+	return client_perform_json(c, &call, out, e);
 }
 
 const char *client_text(const json_t *object, const char *key)

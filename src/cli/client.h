@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "cli/options.h"
 #include "cli/signals.h"
+#include "cli/url.h"
 
 #define CLIENT_REPLY_MAX_BYTES ((size_t)64 << 20)
 #define CLIENT_CONNECT_MS 10000
@@ -108,12 +109,20 @@ bool client_delete_beside(struct client *c, const char *url);
  */
 int client_perform_json(struct client *c, struct client_call *call, json_t **out, struct err *e);
 
+/* GETs BASE/SEGMENTS?QUERY, as url_build has them, as client_perform_json. IDLE_MS as of a call. */
+int client_get(struct client *c, const char *const *segments, const struct url_query *query,
+    uint64_t idle_ms, json_t **out, struct err *e);
+
+/* POSTs BODY there; KEY and IDLE_MS as of a call. */
+int client_post(struct client *c, const char *const *segments, const json_t *body, const char *key,
+    uint64_t idle_ms, json_t **out, struct err *e);
+
 /* A JSON text that a server sent. \u0000 is allowed; a whole number too large for 64 bits becomes a
  * real. NULL with *E when it is not JSON. Owned by the caller. */
 json_t *client_parse_json(const char *bytes, size_t len, struct err *e);
 
-/* Keeps an error document {"error":{"code","message"}} as the refusal and sets *E from it; returns
- * -1. HTTP_STATUS is 0 where it came inside a stream. */
+/* Keeps an error document {"error":{"code","message"}}, or {"detail"}, as the refusal and sets *E
+ * from it; returns -1. HTTP_STATUS is 0 where it came inside a stream. */
 int client_refuse(struct client *c, long http_status, const char *bytes, size_t len, struct err *e);
 
 /* The text at KEY of an object, or "" . Borrowed. */

@@ -1,11 +1,13 @@
 /* carrel doctor: wall by wall, what isolation this host gives, and how to mend the rest. */
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/command.h"
 #include "cli/config.h"
+#include "cli/doctor.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/server.h"
@@ -68,6 +70,35 @@ static int print_wall(struct output *o, const struct sandbox_wall *w)
 	}
 	return output_linef(o, "%-20s %s because: %s%s%s", w->name, state_names[w->state],
 	    w->reason, w->mend[0] != '\0' ? "; to mend: " : "", w->mend);
+}
+
+bool doctor_worst(char line[DOCTOR_LINE_BYTES])
+{
+	const struct config_flags none = {0};
+	cleanup(config_fini) struct config config = {0};
+	struct sandbox_config walls_config;
+	struct sandbox_wall walls[SANDBOX_WALLS_MAX];
+	if (config_load(&config, &none, NULL) < 0 || walls_of(&config, &walls_config, NULL) < 0) {
+		return false;
+	}
+	int count = sandbox_probe(&walls_config, walls);
+	const struct sandbox_wall *worst = NULL;
+	int most = 0;
+	for (int i = 0; i < count; i++) {
+		int weight = walls[i].state == SANDBOX_MISSING ? 2 + walls[i].required
+							       : walls[i].state == SANDBOX_WEAKER;
+		if (weight > most) {
+			most = weight;
+			worst = &walls[i];
+		}
+	}
+	if (worst == NULL) {
+		(void)snprintf(line, DOCTOR_LINE_BYTES, "all walls are enforced here");
+	} else {
+		(void)snprintf(line, DOCTOR_LINE_BYTES, "%s %s because: %s", worst->name,
+		    state_names[worst->state], worst->reason);
+	}
+	return count > 0;
 }
 
 static int print_text(

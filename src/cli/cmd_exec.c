@@ -107,6 +107,7 @@ static int run(const struct exec_options *x, struct client *c, struct output *o,
 	    .code = buf_str(&code),
 	    .code_len = code.len,
 	    .is_shell = x->shell != NULL,
+	    .stays = x->session != NULL,
 	    .timeout_s = x->timeout_s,
 	};
 	struct execution_outcome outcome;

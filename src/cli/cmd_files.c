@@ -17,6 +17,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/signals.h"
+#include "cli/terminal.h"
 #include "cli/url.h"
 
 struct files {
@@ -213,8 +214,18 @@ static void show_entry(struct files *f, const json_t *entry)
 	bool is_dir = strcasecmp(client_text(entry, "type"), "directory") == 0;
 	bool in_root = dir[0] == '\0' || strcmp(dir, ".") == 0 || strcmp(dir, "/") == 0;
 	int64_t bytes = json_integer_value(json_object_get(entry, "sizeInBytes"));
-	(void)output_linef(&f->output, "%12" PRId64 "  %-19.19s  %s%s%s%s", bytes, at,
-	    in_root ? "" : dir, in_root ? "" : "/", client_text(entry, "name"), is_dir ? "/" : "");
+	/* At a terminal a name stays within its line, so that none can pass for another's. */
+	cleanup(buf_fini) struct buf path = BUF_INIT(URL_MAX_BYTES);
+	cleanup(buf_fini) struct buf shown = BUF_INIT(6 * URL_MAX_BYTES);
+	(void)buf_addf(&path, "%s%s%s%s", in_root ? "" : dir, in_root ? "" : "/",
+	    client_text(entry, "name"), is_dir ? "/" : "");
+	if (f->output.terminal[STDOUT_FILENO] &&
+	    terminal_escape_all(&shown, buf_str(&path), path.len) == 0) {
+		struct buf raw = path;
+		path = shown;
+		shown = raw;
+	}
+	(void)output_linef(&f->output, "%12" PRId64 "  %-19.19s  %s", bytes, at, buf_str(&path));
 }
 
 static int list(struct files *f, struct err *e)

@@ -1,6 +1,5 @@
 /* carrel serve: the gateway process, from its configuration to its orderly end. */
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/server.h"
 #include "gateway/seal.h"
 
@@ -20,47 +20,22 @@
 /* --- command line
  * --------------------------------------------------------------------------------- */
 
-static int parse_flags(int argc, char **argv, struct config_flags *f)
+static int parse_flags(int argc, char **argv, struct config_flags *f, struct err *e)
 {
-	static const struct option options[] = {
-	    {"config", required_argument, NULL, 'c'},
-	    {"listen", required_argument, NULL, 'l'},
-	    {"data-dir", required_argument, NULL, 'd'},
-	    {"isolation", required_argument, NULL, 'i'},
-	    {"tls-cert", required_argument, NULL, 'C'},
-	    {"tls-key", required_argument, NULL, 'K'},
-	    {"stop-at-eof", no_argument, NULL, 'E'},
-	    {NULL, 0, NULL, 0},
+	const struct option_entry own[] = {
+	    {.name = "config", .letter = 'c', .text = &f->config_file},
+	    {.name = "listen", .text = &f->listen},
+	    {.name = "data-dir", .text = &f->data_dir},
+	    {.name = "isolation", .text = &f->isolation},
+	    {.name = "tls-cert", .text = &f->tls_cert},
+	    {.name = "tls-key", .text = &f->tls_key},
+	    {.name = "stop-at-eof", .flag = &f->stop_at_eof},
 	};
-	optind = 1;
-	for (int o; (o = getopt_long(argc, argv, "c:", options, NULL)) != -1;) {
-		switch (o) {
-		case 'c':
-			f->config_file = optarg;
-			break;
-		case 'l':
-			f->listen = optarg;
-			break;
-		case 'd':
-			f->data_dir = optarg;
-			break;
-		case 'i':
-			f->isolation = optarg;
-			break;
-		case 'C':
-			f->tls_cert = optarg;
-			break;
-		case 'K':
-			f->tls_key = optarg;
-			break;
-		case 'E':
-			f->stop_at_eof = true;
-			break;
-		default:
-			return -1;
-		}
+	int first = options_parse_own(argc, argv, own, array_len(own), e);
+	if (first >= 0 && first < argc) {
+		first = err_set(e, ERR_INVALID, "'%s' is one word too many", argv[first]);
 	}
-	return optind == argc ? 0 : -1;
+	return first < 0 ? -1 : 0;
 }
 
 /* --- while it runs
@@ -118,24 +93,6 @@ static int copy_packages(struct server *s, const struct ipc_keeper_ready *ready)
 	return 0;
 }
 
-/* Of the server itself, and of each tenant that has a token. */
-static void find_deps(struct server *s)
-{
-	const char *prefixes[CONFIG_TOKENS_MAX + 1] = {NULL};
-	size_t count = 1;
-	for (uint32_t i = 0; i < s->config.token_count; i++) {
-		const char *prefix = s->config.tokens[i].prefix;
-		size_t k = 1;
-		while (prefix != NULL && k < count && strcmp(prefixes[k], prefix) != 0) {
-			k++;
-		}
-		if (prefix != NULL && k == count) {
-			prefixes[count++] = prefix;
-		}
-	}
-	codemode_find_deps(s->codemode, prefixes, count);
-}
-
 static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const struct err *e)
 {
 	struct server *s = ctx;
@@ -155,7 +112,7 @@ static void keeper_told(void *ctx, const struct ipc_keeper_ready *ready, const s
 	}
 	if (s->codemode != NULL) {
 		codemode_warm(s->codemode);
-		find_deps(s);
+		server_find_deps(s, &s->config);
 	}
 	if (s->approvals != NULL) {
 		approvals_start(s->approvals);
@@ -201,6 +158,15 @@ static void on_signal(uv_signal_t *handle, int signal_number)
 	drain(s, signal_number);
 }
 
+static void on_hang_up(uv_signal_t *handle, int signal_number)
+{
+	(void)signal_number;
+	struct server *s = handle->data;
+	if (s->drain_until_ms == 0) {
+		server_reload(s);
+	}
+}
+
 /* What comes on stdin is of no interest, only its end: whoever held the other end is gone. */
 static void on_stdin(uv_poll_t *handle, int status, int events)
 {
@@ -242,12 +208,14 @@ static void watch_signals(struct server *s)
 	(void)uv_timer_init(&s->loop, &s->drain_timer);
 	(void)uv_timer_init(&s->loop, &s->beat_timer);
 	(void)uv_timer_init(&s->loop, &s->audit_timer);
-	s->on_term.data = s->on_int.data = s->drain_timer.data = s;
+	(void)uv_signal_init(&s->loop, &s->on_hup);
+	s->on_term.data = s->on_int.data = s->on_hup.data = s->drain_timer.data = s;
 	s->beat_timer.data = s->audit_timer.data = s;
 	(void)uv_timer_start(&s->beat_timer, on_beat_timer, APPR_BEAT_MS, APPR_BEAT_MS);
 	(void)uv_timer_start(&s->audit_timer, on_audit_timer, AUDIT_HEAD_MS, AUDIT_HEAD_MS);
 	(void)uv_signal_start(&s->on_term, on_signal, SIGTERM);
 	(void)uv_signal_start(&s->on_int, on_signal, SIGINT);
+	(void)uv_signal_start(&s->on_hup, on_hang_up, SIGHUP);
 }
 
 /* --- start
@@ -300,6 +268,7 @@ static int start(struct server *s, struct err *e)
 	if (http_start(s->http, e) < 0) {
 		return -1;
 	}
+	server_check_reload(s);
 	return seal_system_calls(s->connects, e);
 }
 
@@ -311,6 +280,7 @@ static void release(struct server *s)
 		 * comes while the server clears up would kill it. */
 		uv_unref((uv_handle_t *)&s->on_term);
 		uv_unref((uv_handle_t *)&s->on_int);
+		uv_unref((uv_handle_t *)&s->on_hup);
 		uv_close((uv_handle_t *)&s->drain_timer, NULL);
 		uv_close((uv_handle_t *)&s->beat_timer, NULL);
 		uv_close((uv_handle_t *)&s->audit_timer, NULL);
@@ -346,16 +316,19 @@ int cmd_serve(int argc, char **argv)
 	struct config_flags flags = {0};
 	struct err e = {0};
 	log_set_process("gateway");
-	if (parse_flags(argc, argv, &flags) < 0) {
-		(void)fputs("See 'carrel help serve'.\n", stderr);
-		return CLI_EXIT_USAGE;
+	if (parse_flags(argc, argv, &flags, &e) < 0) {
+		return command_usage_error("serve", &e);
 	}
 	s.started_ms = clock_mono_ms();
 	s.stop_at_eof = flags.stop_at_eof;
+	s.flags = flags;
 	if (config_load(&s.config, &flags, &e) < 0) {
 		(void)fprintf(stderr, "carrel serve: %s\n", e.text);
 		return CLI_EXIT_USAGE;
 	}
+	/* Until it is a request to read the configuration again. */
+	const struct sigaction ignore = {.sa_handler = SIG_IGN};
+	(void)sigaction(SIGHUP, &ignore, NULL);
 	if (seal_refuse_io_uring(&e) < 0 || uv_loop_init(&s.loop) < 0) {
 		(void)fprintf(stderr, "carrel serve: no event loop: %s\n", e.text);
 		return CLI_EXIT_SERVER;

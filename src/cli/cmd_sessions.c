@@ -7,18 +7,8 @@
 #include "cli/list.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/table.h"
 #include "cli/url.h"
-
-static int get(struct client *c, const char *const *segments, const struct url_query *query,
-    json_t **out, struct err *e)
-{
-	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
-	if (url_build(&url, buf_str(&c->base), segments, query, e) < 0) {
-		return -1;
-	}
-	cleanup(client_call_fini) struct client_call call = {.method = CLIENT_GET, .url = url.data};
-	return client_perform_json(c, &call, out, e);
-}
 
 static int list(struct client *c, struct output *o, struct err *e)
 {
@@ -32,16 +22,16 @@ static int list(struct client *c, struct output *o, struct err *e)
 		(void)json_object_set(document, "sessions", sessions);
 		return output_json(o, document, e);
 	}
+	static const struct table_column columns[] = {{"IDENTIFIER", "identifier"},
+	    {"LAST USED", "lastAccessedAt"}, {"EXPIRES", "expireAt"}, {"TENANT", "tenant"}};
+	bool tenants = false;
 	size_t i;
 	const json_t *session;
 	json_array_foreach(sessions, i, session)
 	{
-		const char *expires = client_text(session, "expireAt");
-		(void)output_linef(o, "%-40s last used %s%s%s", client_text(session, "identifier"),
-		    client_text(session, "lastAccessedAt"), expires[0] != '\0' ? ", expires " : "",
-		    expires);
+		tenants |= json_object_get(session, "tenant") != NULL;
 	}
-	return 0;
+	return table_print(o, sessions, columns, array_len(columns) - !tenants, e);
 }
 
 static int show(struct client *c, struct output *o, const char *identifier, struct err *e)
@@ -49,7 +39,7 @@ static int show(struct client *c, struct output *o, const char *identifier, stru
 	const char *const segments[] = {"session", NULL};
 	const struct url_query query[] = {{"identifier", identifier}, {NULL, NULL}};
 	cleanup(json_decrefp) json_t *session = NULL;
-	if (get(c, segments, query, &session, e) < 0) {
+	if (client_get(c, segments, query, 0, &session, e) < 0) {
 		return -1;
 	}
 	if (o->json) {
@@ -84,9 +74,10 @@ static int check_operands(int count, char **operands, struct err *e)
 	if (count == 0) {
 		return err_set(e, ERR_INVALID, "say what to do: ls, show ID, or rm ID");
 	}
+	static const char *const verbs[] = {"ls", "show", "rm"};
 	bool is_list = strcmp(operands[0], "ls") == 0;
 	if (!is_list && strcmp(operands[0], "show") != 0 && strcmp(operands[0], "rm") != 0) {
-		return err_set(e, ERR_INVALID, "'%s' is not ls, show or rm", operands[0]);
+		return command_unknown_word(operands[0], verbs, array_len(verbs), e);
 	}
 	if (count != (is_list ? 1 : 2)) {
 		return err_set(e, ERR_INVALID,

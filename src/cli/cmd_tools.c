@@ -1,4 +1,5 @@
-/* carrel tools: look at tools' files as the server would. Nothing is run. */
+/* carrel tools: what tools a server has; and tools' files, as a server would see them. Nothing is
+ * run. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/served.h"
 #include "tools/catalog.h"
 #include "tools/definition.h"
 
@@ -116,9 +118,13 @@ int cmd_tools(int argc, char **argv)
 		return command_usage_error("tools", &e);
 	}
 	const char *verb = first < argc ? argv[first] : "";
+	if (strcmp(verb, "ls") == 0) {
+		return served_tools(argc, argv);
+	}
 	bool checks = strcmp(verb, "check") == 0;
 	if ((!checks && strcmp(verb, "list") != 0) || argc - first > 2) {
-		(void)err_set(&e, ERR_INVALID, "use: check or list, and a directory or a file");
+		(void)err_set(
+		    &e, ERR_INVALID, "use: ls; or check or list, and a directory or a file");
 		return command_usage_error("tools", &e);
 	}
 	struct output o;

@@ -33,14 +33,25 @@ int command_exit_of(const struct err *e);
 /* Tells a wrong use of COMMAND on stderr, with where to read on. Returns CLI_EXIT_USAGE. */
 int command_usage_error(const char *command, const struct err *e);
 
+/* The one of NAMES that WORD may have been meant for, or NULL. */
+const char *command_nearest(const char *word, const char *const *names, size_t count);
+/* -1 with *E: WORD is none of NAMES, which one it may be, and else what there is. */
+int command_unknown_word(const char *word, const char *const *names, size_t count, struct err *e);
+
+int cmd_artifacts(int argc, char **argv);
 int cmd_approvals(int argc, char **argv);
 int cmd_audit(int argc, char **argv);
+int cmd_deps(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_exec(int argc, char **argv);
 int cmd_files(int argc, char **argv);
+int cmd_logs(int argc, char **argv);
+int cmd_pools(int argc, char **argv);
 int cmd_repl(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_sessions(int argc, char **argv);
+int cmd_skills(int argc, char **argv);
+int cmd_status(int argc, char **argv);
 int cmd_store(int argc, char **argv);
 int cmd_tools(int argc, char **argv);
 int cmd_version(int argc, char **argv);

@@ -183,12 +183,13 @@ static int file_read(struct config *c, const char *path, struct err *e)
 	return 0;
 }
 
+static const char *const known[] = {"listen", "data_dir", "user", "isolation", "tls", "auth",
+    "preload", "read_only_paths", "log_level", "drain_seconds", "grace_seconds", "connections_max",
+    "connections_per_address", "trusted_proxies", "results_as_strings", "pools", "code_mode",
+    "approvals", NULL};
+
 static int tree_read(struct config *c, struct err *e)
 {
-	static const char *const known[] = {"listen", "data_dir", "user", "isolation", "tls",
-	    "auth", "preload", "read_only_paths", "log_level", "drain_seconds", "grace_seconds",
-	    "connections_max", "connections_per_address", "trusted_proxies", "results_as_strings",
-	    "pools", "code_mode", "approvals", NULL};
 	const char *listen = NULL;
 	const char *data_dir = NULL;
 	const char *user = NULL;
@@ -304,26 +305,33 @@ static int pcm_environment_read(struct config *c, struct err *e)
 	return 0;
 }
 
-static int environment_read(struct config *c, struct err *e)
+/* Who may call, and the certificate. */
+static int access_environment_read(struct config *c, struct err *e)
 {
-	const char *token = env("CONTAINER_AUTH_TOKEN");
+	const char *token = env(CONFIG_TOKEN_VARIABLE);
 	const char *token_file = env("CONTAINER_AUTH_TOKEN_FILE");
 	const char *disabled = env("CONTAINER_AUTH_DISABLED");
-	struct config_token t = {.name = "CONTAINER_AUTH_TOKEN", .role = ROLE_ADMIN};
+	struct config_token t = {.name = CONFIG_TOKEN_VARIABLE, .role = ROLE_ADMIN};
+	struct config_token of_file = {.name = "CONTAINER_AUTH_TOKEN_FILE", .role = ROLE_ADMIN};
+	if (set_text(&c->tls_cert_file, env("CARREL_TLS_CERT"), e) < 0 ||
+	    set_text(&c->tls_key_file, env("CARREL_TLS_KEY"), e) < 0 ||
+	    (token != NULL && config_token_add(c, t, token, e) < 0) ||
+	    (token_file != NULL && config_token_add_file(c, of_file, token_file, e) < 0)) {
+		return -1;
+	}
+	c->auth_disabled |= disabled != NULL && strcasecmp(disabled, "true") == 0;
+	return 0;
+}
+
+static int environment_read(struct config *c, struct err *e)
+{
 	if (set_text(&c->host, env("HOST"), e) < 0 || set_port(c, env("PORT"), e) < 0 ||
 	    set_text(&c->data_dir, env("CARREL_DATA_DIR"), e) < 0 ||
 	    set_text(&c->user, env("CARREL_USER"), e) < 0 ||
 	    set_isolation(c, env("CARREL_ISOLATION"), e) < 0 ||
-	    set_text(&c->tls_cert_file, env("CARREL_TLS_CERT"), e) < 0 ||
-	    set_text(&c->tls_key_file, env("CARREL_TLS_KEY"), e) < 0 ||
-	    set_log_level(env("CARREL_LOG_LEVEL"), e) < 0 ||
-	    (token != NULL && config_token_add(c, t, token, e) < 0) ||
-	    (token_file != NULL && config_token_add_file(c, t, token_file, e) < 0) ||
+	    set_log_level(env("CARREL_LOG_LEVEL"), e) < 0 || access_environment_read(c, e) < 0 ||
 	    pcm_environment_read(c, e) < 0) {
 		return -1;
-	}
-	if (disabled != NULL && strcasecmp(disabled, "true") == 0) {
-		c->auth_disabled = true;
 	}
 	return config_code_mode_environment(c, e) < 0 ? -1 : config_approvals_environment(c, e);
 }
@@ -355,6 +363,42 @@ int config_load(struct config *c, const struct config_flags *flags, struct err *
 	r = r < 0 ? r : flags_read(c, flags, e);
 	r = r < 0 ? r : config_code_mode_finish(c, e);
 	r = r < 0 ? r : config_approvals_finish(c, e);
+	r = r < 0 ? r : config_mark(c, known, e);
+	if (r < 0) {
+		config_fini(c);
+	}
+	return r;
+}
+
+/* What may change of the file. */
+static int tree_read_again(struct config *c, const char **log_level, struct err *e)
+{
+	if (config_only_known(c->tree, "", known, e) < 0 ||
+	    config_get_text(c->tree, (struct config_place){"", "log_level"}, log_level, e) < 0 ||
+	    tls_read(c, e) < 0 || config_auth_read(c, e) < 0) {
+		return -1;
+	}
+	return config_pools_read(c, e);
+}
+
+int config_load_again(struct config *c, const struct config_flags *flags, struct err *e)
+{
+	const char *file = flags->config_file != NULL ? flags->config_file : env("CARREL_CONFIG");
+	const char *log_level = NULL;
+	int r = defaults(c, e);
+	if (r == 0 && file != NULL) {
+		r = file_read(c, file, e);
+		r = r < 0 ? r : tree_read_again(c, &log_level, e);
+	} else if (r == 0) {
+		r = config_pools_read(c, e);
+	}
+	r = r < 0 ? r : access_environment_read(c, e);
+	r = r < 0 ? r : set_text(&c->tls_cert_file, flags->tls_cert, e);
+	r = r < 0 ? r : set_text(&c->tls_key_file, flags->tls_key, e);
+	r = r < 0 ? r : config_mark(c, known, e);
+	/* The last, since it takes effect at once. */
+	r = r < 0 ? r : set_log_level(log_level, e);
+	r = r < 0 ? r : set_log_level(env("CARREL_LOG_LEVEL"), e);
 	if (r < 0) {
 		config_fini(c);
 	}
@@ -405,10 +449,10 @@ void config_forget_tokens(struct config *c)
 		}
 	}
 	/* In place too: /proc/PID/environ shows the bytes whether the variable is set or not. */
-	char *variable = getenv("CONTAINER_AUTH_TOKEN");
+	char *variable = getenv(CONFIG_TOKEN_VARIABLE);
 	if (variable != NULL) {
 		explicit_bzero(variable, strlen(variable));
-		(void)unsetenv("CONTAINER_AUTH_TOKEN");
+		(void)unsetenv(CONFIG_TOKEN_VARIABLE);
 	}
 }
 

@@ -22,6 +22,8 @@
 #include "store/store.h"
 
 #define CONFIG_TOKENS_MAX 64
+/* The environment's token, and the name of who has it. */
+#define CONFIG_TOKEN_VARIABLE "CONTAINER_AUTH_TOKEN"
 
 struct config_token {
 	const char *name; /* NULL: auth_add makes one of its digest */
@@ -72,6 +74,13 @@ struct config_approvals {
 	struct approvals_pool pools[IPC_POOLS_MAX];
 };
 
+/* A digest of a part of the file that cannot be changed while the server runs. */
+#define CONFIG_MARKS_MAX 24
+struct config_mark {
+	const char *key; /* NULL behind the last */
+	unsigned char digest[32];
+};
+
 struct config {
 	char *host;
 	uint16_t port;
@@ -97,6 +106,7 @@ struct config {
 	struct config_approvals approvals;
 	struct pcm_config pcm;
 	json_t *tree; /* what the borrowed strings above live in */
+	struct config_mark marks[CONFIG_MARKS_MAX];
 };
 
 /* Values given on the command line; NULL where the flag was not. */
@@ -112,6 +122,15 @@ struct config_flags {
 
 /* Fills C. On failure C is empty. */
 int config_load(struct config *c, const struct config_flags *flags, struct err *e);
+
+/* What can be changed while a server runs: the tokens, the TLS files, the pools' limits and the
+ * log's level, as the same sources have them now. All else of C is as by default. What was in the
+ * environment and wiped stays away. On failure C is empty, and nothing has changed. */
+int config_load_again(struct config *c, const struct config_flags *flags, struct err *e);
+
+/* The keys that are not as they were in BEFORE, and can be changed by a new start only, to OUT with
+ * commas between them. */
+int config_name_fixed(const struct config *before, const struct config *now, struct buf *out);
 
 /* Checks what only a server needs: a token or authentication switched off, and both TLS files. */
 int config_check_serve(const struct config *c, struct err *e);

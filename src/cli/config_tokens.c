@@ -125,6 +125,10 @@ static int token_read(struct config *c, const json_t *map, const char *prefix, s
 		return config_bad(
 		    e, (struct config_place){prefix, "name"}, "must be at most 127 bytes");
 	}
+	if (t.name != NULL && strcmp(t.name, CONFIG_TOKEN_VARIABLE) == 0) {
+		return config_bad(e, (struct config_place){prefix, "name"},
+		    "is the name of the environment's token");
+	}
 	if (t.name != NULL && (strcmp(t.name, "server") == 0 || strcmp(t.name, "session") == 0)) {
 		return config_bad(e, (struct config_place){prefix, "name"},
 		    "is what the server calls itself, or a session, in the audit trail");

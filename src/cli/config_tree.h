@@ -38,6 +38,12 @@ int config_get_bytes(
 int config_only_known(
     const json_t *map, const char *prefix, const char *const *names, struct err *e);
 
+/* --- config_fixed.c --- */
+
+/* Marks what is in the file under each of the NULL-ended KEYS, but for what can be changed while
+ * the server runs. */
+int config_mark(struct config *c, const char *const *keys, struct err *e);
+
 /* --- config_pools.c --- */
 
 /* The key "pools", or one pool of defaults. */

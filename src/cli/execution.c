@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/event_stream.h"
@@ -38,8 +39,8 @@ struct run {
 	bool began; /* the first bytes of the answer have come */
 	bool streams;
 	bool displayed;
-	uint64_t displayed_mark; /* of the text of the last display */
 	bool given_up;
+	uint64_t rich_mark; /* of the last display's plain text, where it had other forms too */
 };
 
 /* FNV-1a, 64 bits, continued from MARK. */
@@ -105,6 +106,9 @@ static int show_display(struct run *run, json_t *bundle, struct err *e)
 	const char *picture = images_find(bundle);
 	const json_t *plain = json_object_get(bundle, "text/plain");
 	run->displayed = true;
+	run->rich_mark = json_object_size(bundle) > 1 && plain != NULL
+			     ? mark_more(1, json_string_value(plain), json_string_length(plain))
+			     : 0;
 	if (run->out->json) {
 		return 0;
 	}
@@ -113,8 +117,6 @@ static int show_display(struct run *run, json_t *bundle, struct err *e)
 		return 0;
 	}
 	if (json_is_string(plain)) {
-		run->displayed_mark = mark_more(
-		    0, json_string_value(plain), json_string_length(plain));
 		return show_line(run, json_string_value(plain), json_string_length(plain), e);
 	}
 	const char *type;
@@ -155,10 +157,10 @@ static int show_value(struct run *run, const json_t *value, struct err *e)
 	case JSON_REAL:
 		return show_real(run, json_real_value(value), e);
 	case JSON_STRING:
-		/* A value with a rich form has been displayed: the same text is not shown again. */
+		/* A value with several forms is a display too: it was shown as the last one. */
 		return json_string_length(value) == 0 ||
-			       mark_more(0, json_string_value(value), json_string_length(value)) ==
-				   run->displayed_mark
+			       mark_more(1, json_string_value(value), json_string_length(value)) ==
+				   run->rich_mark
 			   ? 0
 			   : show_line(run, json_string_value(value), json_string_length(value), e);
 	default:
@@ -185,13 +187,15 @@ static void note_verdict(struct run *run, const json_t *reply)
 	    {"output_limit", "the cell reached its output limit"},
 	    {"session_killed", "the session was ended, its state is gone"},
 	    {"interrupted", "interrupted"},
-	    {"exited", "the code ended its session, its state is gone"},
 	};
 	const char *verdict = client_text(reply, "verdict");
 	for (size_t i = 0; i < array_len(notes); i++) {
 		if (strcmp(verdict, notes[i][0]) == 0) {
 			output_note(run->out, "%s", notes[i][1]);
 		}
+	}
+	if (strcmp(verdict, "exited") == 0 && run->x->stays) {
+		output_note(run->out, "the code has exited; its session lives on, with its state");
 	}
 	const json_t *cut = json_object_get(reply, "truncated");
 	bool is_cut = json_is_true(cut) || json_array_size(cut) > 0 || json_object_size(cut) > 0 ||
@@ -232,6 +236,18 @@ static int show_reply(struct run *run, const json_t *reply, struct err *e)
 	return 0;
 }
 
+/* The exit status that a number in digits stands for, as the kernel cuts it, when it is one of a
+ * failure. */
+static int failure_of(const char *digits)
+{
+	char *end = NULL;
+	errno = 0;
+	long long number = strtoll(digits, &end, 10);
+	bool whole = digits[0] != '\0' && *end == '\0' && errno == 0;
+	int status = whole ? (int)((unsigned long long)number & 0xff) : 0;
+	return status != 0 ? status : CLI_EXIT_USER;
+}
+
 /* A word for interpreter pools, the command's exit code in digits for shell pools. */
 static int status_of(const json_t *reply, int *status, struct err *e)
 {
@@ -241,9 +257,14 @@ static int status_of(const json_t *reply, int *status, struct err *e)
 		*status = CLI_EXIT_OK;
 		return 0;
 	}
-	bool number = digits[0] != '\0' && digits[strspn(digits, "0123456789")] == '\0';
-	if (number || strcasecmp(text, "Failed") == 0 || strcasecmp(text, "Canceled") == 0) {
-		*status = CLI_EXIT_USER;
+	if (digits[0] != '\0' && digits[strspn(digits, "0123456789")] == '\0') {
+		*status = failure_of(text);
+		return 0;
+	}
+	if (strcasecmp(text, "Failed") == 0 || strcasecmp(text, "Canceled") == 0) {
+		const json_t *why = json_object_get(json_object_get(reply, "error"), "error");
+		bool exited = strcmp(client_text(reply, "verdict"), "exited") == 0;
+		*status = exited ? failure_of(client_text(why, "message")) : CLI_EXIT_USER;
 		return 0;
 	}
 	return err_set(
@@ -329,7 +350,8 @@ static bool take_turn(struct client_call *call, int signo)
 {
 	struct run *run = call->arg;
 	run->ctrl_c += signo == SIGINT;
-	run->out->mid_line[STDERR_FILENO] |= signo == SIGINT; /* the terminal has shown "^C" */
+	/* The terminal has shown "^C". */
+	run->out->mid_line[STDERR_FILENO] |= signo == SIGINT && run->out->terminal[STDERR_FILENO];
 	if (signo == SIGTERM || signo == SIGHUP || run->ctrl_c > 1) {
 		run->given_up = true;
 		return false;
@@ -344,10 +366,29 @@ static bool take_turn(struct client_call *call, int signo)
 	return true;
 }
 
+/* Of "2026-11-30T12:00:00.123Z", in ms since 1970; 0 for what is none. */
+static int64_t time_of(const char *rfc3339)
+{
+	struct tm parts = {0};
+	const char *rest = strptime(rfc3339, "%Y-%m-%dT%H:%M:%S", &parts);
+	if (rest == NULL) {
+		return 0;
+	}
+	double fraction = *rest == '.' ? strtod(rest, NULL) : 0;
+	return (int64_t)timegm(&parts) * 1000 + (int64_t)(fraction * 1000);
+}
+
 /* --- the request --- */
 
-static int build_body(const struct execution *x, struct buf *body, struct err *e)
+/* The call's address and body. */
+static int build_request(const struct client *c, const struct execution *x, struct buf *url,
+    struct buf *body, struct err *e)
 {
+	const struct url_query query[] = {{"identifier", x->identifier}, {NULL, NULL}};
+	if (url_build(url, buf_str(&c->base), (const char *const[]){"executions", NULL}, query, e) <
+	    0) {
+		return -1;
+	}
 	if (!text_is_utf8(x->code, x->code_len)) {
 		return err_set(e, ERR_INVALID, "the code is not UTF-8 text");
 	}
@@ -357,6 +398,10 @@ static int build_body(const struct execution *x, struct buf *body, struct err *e
 	if (!x->is_shell) {
 		bad |= json_object_set_new(request, "codeInputType", json_string("Inline"));
 		bad |= json_object_set_new(request, "executionType", json_string("Synchronous"));
+	}
+	if (x->as_repr) {
+		bad |= json_object_set_new(
+		    request, "returnJupyterFormatExecutionResult", json_true());
 	}
 	if (x->timeout_s != 0) {
 		bad |= json_object_set_new(request, "timeoutInSeconds", json_integer(x->timeout_s));
@@ -381,6 +426,8 @@ static int finish(struct run *run, struct err *e)
 		images_init(&run->images, client_text(reply, "id"));
 	}
 	struct execution_outcome *outcome = run->outcome;
+	(void)snprintf(
+	    outcome->session, sizeof(outcome->session), "%s", client_text(reply, "sessionId"));
 	outcome->new_session = json_is_true(json_object_get(reply, "newSession"));
 	if (status_of(reply, &outcome->status, e) < 0) {
 		return -1;
@@ -411,10 +458,7 @@ int execution_run(struct client *c, struct output *o, struct signals *signals,
 	event_stream_init(&run.events, CLIENT_REPLY_MAX_BYTES);
 	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
 	cleanup(buf_fini) struct buf body = BUF_INIT(6 * x->code_len + 256);
-	const struct url_query query[] = {{"identifier", x->identifier}, {NULL, NULL}};
-	if (build_body(x, &body, e) < 0 ||
-	    url_build(
-		&url, buf_str(&c->base), (const char *const[]){"executions", NULL}, query, e) < 0) {
+	if (build_request(c, x, &url, &body, e) < 0) {
 		return -1;
 	}
 	cleanup(client_call_fini) struct client_call call = {
@@ -432,6 +476,81 @@ int execution_run(struct client *c, struct output *o, struct signals *signals,
 	bool good = call.http_status >= 200 && call.http_status <= 299;
 	out->reached = good || run.given_up; /* either may have made a session */
 	return r < 0 ? r : finish(&run, e);
+}
+
+int execution_watch(struct client *c, struct output *o, struct signals *signals,
+    const char *identifier, const char *id, struct execution_outcome *out, struct err *e)
+{
+	*out = (struct execution_outcome){0};
+	const struct execution x = {.identifier = identifier, .stays = true};
+	cleanup(run_fini) struct run run = {
+	    .client = c,
+	    .out = o,
+	    .x = &x,
+	    .outcome = out,
+	    .reply = BUF_INIT(CLIENT_REPLY_MAX_BYTES),
+	};
+	event_stream_init(&run.events, CLIENT_REPLY_MAX_BYTES);
+	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
+	const struct url_query query[] = {{"identifier", identifier}, {NULL, NULL}};
+	if (url_build(&url, buf_str(&c->base), (const char *const[]){"executions", id, NULL}, query,
+		e) < 0) {
+		return -1;
+	}
+	cleanup(client_call_fini) struct client_call call = {
+	    .method = CLIENT_GET,
+	    .url = url.data,
+	    .accept = "text/event-stream, application/json;q=0.5",
+	    .idle_ms = STREAM_IDLE_MS,
+	    .signals = signals,
+	    .on_body = take_body,
+	    .arg = &run,
+	};
+	int r = client_perform(c, &call, e);
+	return r < 0 ? r : finish(&run, e);
+}
+
+int execution_ask(
+    struct client *c, const struct execution *x, uint64_t patience_ms, json_t **out, struct err *e)
+{
+	cleanup(buf_fini) struct buf url = BUF_INIT(URL_MAX_BYTES);
+	cleanup(buf_fini) struct buf body = BUF_INIT(6 * x->code_len + 256);
+	if (build_request(c, x, &url, &body, e) < 0) {
+		return -1;
+	}
+	cleanup(client_call_fini) struct client_call call = {
+	    .method = CLIENT_POST, .url = url.data, .json = &body, .idle_ms = patience_ms};
+	return client_perform_json(c, &call, out, e);
+}
+
+int execution_find_session(
+    struct client *c, const char *identifier, struct execution_session *out, struct err *e)
+{
+	const struct url_query query[] = {{"identifier", identifier}, {NULL, NULL}};
+	cleanup(json_decrefp) json_t *session = NULL;
+	*out = (struct execution_session){0};
+	if (client_get(c, (const char *const[]){"session", NULL}, query, EXECUTION_LOOK_MS,
+		&session, e) < 0) {
+		return strcmp(c->refusal.code, "SessionWithIdentifierNotFound") == 0 ? 0 : -1;
+	}
+	int64_t used_ms = time_of(client_text(session, "lastAccessedAt"));
+	int64_t ends_ms = time_of(client_text(session, "expireAt"));
+	(void)snprintf(out->guid, sizeof(out->guid), "%s", client_text(session, "etag"));
+	(void)snprintf(out->created, sizeof(out->created), "%s", client_text(session, "createdAt"));
+	out->idle_ms = ends_ms > used_ms && ends_ms - used_ms < UINT32_MAX
+			   ? (uint32_t)(ends_ms - used_ms)
+			   : 0;
+	return 1;
+}
+
+/* A file that is not there is asked for: that is a use of the session, and no work. */
+int execution_touch_session(struct client *c, const char *identifier, struct err *e)
+{
+	const char *const segments[] = {"files", ".carrel-repl", NULL};
+	const struct url_query query[] = {{"identifier", identifier}, {NULL, NULL}};
+	cleanup(json_decrefp) json_t *entry = NULL;
+	int r = client_get(c, segments, query, EXECUTION_LOOK_MS, &entry, e);
+	return r < 0 && c->refusal.http_status == 404 ? 0 : r;
 }
 
 int execution_end_session(

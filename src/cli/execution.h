@@ -12,10 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/text.h"
 #include "cli/client.h"
 #include "cli/output.h"
 #include "cli/signals.h"
 
+/* Of a prompt that waits for a person: a server that is away must not hold the keyboard. */
+#define EXECUTION_LOOK_MS 2000
 #define EXECUTION_CODE_MAX_BYTES ((size_t)32 << 20)
 
 struct execution {
@@ -23,13 +26,25 @@ struct execution {
 	const char *code; /* UTF-8, or the command of a shell pool */
 	size_t code_len;
 	bool is_shell;
+	bool as_repr;       /* values as Python's prompt shows them: '42', nan */
+	bool stays;         /* the session is kept after the cell: its state is worth a word */
 	uint32_t timeout_s; /* 0: the server's */
 };
 
 struct execution_outcome {
-	int status;       /* CLI_EXIT_OK or CLI_EXIT_USER */
+	/* CLI_EXIT_OK, CLI_EXIT_USER, or what the cell ended with itself: of sys.exit(), or the
+	 * command of a shell pool. */
+	int status;
 	bool new_session; /* the session was made for this cell */
 	bool reached;     /* the server may have a session of this identifier; set on failure too */
+	char session[TEXT_GUID_BYTES]; /* which of the identifier's sessions ran it; may be "" */
+};
+
+/* A session as the server sees it. */
+struct execution_session {
+	char guid[TEXT_GUID_BYTES];
+	char created[40]; /* RFC 3339 */
+	uint32_t idle_ms; /* how long it lives without being used */
 };
 
 /* Runs it. With -o json in O, the reply is printed as the one document instead. 0, or -1 with *E
@@ -37,6 +52,22 @@ struct execution_outcome {
  */
 int execution_run(struct client *c, struct output *o, struct signals *signals,
     const struct execution *x, struct execution_outcome *out, struct err *e);
+
+/* Shows the execution ID of the session from its beginning to its end, as execution_run. A signal
+ * gives up, and interrupts nothing. */
+int execution_watch(struct client *c, struct output *o, struct signals *signals,
+    const char *identifier, const char *id, struct execution_outcome *out, struct err *e);
+
+/* Runs it and shows nothing: the reply to *OUT (owned by the caller). Given up, and with it
+ * interrupted, when the server is silent for PATIENCE_MS. 0, or -1 with *E. */
+int execution_ask(
+    struct client *c, const struct execution *x, uint64_t patience_ms, json_t **out, struct err *e);
+
+/* GET /session, which does not keep it alive: 1 with *OUT; 0 when there is none; -1 with *E. */
+int execution_find_session(
+    struct client *c, const char *identifier, struct execution_session *out, struct err *e);
+/* Begins its idle time anew. A session that is not there is made. 0, or -1 with *E. */
+int execution_touch_session(struct client *c, const char *identifier, struct err *e);
 
 /* DELETE /session. 0, or -1 with *E. */
 int execution_end_session(

@@ -30,7 +30,9 @@ static const char exec_help[] =
     "\n" SHARED_HELP "\n"
     "Images are saved as carrel-ID-N.png in the current directory and named on stderr. Ctrl-C\n"
     "interrupts the cell, a second one gives up. On a terminal, control characters are escaped.\n"
-    "Exit status: 0; 1 the code failed; 2 wrong use; 3 the server's side; 130 gave up.\n"
+    "Exit status: 0; 1 the code failed; 2 wrong use; 3 the server's side; 130 gave up; and the "
+    "code's\n"
+    "own, of sys.exit(N) or a command of a Shell pool.\n"
     "\n"
     "Example:\n"
     "  carrel exec --session demo 'x = 20'\n"
@@ -65,6 +67,68 @@ static const char sessions_help[] =
     "Example:\n"
     "  carrel sessions ls -o json\n"
     "  carrel sessions rm demo\n";
+
+static const char logs_help[] =
+    "carrel logs: follow the executions of a session, whoever sends them: output as it comes, "
+    "then\n"
+    "the value. It ends with the session, or with Ctrl-C, which interrupts nothing.\n"
+    "\n"
+    "  carrel logs [--all] SESSION\n"
+    "\n"
+    "  -a, --all              those that have ended before too, as far as the server keeps them\n"
+    "\n" SHARED_HELP "\n"
+    "With -o json the reply of each, one document after the other.\n"
+    "\n"
+    "Example:\n"
+    "  carrel logs demo\n";
+
+static const char status_help[] =
+    "carrel status: a server at a glance: health, pools, what waits for a person; and of a server "
+    "on\n"
+    "this machine the worst line of `carrel doctor`, for the user who asks.\n"
+    "\n"
+    "  carrel status\n"
+    "\n" SHARED_HELP "\n"
+    "Example:\n"
+    "  carrel status\n";
+
+static const char pools_help[] = "carrel pools: the server's pools.\n"
+				 "\n"
+				 "  carrel pools [ls]\n"
+				 "\n" SHARED_HELP "\n"
+				 "Example:\n"
+				 "  carrel pools\n";
+
+static const char skills_help[] =
+    "carrel skills: the skills that the token's sessions find. To fill a store: carrel store.\n"
+    "\n"
+    "  carrel skills [ls]\n"
+    "  carrel skills show NAME\n"
+    "  carrel skills rm NAME\n"
+    "\n" SHARED_HELP "\n"
+    "Example:\n"
+    "  carrel skills show port_scan\n";
+
+static const char artifacts_help[] =
+    "carrel artifacts: what the token's sessions have saved.\n"
+    "\n"
+    "  carrel artifacts [ls]\n"
+    "  carrel artifacts get NAME [-O FILE]    the bytes, to stdout or a file\n"
+    "  carrel artifacts rm NAME\n"
+    "\n" SHARED_HELP "\n"
+    "Example:\n"
+    "  carrel artifacts get report.json -O report.json\n";
+
+static const char deps_help[] =
+    "carrel deps: the packages that the token's sessions can import beside the server's own.\n"
+    "\n"
+    "  carrel deps [ls]\n"
+    "  carrel deps add REQUIREMENT            put it into the list, and install it\n"
+    "  carrel deps rm REQUIREMENT             take it out of the list\n"
+    "  carrel deps sync                       install what is in the list\n"
+    "\n" SHARED_HELP "\n"
+    "Example:\n"
+    "  carrel deps add 'humanize>=4'\n";
 
 static const char approvals_help[] =
     "carrel approvals: what waits for a person, and the person's answer.\n"
@@ -114,9 +178,10 @@ static const char repl_help[] =
     "\n" SHARED_HELP "\n"
     "A line that ends in ':' or leaves a bracket or a triple quote open goes on; a blank line "
     "ends\n"
-    "a block. Ctrl-C clears the line or interrupts the running cell, Ctrl-D ends. The history is\n"
-    "kept in $XDG_STATE_HOME/carrel/history (default ~/.local/state/carrel/history). There is no\n"
-    "-o json here.\n"
+    "a block. A paste is one cell, and runs at Enter. Tab completes names, Ctrl-C clears the line\n"
+    "or interrupts the running cell, Ctrl-D ends. The history is kept in\n"
+    "$XDG_STATE_HOME/carrel/history (default ~/.local/state/carrel/history). There is no -o json\n"
+    "here.\n"
     "\n"
     "Example:\n"
     "  carrel repl --session demo\n";
@@ -124,12 +189,18 @@ static const char repl_help[] =
 static const char serve_help[] =
     "carrel serve: run the server.\n"
     "\n"
-    "  carrel serve [--config FILE] [--listen ADDR:PORT] [--data-dir DIR]\n"
-    "               [--isolation namespaces|landlock] [--tls-cert FILE --tls-key FILE]\n"
-    "               [--stop-at-eof]\n"
+    "  carrel serve [OPTIONS]\n"
     "\n"
-    "With --stop-at-eof it also stops when its standard input ends: a program that holds the\n"
-    "other end of a pipe to it leaves no server behind, however it ends.\n"
+    "  -c, --config FILE      the configuration, in YAML: docs/configuration.md\n"
+    "      --listen ADDR:PORT where to listen (127.0.0.1:8080); port 0 is any free one\n"
+    "      --data-dir DIR     what it keeps (as root /var/lib/carrel, else ~/.local/share/carrel)\n"
+    "      --isolation LEVEL  namespaces, the default, or landlock\n"
+    "      --tls-cert FILE    serve https; PEM,\n"
+    "      --tls-key FILE     and its key\n"
+    "      --stop-at-eof      stop when standard input ends, too: a program that holds the other\n"
+    "                         end of a pipe to it leaves no server behind, however it ends\n"
+    "\n"
+    "SIGTERM or SIGINT: stop in order. SIGHUP: take new tokens, TLS files and limits of pools.\n"
     "\n"
     "The token clients must send is CONTAINER_AUTH_TOKEN, or a token file, or the tokens of the\n"
     "configuration; without one the server does not start.\n"
@@ -181,8 +252,11 @@ static const char doctor_help[] =
     "  carrel doctor --isolation landlock\n";
 
 static const char tools_help[] =
-    "carrel tools: look at the files that define tools, as the server would. Nothing is run.\n"
+    "carrel tools: the server's tools; and the files that define tools, as a server would see "
+    "them.\n"
+    "Nothing is run.\n"
     "\n"
+    "  carrel tools ls                        what the server has\n"
     "  carrel tools check [DIR|FILE]\n"
     "  carrel tools list [DIR|FILE]\n"
     "\n"
@@ -228,13 +302,19 @@ static const char version_help[] = "carrel version: the client's version and its
 static const struct command commands[] = {
     {"exec", "run one cell", exec_help, cmd_exec},
     {"repl", "a Python prompt in a session", repl_help, cmd_repl},
+    {"logs", "follow a session's executions", logs_help, cmd_logs},
+    {"status", "a server at a glance", status_help, cmd_status},
     {"files", "put, get, list and remove a session's files", files_help, cmd_files},
     {"sessions", "list, show and end sessions", sessions_help, cmd_sessions},
+    {"pools", "list the server's pools", pools_help, cmd_pools},
+    {"skills", "list, show and remove skills", skills_help, cmd_skills},
+    {"artifacts", "list, get and remove artifacts", artifacts_help, cmd_artifacts},
+    {"deps", "list, add and remove dependencies", deps_help, cmd_deps},
     {"approvals", "submit code, and decide what waits for a person", approvals_help, cmd_approvals},
     {"store", "fill, list, compare and copy stores", store_help, cmd_store},
     {"serve", "run the server", serve_help, cmd_serve},
     {"doctor", "say what isolation this host gives", doctor_help, cmd_doctor},
-    {"tools", "check and list the files of tools", tools_help, cmd_tools},
+    {"tools", "list the server's tools; check files of tools", tools_help, cmd_tools},
     {"audit", "verify and export the trail of approvals", audit_help, cmd_audit},
     {"version", "print the version", version_help, cmd_version},
 };
@@ -266,7 +346,14 @@ static void print_overview(FILE *to)
 
 static int unknown_command(const char *name)
 {
-	(void)fprintf(stderr, "carrel: there is no command '%s'; try 'carrel help'\n", name);
+	const char *names[array_len(commands)];
+	for (size_t i = 0; i < array_len(commands); i++) {
+		names[i] = commands[i].name;
+	}
+	const char *near = command_nearest(name, names, array_len(commands));
+	(void)fprintf(stderr, "carrel: there is no command '%s'; %s%s%stry 'carrel help'\n", name,
+	    near != NULL ? "did you mean '" : "", near != NULL ? near : "",
+	    near != NULL ? "'? Else " : "");
 	return CLI_EXIT_USAGE;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "base/text.h"
+#include "cli/command.h"
 
 #define OPTIONS_MAX 24
 #define OPTIONS_FIRST_VALUE 256 /* getopt's value of row 0; past every letter */
@@ -65,13 +66,25 @@ static const struct option_entry *table_find(const struct table *t, int value)
 }
 
 /* Says which option getopt_long did not like. */
-static int option_error(int kind, char **argv, struct err *e)
+static int option_error(const struct table *t, int kind, char **argv, struct err *e)
 {
 	const char *what = kind == ':' ? "needs a value" : "is not known, or not used like this";
+	const char *word = argv[optind - 1];
+	const char *names[OPTIONS_MAX];
+	for (size_t i = 0; i < t->count; i++) {
+		names[i] = t->rows[i].name;
+	}
+	const char *near = kind == '?' && strncmp(word, "--", 2) == 0
+			       ? command_nearest(word + 2, names, t->count)
+			       : NULL;
+	if (near != NULL && strcmp(near, word + 2) != 0) {
+		return err_set(
+		    e, ERR_INVALID, "option %s %s; did you mean --%s?", word, what, near);
+	}
 	if (optopt > 0 && optopt < OPTIONS_FIRST_VALUE) {
 		return err_set(e, ERR_INVALID, "option -%c %s", optopt, what);
 	}
-	return err_set(e, ERR_INVALID, "option %s %s", argv[optind - 1], what);
+	return err_set(e, ERR_INVALID, "option %s %s", word, what);
 }
 
 /* getopt_long also takes the beginning of a name. We do not: `--token SECRET` must not pass for
@@ -95,7 +108,7 @@ static int parse_rows(const struct table *t, int argc, char **argv, struct err *
 		}
 		const struct option_entry *row = table_find(t, value);
 		if (row == NULL) {
-			return option_error(value, argv, e);
+			return option_error(t, value, argv, e);
 		}
 		if (value >= OPTIONS_FIRST_VALUE && !is_spelt_out(row, argv)) {
 			return err_set(e, ERR_INVALID,
@@ -134,6 +147,16 @@ int options_parse(struct options *o, int argc, char **argv, const struct option_
 		    e, ERR_INVALID, "option -o takes 'text' or 'json', not '%s'", format);
 	}
 	return first;
+}
+
+int options_parse_own(
+    int argc, char **argv, const struct option_entry *own, size_t own_count, struct err *e)
+{
+	struct table t = {.letters = ":"};
+	for (size_t i = 0; i < own_count; i++) {
+		table_add(&t, &own[i]);
+	}
+	return parse_rows(&t, argc, argv, e);
 }
 
 int options_command_at(int argc, char **argv, struct err *e)

@@ -38,6 +38,10 @@ struct option_entry {
 int options_parse(struct options *o, int argc, char **argv, const struct option_entry *own,
     size_t own_count, struct err *e);
 
+/* The same for a command that has none of the shared ones. */
+int options_parse_own(
+    int argc, char **argv, const struct option_entry *own, size_t own_count, struct err *e);
+
 /* The token to TOKEN: from --token-file (its white space around dropped), else from CARREL_TOKEN,
  * else empty. 0; -1 with ERR_INVALID for one that no header can carry, ERR_INTERNAL for a file that
  * cannot be read. */

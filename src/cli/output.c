@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -23,6 +24,10 @@ void output_init(struct output *o, bool json)
 	*o = (struct output){.json = json};
 	o->terminal[STDOUT_FILENO] = isatty(STDOUT_FILENO) == 1;
 	o->terminal[STDERR_FILENO] = isatty(STDERR_FILENO) == 1;
+	struct stat out;
+	struct stat err;
+	o->together = fstat(STDOUT_FILENO, &out) == 0 && fstat(STDERR_FILENO, &err) == 0 &&
+		      out.st_dev == err.st_dev && out.st_ino == err.st_ino;
 }
 
 static int write_out(struct output *o, int fd, const char *bytes, size_t len, struct err *e)
@@ -35,7 +40,11 @@ static int write_out(struct output *o, int fd, const char *bytes, size_t len, st
 		return err_set_os(
 		    e, -r, "cannot write to %s", fd == STDOUT_FILENO ? "stdout" : "stderr");
 	}
-	o->mid_line[fd] = bytes[len - 1] != '\n';
+	bool mid_line = bytes[len - 1] != '\n';
+	o->mid_line[fd] = mid_line;
+	if (o->together) {
+		o->mid_line[STDOUT_FILENO] = o->mid_line[STDERR_FILENO] = mid_line;
+	}
 	return 0;
 }
 
@@ -89,7 +98,9 @@ void output_note(struct output *o, const char *fmt, ...)
 	cleanup(buf_fini) struct buf line = BUF_INIT(LINE_MAX_BYTES);
 	if (buf_add_str(&line, "carrel: ") == 0 &&
 	    terminal_escape(&line, text, strlen(text)) == 0 && buf_add_char(&line, '\n') == 0) {
-		output_fresh_line(o, STDERR_FILENO);
+		if (o->mid_line[STDERR_FILENO]) {
+			(void)write_out(o, STDERR_FILENO, "\n", 1, NULL);
+		}
 		(void)write_out(o, STDERR_FILENO, line.data, line.len, NULL);
 	}
 }

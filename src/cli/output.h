@@ -19,6 +19,7 @@
 struct output {
 	bool json;
 	bool terminal[3]; /* by descriptor: 1 and 2 */
+	bool together;    /* both lead to the same file */
 	struct terminal_filter filter[3];
 	bool mid_line[3]; /* the last byte written was not a line end */
 };
@@ -35,7 +36,8 @@ void output_bytes_end(struct output *o, int fd);
 /* Starts a new line on FD where the last one was not ended, if FD is a terminal. */
 void output_fresh_line(struct output *o, int fd);
 
-/* "carrel: ..." and a line end on stderr. Control characters are always escaped. */
+/* "carrel: ..." and a line end on stderr, on a line of its own. Control characters are always
+ * escaped. */
 void output_note(struct output *o, const char *fmt, ...) printf_like(2, 3);
 
 /* One JSON document on stdout. 0, or -1 with ERR_INTERNAL. */

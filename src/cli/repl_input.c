@@ -11,6 +11,7 @@ struct scan {
 	char first;     /* first and last character of the logical line that are not white space */
 	char last;
 	bool block;  /* a block was opened */
+	bool opens;  /* by the last logical line */
 	bool joined; /* the text ends in a backslash */
 	bool broken; /* no further line can mend it */
 };
@@ -66,8 +67,9 @@ static void end_line(struct scan *s)
 	if (s->depth > 0) {
 		return;
 	}
-	if (s->last == ':' || s->first == '@') {
-		s->block = true;
+	if (s->first != '\0') {
+		s->opens = s->last == ':' || s->first == '@';
+		s->block |= s->opens;
 	}
 	s->first = '\0';
 	s->last = '\0';
@@ -113,17 +115,23 @@ static void scan_one(struct scan *s)
 	s->at++;
 }
 
-static bool last_line_is_blank(const char *text, size_t len)
+/* Where the last line begins, when it has ended; else LEN. */
+static size_t last_line(const char *text, size_t len)
 {
 	if (len == 0 || text[len - 1] != '\n') {
-		return false;
+		return len;
 	}
 	const char *before = memrchr(text, '\n', len - 1);
-	size_t start = before == NULL ? 0 : (size_t)(before - text) + 1;
-	return repl_input_is_blank(text + start, len - start);
+	return before == NULL ? 0 : (size_t)(before - text) + 1;
 }
 
-bool repl_input_is_whole(const char *text, size_t len)
+static bool last_line_is_blank(const char *text, size_t len)
+{
+	size_t start = last_line(text, len);
+	return start < len && repl_input_is_blank(text + start, len - start);
+}
+
+bool repl_input_is_whole(const char *text, size_t len, bool pasted)
 {
 	struct scan s = {.text = text, .len = len};
 	while (s.at < len && (is_space(text[s.at]) || text[s.at] == '\n')) {
@@ -145,5 +153,7 @@ bool repl_input_is_whole(const char *text, size_t len)
 		return false;
 	}
 	end_line(&s);
-	return !s.block || last_line_is_blank(text, len);
+	size_t start = last_line(text, len);
+	bool outside = start < len && !is_space(text[start]) && !s.opens;
+	return !s.block || last_line_is_blank(text, len) || (pasted && outside);
 }

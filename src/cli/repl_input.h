@@ -13,8 +13,9 @@
 
 /* TEXT is all lines so far, each with its LF. False while a bracket, a triple-quoted string or a
  * joined line is open, and, once a line has ended in ':' or begun with '@' or the cell with '%%',
- * until a blank line. */
-bool repl_input_is_whole(const char *text, size_t len);
+ * until a blank line. Of what was PASTED a blank line may be in the middle: a last line outside of
+ * all blocks ends it too. */
+bool repl_input_is_whole(const char *text, size_t len, bool pasted);
 
 /* True when there is nothing but white space in it. */
 bool repl_input_is_blank(const char *text, size_t len);

@@ -13,6 +13,7 @@
 
 struct server {
 	struct config config;
+	struct config_flags flags; /* the configuration is read again with them */
 	struct buf packages_dir;
 	uv_loop_t loop;
 	struct auth *auth;
@@ -35,6 +36,7 @@ struct server {
 
 	uv_signal_t on_term;
 	uv_signal_t on_int;
+	uv_signal_t on_hup;
 	uv_poll_t on_stdin; /* only with --stop-at-eof */
 	uv_timer_t drain_timer;
 	uv_timer_t beat_timer; /* of streams of events */
@@ -56,9 +58,21 @@ int server_prepare_dirs(struct server *s, struct err *e);
 /* Where packages are installed and sessions get them from. */
 int server_prepare_packages_dir(struct server *s, struct err *e);
 
+/* --- server_reload.c --- */
+
+/* SIGHUP: takes what has changed of tokens, certificate and pools' limits, and logs the rest. What
+ * is wrong is logged, and nothing has changed. */
+void server_reload(struct server *s);
+/* Warns of files that the server's user could not read again. After privileges are dropped. */
+void server_check_reload(const struct server *s);
+
 /* --- server_parts.c: each needs the ones before it. -1 with E, which names what is wrong --- */
 
 int server_make_auth(struct server *s, struct err *e);
+/* The tokens of C, which are forgotten, to A. */
+int server_add_tokens(struct auth *a, struct config *c, struct err *e);
+/* Finds the packages of each tenant that has a token in C, and of the server itself. */
+void server_find_deps(struct server *s, const struct config *c);
 int server_make_dialects(struct server *s, struct err *e);
 int server_make_http(struct server *s, struct err *e);
 /* TOLD is called with the server as its context. */

@@ -8,30 +8,35 @@
 #include "base/text.h"
 #include "cli/server.h"
 
+int server_add_tokens(struct auth *a, struct config *c, struct err *e)
+{
+	for (uint32_t i = 0; i < c->token_count; i++) {
+		const struct config_token *t = &c->tokens[i];
+		const struct principal who = {.name = t->name,
+		    .role = t->role,
+		    .pool = t->pool,
+		    .prefix = t->prefix,
+		    .others_only = t->others_only};
+		if (auth_add(a, t->token, &who, t->expires_wall_us, e) < 0) {
+			return -1;
+		}
+	}
+	config_forget_tokens(c);
+	return 0;
+}
+
 int server_make_auth(struct server *s, struct err *e)
 {
 	s->auth = auth_new();
 	if (s->auth == NULL) {
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
-	for (uint32_t i = 0; i < s->config.token_count; i++) {
-		const struct config_token *t = &s->config.tokens[i];
-		const struct principal who = {.name = t->name,
-		    .role = t->role,
-		    .pool = t->pool,
-		    .prefix = t->prefix,
-		    .others_only = t->others_only};
-		if (auth_add(s->auth, t->token, &who, t->expires_wall_us, e) < 0) {
-			return -1;
-		}
-	}
 	if (s->config.token_count == 0 && s->config.auth_disabled) {
 		auth_set_disabled(s->auth);
 		log_event(LOG_LEVEL_WARNING, "authentication_disabled",
 		    LOG_STR("meaning", "everybody who reaches the port may run code"));
 	}
-	config_forget_tokens(&s->config);
-	return 0;
+	return server_add_tokens(s->auth, &s->config, e);
 }
 
 int server_make_dialects(struct server *s, struct err *e)
@@ -215,6 +220,23 @@ int server_make_codemode(struct server *s, struct err *e)
 	s->api.codemode = s->codemode;
 	log_event(LOG_LEVEL_INFO, "store", LOG_STR("at", store_describe(s->store)));
 	return 0;
+}
+
+void server_find_deps(struct server *s, const struct config *c)
+{
+	const char *prefixes[CONFIG_TOKENS_MAX + 1] = {NULL};
+	size_t count = 1;
+	for (uint32_t i = 0; i < c->token_count; i++) {
+		const char *prefix = c->tokens[i].prefix;
+		size_t k = 1;
+		while (prefix != NULL && k < count && strcmp(prefixes[k], prefix) != 0) {
+			k++;
+		}
+		if (prefix != NULL && k == count) {
+			prefixes[count++] = prefix;
+		}
+	}
+	codemode_find_deps(s->codemode, prefixes, count);
 }
 
 int server_make_approvals(struct server *s, struct err *e)

@@ -67,6 +67,14 @@ int url_base(struct buf *out, const char *server, const char *pool, struct err *
 	if (u == NULL) {
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
+	/* As browsers do; what is no name of a host is told below. */
+	cleanup(buf_fini) struct buf full = BUF_INIT(URL_MAX_BYTES);
+	if (strstr(server, "://") == NULL) {
+		if (buf_addf(&full, "http://%s", server) < 0) {
+			return err_set(e, ERR_INVALID, "the server's URL is too long");
+		}
+		server = full.data;
+	}
 	if (check_server(u, server, e) < 0) {
 		return -1;
 	}

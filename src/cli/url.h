@@ -22,7 +22,8 @@ struct url_query {
 	const char *value; /* NULL: left out */
 };
 
-/* Checks the server's address and adds the pool (NULL: the default pool). Refused: any scheme but
+/* Checks the server's address, http:// where it has no scheme, and adds the pool (NULL: the default
+ * pool). Refused: any scheme but
  * http and https, a user or password, a query, a fragment. 0, or -1 with ERR_INVALID. */
 int url_base(struct buf *out, const char *server, const char *pool, struct err *e);
 

@@ -29,6 +29,13 @@ void engine_set_workspaces(struct engine *en, engine_workspace_fn fn, void *ctx)
 	en->workspace_ctx = ctx;
 }
 
+void engine_set_limits(struct engine *en, const struct engine_config *c)
+{
+	for (uint32_t i = 0; i < en->pool_count && i < c->pool_count; i++) {
+		pool_set_limits(&en->pools[i], &c->pools[i]);
+	}
+}
+
 void engine_free(struct engine *en)
 {
 	if (en == NULL) {

@@ -87,6 +87,7 @@ struct worker {
 	unsigned usage_pending;  /* questions that are not answered */
 	bool end_children;       /* they filled the memory: they go before the next execution */
 	bool settling;           /* and while they go, what is counted is nobody's */
+	uint32_t limits_age;     /* pool.limits_age when it was asked for */
 	UT_hash_handle by_id;
 	struct worker *prev, *next; /* pool.ready */
 };
@@ -146,6 +147,7 @@ struct pool {
 	uint32_t starting_count;
 	uint32_t executing_count;
 	uint32_t failed_starts; /* in a row; backs off the refill */
+	uint32_t limits_age;    /* counts up when workers' limits change */
 	uint64_t refill_at_ms;
 	struct lost *lost; /* identifiers whose session was lost lately; hash */
 	struct pool_metrics metrics;
@@ -222,6 +224,10 @@ struct engine *engine_new(
     const struct engine_config *c, const struct engine_ops *ops, void *ops_ctx);
 /* Who knows the workspaces of sessions to come; CTX is borrowed for the engine's life. */
 void engine_set_workspaces(struct engine *en, engine_workspace_fn fn, void *ctx);
+/* New limits for the pools, in their order; names and types stay as they are. Sessions that are
+ * there keep their process's limits (memory and the like); workers that wait for one are made anew.
+ */
+void engine_set_limits(struct engine *en, const struct engine_config *c);
 /* Ends without telling anybody; after engine_drain. NULL is allowed. */
 void engine_free(struct engine *en);
 

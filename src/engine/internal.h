@@ -73,6 +73,8 @@ void packages_forget(struct engine *en);
 
 void pool_init(struct pool *p, struct engine *en, uint32_t index, const struct pool_config *c);
 void pool_fini(struct pool *p);
+/* As engine_set_limits. */
+void pool_set_limits(struct pool *p, const struct pool_config *c);
 /* Starts workers until the ready ones and those pending sessions wait for are there or coming. */
 void pool_refill(struct pool *p);
 /* Gives S a ready worker, or puts it at the end of the pending ones. */

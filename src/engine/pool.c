@@ -84,6 +84,7 @@ static struct worker *worker_new(struct pool *p)
 	w->id = ++en->next_worker_id;
 	w->state = WORKER_STARTING;
 	w->pool = p;
+	w->limits_age = p->limits_age;
 	w->data_dir_fd = -1;
 	HASH_ADD(by_id, en->workers, id, sizeof(w->id), w);
 	p->starting_count++;
@@ -133,6 +134,29 @@ void pool_refill(struct pool *p)
 	}
 }
 
+static bool same_limits(const struct ipc_pool_limits *a, const struct ipc_pool_limits *b)
+{
+	return a->memory_bytes == b->memory_bytes && a->file_space_bytes == b->file_space_bytes &&
+	       a->cpu_millis == b->cpu_millis && a->pids == b->pids &&
+	       a->open_files == b->open_files;
+}
+
+void pool_set_limits(struct pool *p, const struct pool_config *c)
+{
+	struct pool_config next = *c;
+	memcpy(next.name, p->config.name, sizeof(next.name));
+	next.type = p->config.type;
+	bool anew = !same_limits(&next.limits, &p->config.limits);
+	p->config = next;
+	if (anew) {
+		p->limits_age++;
+	}
+	while (p->ready != NULL && (anew || p->ready_count > next.ready_sessions)) {
+		worker_end(p->ready);
+	}
+	pool_refill(p);
+}
+
 void pool_place(struct pool *p, struct session *s)
 {
 	struct worker *w = p->ready;
@@ -164,6 +188,11 @@ void engine_on_worker_ready(struct worker *w, int data_dir_fd)
 	w->data_dir_fd = data_dir_fd;
 	if (w->state != WORKER_STARTING) {
 		return; /* it was ended while it started */
+	}
+	if (w->limits_age != p->limits_age) {
+		worker_end(w); /* its limits are those of before */
+		pool_refill(p);
+		return;
 	}
 	p->starting_count--;
 	p->failed_starts = 0;

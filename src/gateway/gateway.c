@@ -161,6 +161,16 @@ struct engine *gateway_engine(struct gateway *g)
 	return g->engine;
 }
 
+void gateway_set_limits(struct gateway *g, const struct engine_config *c)
+{
+	for (uint32_t i = 0; i < g->engine->pool_count && i < c->pool_count; i++) {
+		cleanup(buf_fini) struct buf body = BUF_INIT(64);
+		(void)ipc_pool_limits_encode(&c->pools[i].limits, &body);
+		keeper_link_send(g, IPC_POOL_LIMITS, i, &body);
+	}
+	engine_set_limits(g->engine, c);
+}
+
 void gateway_set_host_calls(struct gateway *g, const struct host_call_handler *h, void *ctx)
 {
 	g->host_calls = h;

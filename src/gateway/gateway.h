@@ -40,6 +40,9 @@ struct gateway *gateway_new(uv_loop_t *loop, const struct gateway_config *config
 
 struct engine *gateway_engine(struct gateway *g);
 
+/* New limits for the pools, as engine_set_limits; the keeper is told first. */
+void gateway_set_limits(struct gateway *g, const struct engine_config *c);
+
 /* Who answers what sessions ask (engine/host_call.h). H and CTX are borrowed for the gateway's
  * life. To be set before the loop runs; without it each call is answered with an error. */
 void gateway_set_host_calls(struct gateway *g, const struct host_call_handler *h, void *ctx);

@@ -11,9 +11,17 @@
 
 #define DIGEST_BYTES 32
 
+/* One that a token stands for, or stood for: it lives as long as the table, since calls, and what
+ * they began, still point to it when their token is gone. There is one of each, so the list does
+ * not grow with the number of reloads. */
+struct known {
+	struct known *next;
+	struct principal principal; /* its texts are ours */
+};
+
 struct token {
 	unsigned char digest[DIGEST_BYTES];
-	struct principal principal; /* its texts are ours */
+	const struct principal *principal;
 	int64_t expires_wall_us;
 };
 
@@ -21,6 +29,7 @@ struct auth {
 	EVP_MD *sha256; /* fetched once: a fetch at each use costs more than the digest */
 	struct token tokens[AUTH_TOKENS_MAX];
 	size_t count;
+	struct known *known;
 	bool disabled;
 };
 
@@ -60,12 +69,47 @@ void auth_free(struct auth *a)
 	if (a == NULL) {
 		return;
 	}
-	for (size_t i = 0; i < a->count; i++) {
-		forget(&a->tokens[i].principal);
+	while (a->known != NULL) {
+		struct known *k = a->known;
+		a->known = k->next;
+		forget(&k->principal);
+		free(k);
 	}
 	EVP_MD_free(a->sha256);
 	OPENSSL_cleanse(a->tokens, sizeof(a->tokens));
 	free(a);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* Ours that is like WHO; NULL without memory. */
+static const struct principal *intern(struct auth *a, const struct principal *who)
+{
+	for (const struct known *k = a->known; k != NULL; k = k->next) {
+		const struct principal *p = &k->principal;
+		if (same_text(p->name, who->name) && same_text(p->pool, who->pool) &&
+		    same_text(p->prefix, who->prefix) && p->role == who->role &&
+		    p->others_only == who->others_only) {
+			return p;
+		}
+	}
+	struct known *k = calloc(1, sizeof(*k));
+	if (k == NULL) {
+		return NULL;
+	}
+	k->principal = (struct principal){.role = who->role, .others_only = who->others_only};
+	if (!copy(&k->principal.name, who->name) || !copy(&k->principal.pool, who->pool) ||
+	    !copy(&k->principal.prefix, who->prefix)) {
+		forget(&k->principal);
+		free(k);
+		return NULL;
+	}
+	k->next = a->known;
+	a->known = k;
+	return &k->principal;
 }
 
 void auth_set_disabled(struct auth *a)
@@ -112,12 +156,12 @@ static bool is_token(const char *text)
 
 /* Of a token that was given no name: the same after every restart, another one for each token, and
  * too little of the digest to find a token by. */
-static bool name_by_digest(const char **out, const unsigned char digest[DIGEST_BYTES])
+#define NAME_BYTES (sizeof("token-") + 8)
+static char *name_by_digest(char out[NAME_BYTES], const unsigned char digest[DIGEST_BYTES])
 {
-	char name[sizeof("token-") + 8];
-	(void)snprintf(name, sizeof(name), "token-%02x%02x%02x%02x", digest[0], digest[1],
-	    digest[2], digest[3]);
-	return copy(out, name);
+	(void)snprintf(
+	    out, NAME_BYTES, "token-%02x%02x%02x%02x", digest[0], digest[1], digest[2], digest[3]);
+	return out;
 }
 
 int auth_add(struct auth *a, const char *token, const struct principal *who,
@@ -142,18 +186,50 @@ int auth_add(struct auth *a, const char *token, const struct principal *who,
 	const struct token *same = find(a, t->digest);
 	if (same != NULL) {
 		return err_set(e, ERR_CONFLICT, "the tokens \"%s\" and \"%s\" are the same",
-		    same->principal.name, name);
+		    same->principal->name, name);
 	}
-	struct principal mine = {.role = who->role, .others_only = who->others_only};
-	if (!(who->name != NULL ? copy(&mine.name, who->name)
-				: name_by_digest(&mine.name, t->digest)) ||
-	    !copy(&mine.pool, who->pool) || !copy(&mine.prefix, who->prefix)) {
-		forget(&mine);
+	char own[NAME_BYTES];
+	struct principal named = *who;
+	named.name = who->name != NULL ? who->name : name_by_digest(own, t->digest);
+	t->principal = intern(a, &named);
+	if (t->principal == NULL) {
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
-	t->principal = mine;
 	t->expires_wall_us = expires_wall_us;
 	a->count++;
+	return 0;
+}
+
+bool auth_has(const struct auth *a, const char *name)
+{
+	for (size_t i = 0; i < a->count; i++) {
+		if (strcmp(a->tokens[i].principal->name, name) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+int auth_replace(struct auth *a, const struct auth *fresh, const char *kept, struct err *e)
+{
+	struct token tokens[AUTH_TOKENS_MAX];
+	size_t count = 0;
+	for (size_t i = 0; i < fresh->count; i++) {
+		tokens[count] = fresh->tokens[i];
+		tokens[count].principal = intern(a, fresh->tokens[i].principal);
+		if (tokens[count++].principal == NULL) {
+			return err_set(e, ERR_INTERNAL, "out of memory");
+		}
+	}
+	for (size_t i = 0; i < a->count && count < AUTH_TOKENS_MAX; i++) {
+		const struct token *t = &a->tokens[i];
+		if (strcmp(t->principal->name, kept) == 0 && find(fresh, t->digest) == NULL) {
+			tokens[count++] = *t;
+		}
+	}
+	memcpy(a->tokens, tokens, count * sizeof(*tokens));
+	a->count = count;
+	a->disabled = fresh->disabled;
 	return 0;
 }
 
@@ -190,7 +266,7 @@ enum auth_result auth_check(
 	if (t->expires_wall_us != 0 && t->expires_wall_us <= now_wall_us) {
 		return AUTH_EXPIRED;
 	}
-	*out = &t->principal;
+	*out = t->principal;
 	return AUTH_OK;
 }
 

@@ -3,7 +3,8 @@
  *
  * Only SHA-256 digests of tokens are kept. A token is looked up by comparing its digest with every
  * one there is, each in constant time and without stopping at a hit, so the time taken says nothing
- * about which tokens there are. After the last auth_add the table is read only.
+ * about which tokens there are. Principals live as long as the table, whatever becomes of their
+ * tokens.
  */
 #ifndef HTTP_AUTH_H
 #define HTTP_AUTH_H
@@ -38,6 +39,13 @@ bool auth_is_disabled(const struct auth *a);
  * header can carry, one that is there already, ROLE_NONE, or too many. */
 int auth_add(struct auth *a, const char *token, const struct principal *who,
     int64_t expires_wall_us, struct err *e);
+
+/* Whether a token stands for somebody of this name. */
+bool auth_has(const struct auth *a, const char *name);
+
+/* From now on the tokens are those of FRESH, and those of A whose principal has the name KEPT.
+ * Calls that are in progress keep their principal. 0, or -1 with *E and A as it was. */
+int auth_replace(struct auth *a, const struct auth *fresh, const char *kept, struct err *e);
 
 /* HEADER is the Authorization header's value or NULL. On AUTH_OK *OUT is the principal, borrowed
  * from A; otherwise *OUT is untouched. The scheme is compared without case. */

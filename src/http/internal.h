@@ -23,6 +23,7 @@
 #include "http/peer.h"
 #include "http/router.h"
 #include "http/server.h"
+#include "http/tls.h"
 #include "http/watch.h"
 
 #define BODIES_DEFAULT_MAX_BYTES (512U << 20) /* buffered bodies of all calls together */
@@ -58,9 +59,8 @@ struct http {
 	struct peer_nets proxies;         /* that are trusted */
 	uint32_t idle_timeout_ms;
 	size_t connection_memory_bytes;
-	char *tls_cert, *tls_key; /* PEM, until started */
-	char start_reason[256];   /* what libmicrohttpd said while it started */
-	bool tls;
+	struct tls *tls;        /* NULL: none */
+	char start_reason[256]; /* what libmicrohttpd said while it started */
 	bool starting, draining, freeing;
 
 	uv_poll_t poll;       /* libmicrohttpd's epoll descriptor */

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +22,6 @@
 /* Connections that give way are closed a moment later: until then they are above the limit. */
 #define CONNECTIONS_LEAVING_MAX 256
 #define BACKLOG 4096
-#define TLS_FILE_MAX_BYTES (1U << 20)
 /* TLS 1.2 and later; the rest as GnuTLS thinks fit. */
 #define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 /* How often libmicrohttpd is run in one turn of the loop while it has more to do. */
@@ -117,26 +115,6 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 
 /* ---- life ---- */
 
-static int read_pem(const char *path, char **out, struct err *e)
-{
-	cleanup(buf_fini) struct buf b = BUF_INIT(TLS_FILE_MAX_BYTES);
-	int err = fd_read_file(AT_FDCWD, path, &b);
-	if (err < 0) {
-		return err_set_os(e, -err, "cannot read the TLS file %s", path);
-	}
-	*out = strdup(buf_str(&b));
-	OPENSSL_cleanse(b.data, b.len);
-	return *out != NULL ? 0 : err_set(e, ERR_INTERNAL, "out of memory");
-}
-
-static void forget_pem(char **pem)
-{
-	if (*pem != NULL) {
-		OPENSSL_cleanse(*pem, strlen(*pem));
-		text_free(pem);
-	}
-}
-
 static int read_tls(struct http *h, const struct http_config *config, struct err *e)
 {
 	if ((config->tls_cert_file == NULL) != (config->tls_key_file == NULL)) {
@@ -146,13 +124,12 @@ static int read_tls(struct http *h, const struct http_config *config, struct err
 	if (config->tls_cert_file == NULL) {
 		return 0;
 	}
-	if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES) {
+	if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES ||
+	    MHD_is_feature_supported(MHD_FEATURE_HTTPS_CERT_CALLBACK) != MHD_YES) {
 		return err_set(e, ERR_UNSUPPORTED, "this libmicrohttpd was built without TLS");
 	}
-	return read_pem(config->tls_cert_file, &h->tls_cert, e) < 0 ||
-		       read_pem(config->tls_key_file, &h->tls_key, e) < 0
-		   ? -1
-		   : 0;
+	h->tls = tls_new(config->tls_cert_file, config->tls_key_file, e);
+	return h->tls != NULL ? 0 : -1;
 }
 
 static void free_addresses(struct addrinfo **list)
@@ -218,8 +195,7 @@ static int bind_to(struct http *h, const struct http_config *config, struct err 
 static void destroy(struct http *h)
 {
 	fd_close(&h->listen_fd);
-	forget_pem(&h->tls_cert);
-	forget_pem(&h->tls_key);
+	tls_free(h->tls);
 	router_free(h->router);
 	quota_fini(&h->addresses);
 	quota_fini(&h->admitted);
@@ -327,18 +303,16 @@ static struct MHD_Daemon *start_daemon(struct http *h)
 {
 	unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
 	struct MHD_OptionItem tls[] = {
-	    {MHD_OPTION_HTTPS_MEM_CERT, 0, h->tls_cert},
-	    {MHD_OPTION_HTTPS_MEM_KEY, 0, h->tls_key},
+	    {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(uintptr_t)tls_retrieve},
 	    {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES},
 	    {MHD_OPTION_END, 0, NULL},
 	};
-	if (h->tls_cert != NULL) {
+	if (h->tls != NULL) {
 		flags |= MHD_USE_TLS;
 	} else {
 		tls[0] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
 	}
 	unsigned idle_s = (h->idle_timeout_ms + 999) / 1000;
-	h->tls = h->tls_cert != NULL;
 	h->libmicrohttpd_0 = strncmp(MHD_get_version(), "0.", 2) == 0;
 	return MHD_start_daemon(flags, 0, NULL, NULL, exchange_access, h,
 	    MHD_OPTION_EXTERNAL_LOGGER, on_message, h, MHD_OPTION_ARRAY, tls,
@@ -358,8 +332,6 @@ int http_start(struct http *h, struct err *e)
 	h->starting = true;
 	h->daemon = start_daemon(h);
 	h->starting = false;
-	forget_pem(&h->tls_cert);
-	forget_pem(&h->tls_key);
 	if (h->daemon == NULL) {
 		return err_set(e, ERR_INTERNAL, "the HTTP server does not start: %s",
 		    h->start_reason[0] != '\0' ? h->start_reason : "no reason given");
@@ -382,6 +354,11 @@ int http_start(struct http *h, struct err *e)
 int http_add_routes(struct http *h, const struct route *routes, size_t count, void *app)
 {
 	return router_add(h->router, routes, count, app);
+}
+
+int http_reload_tls(struct http *h, const char *cert_file, const char *key_file, struct err *e)
+{
+	return tls_reload(h->tls, cert_file, key_file, e);
 }
 
 void http_set_default_error(

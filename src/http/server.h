@@ -63,8 +63,12 @@ struct http;
 /* Reads the TLS files, binds and listens: before privileges are dropped. NULL with *E. */
 struct http *http_new(uv_loop_t *loop, const struct http_config *config, struct err *e);
 
-/* Starts serving. 0, or -1 with *E (a TLS key that does not fit, no descriptors). */
+/* Starts serving. 0, or -1 with *E (no descriptors). */
 int http_start(struct http *h, struct err *e);
+
+/* Answers new connections with the certificate of these files. Only for a server that has TLS. 0,
+ * or -1 with *E and all as it was. */
+int http_reload_tls(struct http *h, const char *cert_file, const char *key_file, struct err *e);
 
 /* As router_add(). ROUTES and APP are borrowed. Before http_start(). */
 int http_add_routes(struct http *h, const struct route *routes, size_t count, void *app);

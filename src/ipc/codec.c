@@ -183,6 +183,38 @@ static uint32_t get_list(struct reader *r, const char **texts)
 	return count;
 }
 
+static void put_pool_limits(struct writer *w, const struct ipc_pool_limits *p)
+{
+	put_u64(w, p->memory_bytes);
+	put_u64(w, p->file_space_bytes);
+	put_u32(w, p->cpu_millis);
+	put_u32(w, p->pids);
+	put_u32(w, p->open_files);
+}
+
+static void get_pool_limits(struct reader *r, struct ipc_pool_limits *p)
+{
+	p->memory_bytes = get_u64(r);
+	p->file_space_bytes = get_u64(r);
+	p->cpu_millis = get_u32(r);
+	p->pids = get_u32(r);
+	p->open_files = get_u32(r);
+}
+
+int ipc_pool_limits_encode(const struct ipc_pool_limits *x, struct buf *out)
+{
+	struct writer w = {out, 0};
+	put_pool_limits(&w, x);
+	return w.result;
+}
+
+int ipc_pool_limits_decode(const struct buf *body, struct ipc_pool_limits *x)
+{
+	struct reader r = reader_of(body);
+	get_pool_limits(&r, x);
+	return reader_end(&r);
+}
+
 int ipc_keeper_config_encode(const struct ipc_keeper_config *c, struct buf *out)
 {
 	struct writer w = {out, 0};
@@ -196,12 +228,7 @@ int ipc_keeper_config_encode(const struct ipc_keeper_config *c, struct buf *out)
 	put_list(&w, c->preload, c->preload_count);
 	put_u32(&w, c->pool_count);
 	for (uint32_t i = 0; i < c->pool_count; i++) {
-		const struct ipc_pool_limits *p = &c->pools[i];
-		put_u64(&w, p->memory_bytes);
-		put_u64(&w, p->file_space_bytes);
-		put_u32(&w, p->cpu_millis);
-		put_u32(&w, p->pids);
-		put_u32(&w, p->open_files);
+		put_pool_limits(&w, &c->pools[i]);
 	}
 	return w.result;
 }
@@ -219,12 +246,7 @@ int ipc_keeper_config_decode(const struct buf *body, struct ipc_keeper_config *c
 	c->preload_count = get_list(&r, c->preload);
 	c->pool_count = get_count(&r, IPC_POOLS_MAX);
 	for (uint32_t i = 0; i < c->pool_count; i++) {
-		struct ipc_pool_limits *p = &c->pools[i];
-		p->memory_bytes = get_u64(&r);
-		p->file_space_bytes = get_u64(&r);
-		p->cpu_millis = get_u32(&r);
-		p->pids = get_u32(&r);
-		p->open_files = get_u32(&r);
+		get_pool_limits(&r, &c->pools[i]);
 	}
 	return reader_end(&r);
 }

@@ -46,6 +46,8 @@ struct ipc_keeper_config {
 	uint32_t pool_count;
 };
 
+int ipc_pool_limits_encode(const struct ipc_pool_limits *x, struct buf *out);
+int ipc_pool_limits_decode(const struct buf *body, struct ipc_pool_limits *x);
 int ipc_keeper_config_encode(const struct ipc_keeper_config *c, struct buf *out);
 int ipc_keeper_config_decode(const struct buf *body, struct ipc_keeper_config *c);
 

@@ -33,6 +33,17 @@ struct keeper {
 	struct child *pids;
 };
 
+static struct sandbox_limits limits_of(const struct ipc_pool_limits *p)
+{
+	return (struct sandbox_limits){
+	    .memory_bytes = p->memory_bytes,
+	    .file_space_bytes = p->file_space_bytes,
+	    .cpu_millis = p->cpu_millis,
+	    .pids = p->pids,
+	    .open_files = p->open_files,
+	};
+}
+
 struct keeper *keeper_new(
     int gateway_fd, struct sandbox *sb, const struct ipc_keeper_config *config, struct err *e)
 {
@@ -45,14 +56,7 @@ struct keeper *keeper_new(
 	k->sb = sb;
 	k->pool_count = config->pool_count;
 	for (uint32_t i = 0; i < config->pool_count; i++) {
-		const struct ipc_pool_limits *p = &config->pools[i];
-		k->limits[i] = (struct sandbox_limits){
-		    .memory_bytes = p->memory_bytes,
-		    .file_space_bytes = p->file_space_bytes,
-		    .cpu_millis = p->cpu_millis,
-		    .pids = p->pids,
-		    .open_files = p->open_files,
-		};
+		k->limits[i] = limits_of(&config->pools[i]);
 	}
 	sigset_t set;
 	(void)sigemptyset(&set);
@@ -207,7 +211,14 @@ static int handle(struct keeper *k, const struct ipc_message *m, struct err *e)
 	cleanup(buf_fini) struct buf nothing = BUF_INIT(0);
 	uint32_t pool;
 	const char *name;
+	struct ipc_pool_limits limits;
 	switch (m->type) {
+	case IPC_POOL_LIMITS:
+		if (m->ref >= k->pool_count || ipc_pool_limits_decode(&m->body, &limits) < 0) {
+			break;
+		}
+		k->limits[m->ref] = limits_of(&limits);
+		return 0;
 	case IPC_SPAWN:
 		if (ipc_u32_decode(&m->body, &pool) < 0 || pool >= k->pool_count || c != NULL) {
 			break;

@@ -5,6 +5,7 @@
  * walls, and from then on can do nothing on the host but fork sessions and signal them.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -164,6 +165,18 @@ static bool has_socket(void)
 	return fstat(IPC_HELPER_FD, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+/* SIGHUP is the gateway's too. Blocked and not ignored: Python keeps for its sessions what it finds
+ * here, and they unblock all. */
+static void hold_hang_ups(void)
+{
+	sigset_t set;
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	const struct sigaction usual = {.sa_handler = SIG_DFL};
+	(void)sigaction(SIGHUP, &usual, NULL);
+}
+
 int main(void)
 {
 	log_set_process("keeper");
@@ -174,6 +187,7 @@ int main(void)
 	struct err e = {0};
 	/* A terminal's Ctrl-C is for the gateway, which then ends this process in order. */
 	(void)setsid();
+	hold_hang_ups();
 	if (run(&e) < 0) {
 		log_event(LOG_LEVEL_ERROR, "keeper_failed", LOG_STR("reason", e.text));
 		return fail(&e);

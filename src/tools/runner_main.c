@@ -407,6 +407,7 @@ int main(void)
 	}
 	const struct sigaction ignore = {.sa_handler = SIG_IGN};
 	(void)sigaction(SIGPIPE, &ignore, NULL);
+	(void)sigaction(SIGHUP, &ignore, NULL); /* it is the gateway's */
 	/* A terminal's Ctrl-C is for the gateway, which then ends this process in order. */
 	(void)setsid();
 	struct err e = {0};

@@ -19,16 +19,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from harness import CARREL, Server, ServerCase  # noqa: E402
 
 OK, USER, USAGE, SERVER_SIDE, STOPPED = 0, 1, 2, 3, 130
-COMMANDS = ("exec", "repl", "files", "sessions", "store", "serve", "doctor", "version")
+COMMANDS = ("exec", "repl", "logs", "status", "files", "sessions", "pools", "skills", "artifacts", "deps",
+            "approvals", "store", "serve", "doctor", "tools", "audit", "version")
 PNG = b"\x89PNG\r\n\x1a\n"
 WAIT_SECONDS = 20
+
+
+# The prompt asks the terminal to tell what is pasted: on, and off again, whole or as far as it came.
+PASTE_SWITCH = re.compile(rb"\x1b\[\?2004[hl]|\x1b(?:\[(?:\?(?:2(?:0(?:04?)?)?)?)?)?\Z")
 
 
 class Terminal:
     """A program at a terminal of its own."""
 
     def __init__(self, command, cwd, environment):
-        self.seen = b""
+        self.raw = b""
+        self.seen = b""  # without the switches above
         self.at = 0
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
@@ -37,6 +43,10 @@ class Terminal:
                 os.execve(command[0], command, environment)
             finally:
                 os._exit(127)
+
+    def see(self, piece):
+        self.raw += piece
+        self.seen = PASTE_SWITCH.sub(b"", self.raw)
 
     def until(self, pattern):
         """Reads on until the pattern has come after what the last call found; returns the match."""
@@ -55,7 +65,7 @@ class Terminal:
                     pass
             if not piece:
                 raise AssertionError(f"no {pattern!r} in {self.seen[self.at:]!r}")
-            self.seen += piece
+            self.see(piece)
 
     def type(self, text):
         os.write(self.fd, text.encode())
@@ -73,7 +83,7 @@ class Terminal:
             ready, _, _ = select.select([self.fd], [], [], 0.01)
             if ready:
                 try:
-                    self.seen += os.read(self.fd, 65536)
+                    self.see(os.read(self.fd, 65536))
                 except OSError:
                     pass
 
@@ -139,10 +149,51 @@ class Exec(Cli):
         out, err = self.run_cli("exec", "print('before')\n1 / 0", status=USER)
         self.assertEqual(out, "before\n")
         self.assertIn("ZeroDivisionError: division by zero", err)
-        self.run_cli("exec", "import sys; sys.exit(7)", status=USER)
-        self.run_cli("exec", "import sys; sys.exit(0)")
         _, err = self.run_cli("exec", "import os; os._exit(0)", status=USER)
         self.assertIn("session", err)
+
+    def test_exit_status_of_code_that_exits(self):
+        for argument, status in (("", 0), ("0", 0), ("None", 0), ("3", 3), ("7", 7), ("130", 130),
+                                 ("-1", 255), ("257", 1), ("'words'", 1), ("True", 1)):
+            _, err = self.run_cli("exec", f"import sys; sys.exit({argument})", status=status)
+            self.assertNotIn("gone", err)
+        self.run_cli("exec", "raise SystemExit(9)", status=9)
+        # A failing cell's own status, not what its exception happens to say.
+        self.run_cli("exec", "raise ValueError('9')", status=USER)
+
+    def test_what_is_left_after_code_that_exits(self):
+        _, err = self.run_cli("exec", "-s", self.session, "kept = 5; import sys; sys.exit(3)", status=3)
+        self.assertIn("\ncarrel: the code has exited; its session lives on", err)
+        self.assertEqual(self.run_cli("exec", "-s", self.session, "kept"), ("5\n", ""))
+        _, err = self.run_cli("exec", "import sys; sys.exit(3)", status=3)
+        self.assertNotIn("lives on", err)  # its own session is deleted
+
+    def test_values_with_several_forms_are_shown_once(self):
+        frame = ("class Frame:\n    def __repr__(self): return 'plain'\n"
+                 "    def _repr_html_(self): return '<b>rich</b>'\n")
+        self.assertEqual(self.run_cli("exec", frame + "Frame()"), ("plain\n", ""))
+        shown = frame + "from IPython.display import display\ndisplay(Frame())\n"
+        self.assertEqual(self.run_cli("exec", shown + "Frame()"), ("plain\nplain\n", ""))
+        self.assertEqual(self.run_cli("exec", shown + "'other'"), ("plain\nother\n", ""))
+        self.assertEqual(self.run_cli("exec", shown + "1"), ("plain\n1\n", ""))
+
+    def test_notes_begin_a_line(self):
+        code = "import sys\nprint('out', end='')\nprint('err', end='', file=sys.stderr)\nsys.exit(3)"
+        out, err = self.run_cli("exec", "-s", self.session, code, status=3)
+        self.assertEqual(out, "out")
+        self.assertRegex(err, r"\Aerr\nSystemExit: 3\ncarrel: [^\n]*\n\Z")
+        done = subprocess.run([str(CARREL), "exec", "-s", self.session,
+                               "print('out', end='')\nimport sys; sys.exit('')"], cwd=self.cwd,
+                              env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for line in done.stdout.split(b"\n"):
+            self.assertNotRegex(line, b".carrel: ")
+        self.assertIn(b"\ncarrel: ", done.stdout)
+
+    def test_a_url_without_a_scheme(self):
+        bare = self.server.url.removeprefix("http://")
+        self.assertEqual(self.run_cli("exec", "--url", bare, "1")[0], "1\n")
+        self.assertEqual(self.run_cli("exec", "1", CARREL_URL=bare + "/")[0], "1\n")
+        self.run_cli("exec", "--url", "localhost:port", "1", status=USAGE)
 
     def test_exit_status_of_wrong_use(self):
         for words in (["exec", "--nothing", "1"], ["exec", "1", "2"], ["exec", "-f", "a", "1"],
@@ -402,6 +453,7 @@ class Files(Cli):
         terminal = self.terminal("files", "ls", "-s", self.session)
         self.assertEqual(terminal.end(), OK)
         self.assertNotIn(b"\x1b", terminal.seen)
+        self.assertIn(rb"a\u001b[2J\u000ab", terminal.seen)  # shown, and in one line
 
     def test_a_progress_bar_at_a_terminal_only(self):
         (self.cwd / "big").write_bytes(bytes(30 << 20))
@@ -429,7 +481,11 @@ class Sessions(Cli):
     def test_ls_show_rm(self):
         self.server.value(self.session, "1")
         out, _ = self.run_cli("sessions", "ls")
-        self.assertIn(self.session, out)
+        lines = out.splitlines()
+        self.assertEqual(lines[0].split(), ["IDENTIFIER", "LAST", "USED", "EXPIRES"])
+        self.assertIn(self.session, [line.split()[0] for line in lines[1:]])
+        self.assertEqual({line.index("20", len(self.session)) for line in lines[1:]
+                          if line.startswith(self.session)}, {lines[0].index("LAST")})
         out, _ = self.run_cli("sessions", "show", self.session)
         self.assertRegex(out, rf"identifier +{re.escape(self.session)}\n")
         self.assertIn("expireAt", out)
@@ -462,6 +518,95 @@ class Sessions(Cli):
     def test_wrong_use(self):
         for words in ([], ["list"], ["show"], ["ls", "x"], ["rm", "a", "b"]):
             self.run_cli("sessions", *words, status=USAGE)
+
+
+class Served(Cli):
+    """What a server has, and what it does."""
+
+    def setUp(self):
+        super().setUp()
+        for path, body in (("skills", {"name": "greet", "description": "Greets", "source":
+                                       "async def run():\n    return 'hi'\n"}),
+                           ("artifacts", {"name": "a/b.txt", "data": "caf\u00e9", "description": "x\ny\x1b"})):
+            self.assertEqual(self.server.request("POST", f"api/{path}", body=body).status, 200)
+
+    def test_skills(self):
+        out, _ = self.run_cli("skills")
+        self.assertRegex(out, r"\ANAME +DESCRIPTION\ngreet +Greets\n\Z")
+        self.assertEqual(self.run_cli("skills", "ls")[0], out)
+        self.assertIn("return 'hi'", self.run_cli("skills", "show", "greet")[0])
+        self.assertEqual(json.loads(self.run_cli("skills", "ls", "-o", "json")[0])[0]["name"], "greet")
+        self.run_cli("skills", "rm", "greet")
+        self.run_cli("skills", "show", "greet", status=SERVER_SIDE)
+        self.run_cli("skills", "rm", "greet", status=SERVER_SIDE)
+        self.assertEqual(self.run_cli("skills")[0].splitlines()[1:], [])
+
+    def test_artifacts(self):
+        out, _ = self.run_cli("artifacts")
+        self.assertRegex(out, r"\ANAME +TYPE +BYTES +MADE +DESCRIPTION\n"
+                              r"a/b\.txt +text +5 +20\S+ +x\\u000ay\\u001b\n\Z")
+        self.assertEqual(self.run_cli("artifacts", "get", "a/b.txt")[0], "caf\u00e9")
+        self.run_cli("artifacts", "get", "a/b.txt", "-O", "here")
+        self.assertEqual((self.cwd / "here").read_text(), "caf\u00e9")
+        self.run_cli("artifacts", "get", "none", "-O", "none", status=SERVER_SIDE)
+        self.assertFalse((self.cwd / "none").exists())
+        self.run_cli("artifacts", "rm", "a/b.txt")
+        _, err = self.run_cli("artifacts", "get", "a/b.txt", status=SERVER_SIDE)
+        self.assertIn("carrel: Artifact 'a/b.txt' not found (HTTP 404)", err)
+
+    def test_deps_tools_and_pools(self):
+        self.assertEqual(self.run_cli("deps")[0], "REQUIREMENT\n")
+        _, err = self.run_cli("deps", "add", "no good name", status=SERVER_SIDE)
+        self.assertIn("(HTTP 4", err)
+        self.assertEqual(self.run_cli("tools", "ls")[0], "NAME  DESCRIPTION\n")
+        out, _ = self.run_cli("pools")
+        self.assertRegex(out, r"\ANAME +SESSIONS +MOST +RUNNING +WAITING +READY\ndefault( +\d+){5}\n\Z")
+        self.assertEqual(json.loads(self.run_cli("pools", "-o", "json")[0])[0]["name"], "default")
+
+    def test_status(self):
+        code = b"print('wait')"
+        self.run_cli("approvals", "submit", "-", "--policy", "before", stdin=code)
+        waiting = self.wait_until(lambda: re.search(r"approvals +1 waiting", self.run_cli("status")[0]),
+                                  "it does not wait")
+        out = waiting.string
+        self.assertRegex(out, rf"server +{self.server.url}, healthy, up \d+ s\n")
+        self.assertRegex(out, r"pools +default: \d+ of \d+ sessions, \d+ running, \d+ ready\n")
+        self.assertRegex(out, r"doctor +\w+")
+        self.assertEqual(json.loads(self.run_cli("status", "-o", "json")[0])["health"]["status"], "healthy")
+        self.run_cli("status", status=SERVER_SIDE, CARREL_TOKEN="wrong")
+        self.run_cli("status", status=SERVER_SIDE, CARREL_URL="http://127.0.0.1:1")
+
+    def test_logs(self):
+        self.run_cli("logs", "none-of-this-name", status=SERVER_SIDE)
+        self.server.value(self.session, "print('before'); 1")
+        follower = self.start("logs", "--all", self.session)
+        self.assertEqual([follower.stdout.readline() for _ in range(2)], [b"before\n", b"1\n"])
+        other = self.start("exec", "-s", self.session, "import os, time\nprint('first', flush=True)\n"
+                           "while not os.path.exists('go'): time.sleep(0.005)\nprint('second'); 2")
+        self.assertEqual(follower.stdout.readline(), b"first\n")  # while it runs
+        self.assertIsNone(other.poll())
+        self.server.upload(self.session, "go", b"")
+        self.assertEqual([follower.stdout.readline() for _ in range(2)], [b"second\n", b"2\n"])
+        self.server.request("DELETE", "session", self.session)
+        self.assertEqual(follower.wait(20), OK)
+        self.assertIn(b"the session has ended", follower.stderr.read())
+
+    def test_logs_let_go_without_harm(self):
+        self.server.value(self.session, "1")
+        other = self.start("exec", "-s", self.session, "import os, time\nprint('first', flush=True)\n"
+                           "while not os.path.exists('go'): time.sleep(0.005)\nprint('second')")
+        follower = self.start("logs", self.session)
+        self.assertEqual(follower.stdout.readline(), b"first\n")
+        follower.send_signal(signal.SIGINT)
+        self.assertEqual(follower.wait(10), STOPPED)
+        self.server.upload(self.session, "go", b"")
+        self.assertEqual(other.stdout.read(), b"first\nsecond\n")
+
+    def test_wrong_use(self):
+        for words in (["skills", "show"], ["skills", "ls", "x"], ["skills", "rm", "a", "b"], ["pools", "x"],
+                      ["deps", "add"], ["deps", "sync", "x"], ["artifacts", "rm", "a", "-O", "b"],
+                      ["status", "x"], ["logs"], ["logs", "a", "b"], ["tools", "ls", "x"]):
+            self.run_cli(*words, status=USAGE)
 
 
 class Repl(Cli):
@@ -545,6 +690,7 @@ class Repl(Cli):
         file = self.cwd / ".local/state/carrel/history"
         self.assertIn("111", file.read_text())
         self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(file.parent.stat().st_mode & 0o777, 0o700)
         terminal = self.begin()
         self.answer(terminal, "\x1b[A", r"\n333\r")
         terminal.type("\x04")
@@ -569,12 +715,117 @@ class Repl(Cli):
         self.answer(terminal, "x = 1", "")
         self.answer(terminal, "import os; os._exit(1)", "session")
         self.answer(terminal, "'x' in globals()", "new one")
+        self.assertEqual(terminal.seen.count(b"new one"), 1)
+        self.answer(terminal, "2", r"\n2\r")
+        self.assertEqual(terminal.seen.count(b"new one"), 1)
         terminal.type("\x04")
         terminal.end()
 
+    def test_values_are_shown_as_python_shows_them(self):
+        terminal = self.begin()
+        for code, shown in (("'42'", "'42'"), ("42", "42"), ("float('nan')", "nan"), ("b'x'", "b'x'"),
+                            ("float('-inf')", "-inf"), ("'a\\nb'", r"'a\\nb'"), ("''", "''")):
+            self.answer(terminal, code, rf"\n{shown}\r")
+        terminal.type("None\r")
+        self.assertNotIn("None", terminal.until(r"\n(.*?)>>> ").group(1).decode())
+        terminal.type("\x04")
+        self.assertEqual(terminal.end(), OK)
+
+    def test_the_server_is_spoken_to_before_the_first_line(self):
+        for changes, words, said in (({"CARREL_TOKEN": "wrong"}, [], "401"),
+                                     ({"CARREL_URL": "http://127.0.0.1:1"}, [], "127.0.0.1:1"),
+                                     ({}, ["--pool", "other"], "SessionPoolNotFound"),
+                                     ({}, ["-s", "abc"], "InvalidLengthOfSessionIdentifier")):
+            terminal = self.terminal("repl", *words, **changes)
+            self.assertEqual(terminal.end(), SERVER_SIDE)
+            self.assertIn(said, terminal.seen.decode())
+            self.assertNotIn(b">>> ", terminal.seen)
+            _, err = self.run_cli("repl", *words, stdin=b"1\n", status=SERVER_SIDE, **changes)
+            self.assertIn(said, err)
+
+    def test_says_whether_its_session_is_new(self):
+        terminal = self.begin("-s", self.session)
+        self.assertIn(b"which is new", terminal.seen)
+        self.answer(terminal, "x = 1", "")
+        terminal.type("\x04")
+        terminal.end()
+        terminal = self.begin("-s", self.session)
+        self.assertRegex(terminal.seen, rb"with all it has since \d{4}-")
+        terminal.type("\x04")
+        terminal.end()
+
+    PASTE, PASTED = "\x1b[200~", "\x1b[201~"
+
+    def test_a_paste_is_one_cell_and_waits_for_enter(self):
+        terminal = self.begin()
+        terminal.type(self.PASTE + "def f(n):\r\n\ta = 1\r\n\r\n\treturn a + n\r\n\r\nprint('ran', f(2))"
+                      + self.PASTED)
+        terminal.until(r"print\('ran', f\(2\)\)")
+        terminal.type("; f(3)")
+        self.answer(terminal, "", r"\nran 3\r\n4\r")
+        self.answer(terminal, "\x1b[A", r"\nran 3\r\n4\r")  # and is one entry of the history
+        terminal.type("\x04")
+        self.assertEqual(terminal.end(), OK)
+        self.assertTrue(terminal.raw.endswith(b"\x1b[?2004l\r\n"), terminal.raw[-50:])
+        entries = (self.cwd / ".local/state/carrel/history").read_text().splitlines()[1:]
+        self.assertEqual(len(entries), 1, entries)
+
+    def test_a_paste_of_one_line_is_typed(self):
+        terminal = self.begin()
+        terminal.type("6" + self.PASTE + " * \x03\x1b7" + self.PASTED)  # no key in it is pressed
+        terminal.until("7")
+        self.answer(terminal, "\x01(\x05)", r"\n42\r")
+        terminal.type(self.PASTE + "1 / 0\n")  # whose end never comes
+        terminal.until(r">>> 1 / 0\r\n\.\.\. ")
+        terminal.type("\x03")
+        terminal.until(self.PROMPT)
+        self.answer(terminal, "7 * 6", r"\n42\r")
+        self.assertNotIn(b"ZeroDivisionError", terminal.seen)
+        terminal.type("\x04")
+        self.assertEqual(terminal.end(), OK)
+
+    def test_tab_completes_from_the_session(self):
+        terminal = self.begin("-s", self.session)
+        self.server.value(self.session, "class Box: pass\nbox = Box(); box.colour_of_it = 7\n"
+                                        "box.kind = box.kin2 = 8")
+        self.answer(terminal, "40 + 2", r"\n42\r")
+        self.answer(terminal, "box.col\t", r"\n7\r")
+        terminal.type("box.k\tx\x7f\t")  # as far as they are the same, then all
+        terminal.until(r"\nkin2  kind  \r\n")
+        self.answer(terminal, "d", r"\n8\r")
+        self.answer(terminal, "prin\t('a')", r"\na\r")
+        self.answer(terminal, "nothing_like_it\t", "NameError")
+        terminal.type("if True:\r\tindented = 5\r\rindented\r")
+        terminal.until(r"\n5\r.*>>> ")
+        self.server.value(self.session, "_ = 'mine'")
+        self.answer(terminal, "box.col\t; _", r"\n'mine'\r")
+        names = self.server.value(self.session, "sorted(n for n in globals() if n[0] != '_')")
+        self.assertEqual(names, "['Box', 'artifacts', 'box', 'deps', 'indented', 'skills', 'tools', "
+                                "'workflows']")
+        terminal.type("\x04")
+        self.assertEqual(terminal.end(), OK)
+
+    def test_names_of_a_hostile_session(self):
+        terminal = self.begin("-s", self.session)
+        self.server.value(self.session, "class Trap:\n    def __dir__(self): return ['fine', "
+                          "'fi\\x1b[2Jx', 'fix; import os', 'fi\\nx', 'fi\\u202e', 'fi' * 400]\n"
+                          "trap = Trap()\nclass Slow:\n    def __dir__(self):\n        import time\n"
+                          "        while 1:\n            time.sleep(60)\nslow = Slow(); kept = 3")
+        terminal.type("'trap.fi\t")
+        terminal.until("ne")  # the only one that is a name
+        self.assertNotIn(b"\x1b[2J", terminal.seen)
+        terminal.type("\x03")
+        terminal.until(self.PROMPT)
+        start = time.monotonic()
+        terminal.type("slow.a\t\x01\x0bkept\r")
+        terminal.until(r"\n3\r.*>>> ")  # the session and its state are there
+        self.assertLess(time.monotonic() - start, 10)
+        terminal.type("\x04")
+        self.assertEqual(terminal.end(), OK)
+
     def test_from_a_pipe(self):
         out, _ = self.run_cli("repl", stdin=b"x = 40\nx + 2\nfor i in range(2):\n    print(i)\n\n'end'\n")
-        self.assertEqual(out, "42\n0\n1\nend\n")
+        self.assertEqual(out, "42\n0\n1\n'end'\n")
         _, err = self.run_cli("repl", stdin=b"1 / 0\n", status=USER)
         self.assertIn("ZeroDivisionError", err)
 
@@ -587,6 +838,42 @@ class Repl(Cli):
             self.answer(terminal, "3", "carrel: ")
             terminal.type("\x04")
             terminal.end()
+
+
+class ReplStays(Cli):
+    config = {"pools": [{"name": "default", "ready_sessions": 2, "cooldown_seconds": 2}]}
+
+    def test_a_session_that_ends_at_the_prompt_is_told_there(self):
+        terminal = self.terminal("repl", "-s", self.session)
+        terminal.until(">>> ")
+        terminal.type("x = 1\r")
+        terminal.until(">>> ")
+        terminal.type("x +")
+        self.server.request("DELETE", "session", self.session)
+        terminal.until(r"\ncarrel: the session has ended, and its state is gone")
+        terminal.until(r">>> x \+")  # what was typed is there
+        terminal.type(" 1\r")
+        terminal.until("NameError")
+        terminal.until(">>> ")
+        self.assertNotIn(b"ran in a new one", terminal.seen)
+        terminal.type("\x04")
+        terminal.end()
+
+    def test_the_session_lives_while_somebody_is_at_its_prompt(self):
+        terminal = self.terminal("repl", "-s", self.session)
+        terminal.until(">>> ")
+        terminal.type("kept = 5\r")
+        terminal.until(">>> ")
+        self.server.value(other := self.session + "-other", "1")
+        self.wait_until(lambda: self.server.request("GET", "session", other).status == 400,
+                        "the other one is there")
+        end = time.monotonic() + 2
+        self.wait_until(lambda: time.monotonic() > end, "")
+        terminal.type("kept\r")
+        terminal.until(r"\n5\r.*>>> ")
+        self.assertNotIn(b"carrel: ", terminal.seen)
+        terminal.type("\x04")
+        self.assertEqual(terminal.end(), OK)
 
 
 class Help(unittest.TestCase):
@@ -612,6 +899,27 @@ class Help(unittest.TestCase):
         done = self.run_cli()
         self.assertEqual((done.returncode, done.stdout), (USAGE, ""))
         self.assertEqual(self.run_cli("help", "nothing").returncode, USAGE)
+
+    def test_what_may_have_been_meant(self):
+        for words, meant in ((("sesions",), "sessions"), (("exce", "1"), "exec"), (("run", "1"), "exec"),
+                             (("sessions", "list"), "ls"), (("skills", "delete", "x"), "rm"),
+                             (("serve", "--lisen", ":0"), "--listen"),
+                             (("exec", "--sesion", "x", "1"), "--session")):
+            done = self.run_cli(*words)
+            self.assertEqual(done.returncode, USAGE)
+            self.assertRegex(done.stderr, rf"did you mean '?{meant}'?\?")
+        self.assertNotIn("mean", self.run_cli("something").stderr)
+
+    def test_serve_names_the_option_at_fault(self):
+        for words, says in ((("--nothing",), "--nothing"), (("--listen",), "--listen"),
+                            (("--url", "x"), "--url"), (("word",), "'word'"), (("-x",), "-x")):
+            done = self.run_cli("serve", *words)
+            self.assertEqual((done.returncode, done.stdout), (USAGE, ""))
+            self.assertIn(says, done.stderr.splitlines()[0])
+        helps = self.run_cli("serve", "--help").stdout
+        for option in ("config", "listen", "data-dir", "isolation", "tls-cert", "tls-key", "stop-at-eof"):
+            self.assertRegex(helps, rf"\n +(-\w, )?--{option} ")
+        self.assertNotIn("--token-file", helps)
 
     def test_version(self):
         for words in (("version",), ("--version",)):

@@ -1254,7 +1254,7 @@ class Tls(unittest.TestCase):
             self.assertNotIn(b"200 OK", s.recv(1000))
 
     def test_bad_files_are_told(self):
-        for cert, key, says in ((self.cert, "/nonexistent", "/nonexistent"), (self.key, self.key, "start")):
+        for cert, key, says in ((self.cert, "/nonexistent", "/nonexistent"), (self.key, self.key, "no certificate")):
             done = subprocess.run([SERVER, "/tmp", cert, key], capture_output=True, timeout=20)
             self.assertEqual(done.returncode, 1)
             self.assertIn(says, done.stderr.decode())

@@ -50,6 +50,39 @@ static void known_tokens_are_let_in(void **state)
 	assert_string_equal(p->pool, "blue");
 }
 
+/* Tokens come and go; who they stood for stays, and there is one of each. */
+static void tokens_are_replaced(void **state)
+{
+	struct auth *a = *state;
+	struct err e;
+	const struct principal *before = NULL;
+	const struct principal *after = NULL;
+	assert_int_equal(auth_check(a, "Bearer first", NOW_US, &before), AUTH_OK);
+	for (int round = 0; round < 3; round++) {
+		struct auth *fresh = auth_new();
+		assert_int_equal(add(fresh, "other", "one", ROLE_EXECUTE, NULL, 0, &e), 0);
+		assert_int_equal(auth_replace(a, fresh, "two", &e), 0);
+		auth_free(fresh);
+		assert_int_equal(auth_check(a, "Bearer first", NOW_US, &after), AUTH_UNKNOWN);
+		assert_int_equal(auth_check(a, "Bearer other", NOW_US, &after), AUTH_OK);
+		assert_ptr_equal(after, before);
+		assert_int_equal(auth_check(a, "Bearer second", NOW_US, &after), AUTH_OK);
+		assert_true(auth_has(a, "two"));
+		assert_false(auth_has(a, "three"));
+	}
+	struct auth *fresh = auth_new();
+	assert_int_equal(add(fresh, "other", "one", ROLE_ADMIN, NULL, 0, &e), 0);
+	assert_int_equal(add(fresh, "second", "new", ROLE_EXECUTE, NULL, 0, &e), 0);
+	assert_int_equal(auth_replace(a, fresh, "two", &e), 0);
+	auth_free(fresh);
+	assert_int_equal(auth_check(a, "Bearer other", NOW_US, &after), AUTH_OK);
+	assert_int_equal(after->role, ROLE_ADMIN);
+	assert_int_equal(auth_check(a, "Bearer second", NOW_US, &after), AUTH_OK);
+	assert_string_equal(after->name, "new"); /* a token that is kept and given anew is new */
+	assert_string_equal(before->name, "one");
+	assert_int_equal(before->role, ROLE_EXECUTE);
+}
+
 static void a_token_has_a_tenant(void **state)
 {
 	const struct principal *p = NULL;
@@ -162,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(known_tokens_are_let_in, setup, teardown),
+	    cmocka_unit_test_setup_teardown(tokens_are_replaced, setup, teardown),
 	    cmocka_unit_test_setup_teardown(
 		a_token_without_a_name_has_one_of_its_own, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_token_has_a_tenant, setup, teardown),

@@ -117,7 +117,7 @@ static void repl_input_knows_a_whole_cell(void **state)
 	    "lambda: 0\n",
 	};
 	for (size_t i = 0; i < array_len(whole); i++) {
-		if (!repl_input_is_whole(whole[i], strlen(whole[i]))) {
+		if (!repl_input_is_whole(whole[i], strlen(whole[i]), false)) {
 			fail_msg("taken for a part: %s", whole[i]);
 		}
 	}
@@ -143,10 +143,32 @@ static void repl_input_waits_for_the_rest(void **state)
 	    "'abc\\\n",
 	};
 	for (size_t i = 0; i < array_len(parts); i++) {
-		if (repl_input_is_whole(parts[i], strlen(parts[i]))) {
+		if (repl_input_is_whole(parts[i], strlen(parts[i]), false)) {
 			fail_msg("taken for whole: %s", parts[i]);
 		}
 	}
+}
+
+/* What was pasted ends with a line outside of all blocks; blank lines within are part of it. */
+static void repl_input_ends_a_paste(void **state)
+{
+	(void)state;
+	static const char function[] = "def f():\n  a = 1\n\n  return a\n";
+	static const char *const whole[] = {"\nf()\n", "f()\n", "\nx = 1  # note\n", "\n\n"};
+	static const char *const parts[] = {
+	    "\nf(\n", "\nif x:\n", "@wraps\n", "\n  f()\n", "\"\"\"\n"};
+	for (size_t i = 0; i < array_len(whole); i++) {
+		cleanup(buf_fini) struct buf cell = BUF_INIT(256);
+		assert_int_equal(buf_addf(&cell, "%s%s", function, whole[i]), 0);
+		assert_true(repl_input_is_whole(cell.data, cell.len, true));
+	}
+	for (size_t i = 0; i < array_len(parts); i++) {
+		cleanup(buf_fini) struct buf cell = BUF_INIT(256);
+		assert_int_equal(buf_addf(&cell, "%s%s", function, parts[i]), 0);
+		assert_false(repl_input_is_whole(cell.data, cell.len, true));
+	}
+	/* Typed, only a blank line ends a block. */
+	assert_false(repl_input_is_whole("if x:\n  y\nz\n", 12, false));
 }
 
 static void repl_input_lets_the_session_judge_mistakes(void **state)
@@ -154,7 +176,7 @@ static void repl_input_lets_the_session_judge_mistakes(void **state)
 	(void)state;
 	static const char *const broken[] = {"x = 'abc\n", "f(1))\n", "if ']:\n"};
 	for (size_t i = 0; i < array_len(broken); i++) {
-		assert_true(repl_input_is_whole(broken[i], strlen(broken[i])));
+		assert_true(repl_input_is_whole(broken[i], strlen(broken[i]), false));
 	}
 }
 
@@ -545,6 +567,7 @@ int main(void)
 	    cmocka_unit_test(terminal_shows_what_hides_where_all_is_asked_for),
 	    cmocka_unit_test(repl_input_knows_a_whole_cell),
 	    cmocka_unit_test(repl_input_waits_for_the_rest),
+	    cmocka_unit_test(repl_input_ends_a_paste),
 	    cmocka_unit_test(repl_input_lets_the_session_judge_mistakes),
 	    cmocka_unit_test(url_base_takes_servers_and_pools),
 	    cmocka_unit_test(url_base_refuses_what_could_leak_or_mislead),
