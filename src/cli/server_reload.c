@@ -1,5 +1,6 @@
 /* SIGHUP: what can change while sessions live on. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -70,9 +71,10 @@ void server_reload(struct server *s)
 	config_fini(&now);
 }
 
+/* Asks for the effective user, who reads it later; the real one is for counting alone. */
 static void check_file(const char *path)
 {
-	if (path != NULL && access(path, R_OK) < 0) {
+	if (path != NULL && faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) < 0) {
 		log_event(LOG_LEVEL_INFO, "reload_out_of_reach", LOG_STR("path", path),
 		    LOG_STR("meaning", "the server's user cannot read it again at SIGHUP"));
 	}

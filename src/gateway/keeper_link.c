@@ -61,7 +61,7 @@ static void on_spawned(struct gateway *g, struct ipc_message *m)
 	w->pid = pid;
 	w->link = link_new(g, w, fd_take(&m->fds[0]), fd_take(&m->fds[1]), fd_take(&m->fds[2]));
 	if (w->link == NULL) {
-		engine_on_worker_broken(w, "out of memory or descriptors");
+		engine_on_worker_broken(w, "out of memory, descriptors or watches of epoll");
 	}
 }
 
@@ -231,10 +231,10 @@ int keeper_link_start(struct gateway *g, const struct gateway_config *config, st
 	int r = ipc_keeper_config_encode(&config->keeper, &body);
 	r = r < 0 ? r : ipc_send(g->keeper_fd, IPC_KEEPER_CONFIG, 0, body.data, body.len, NULL, 0);
 	r = r < 0 ? r : fd_set_nonblocking(g->keeper_fd);
+	r = r < 0 ? r : uv_poll_init(g->loop, &g->keeper_poll, g->keeper_fd);
 	if (r < 0) {
 		return err_set_os(e, -r, "the keeper's socket");
 	}
-	(void)uv_poll_init(g->loop, &g->keeper_poll, g->keeper_fd);
 	g->keeper_poll.data = g;
 	watch(g);
 	return 0;

@@ -543,6 +543,40 @@ void link_cancel(struct link *l, uint64_t seq)
 	}
 }
 
+static void on_closed(uv_handle_t *handle)
+{
+	struct link *l = handle->data;
+	if (--l->open_handles > 0) {
+		return;
+	}
+	l->gateway->open--;
+	ipc_outbox_fini(&l->outbox);
+	free(l);
+}
+
+/* False when the kernel watches no more for this user (fs.epoll.max_user_watches): L is given up.
+ */
+static bool open_polls(struct link *l)
+{
+	uv_poll_t *polls[] = {&l->control_poll, &l->pipe_polls[0], &l->pipe_polls[1]};
+	int fds[] = {l->control, l->pipes[0], l->pipes[1]};
+	size_t opened = 0;
+	while (opened < array_len(polls) &&
+	       uv_poll_init(l->gateway->loop, polls[opened], fds[opened]) == 0) {
+		polls[opened++]->data = l;
+	}
+	if (opened == 0) {
+		free(l);
+		return false;
+	}
+	l->open_handles = (int)opened;
+	l->gateway->open++;
+	for (size_t i = 0; opened < array_len(polls) && i < opened; i++) {
+		uv_close((uv_handle_t *)polls[i], on_closed);
+	}
+	return opened == array_len(polls);
+}
+
 struct link *link_new(struct gateway *g, struct worker *w, int control, int out, int err)
 {
 	struct link *l = calloc(1, sizeof(*l));
@@ -563,14 +597,12 @@ struct link *link_new(struct gateway *g, struct worker *w, int control, int out,
 	l->pipes[1] = err;
 	l->data_dir = -1;
 	l->outbox = IPC_OUTBOX_INIT(GATEWAY_OUTBOX_MAX_BYTES);
-	uv_poll_t *polls[] = {&l->control_poll, &l->pipe_polls[0], &l->pipe_polls[1]};
-	int fds[] = {control, out, err};
-	for (size_t i = 0; i < array_len(polls); i++) {
-		(void)uv_poll_init(g->loop, polls[i], fds[i]);
-		polls[i]->data = l;
-		l->open_handles++;
+	if (!open_polls(l)) {
+		fd_close(&control);
+		fd_close(&out);
+		fd_close(&err);
+		return NULL;
 	}
-	g->open++;
 	link_watch(l);
 	return l;
 }
@@ -633,17 +665,6 @@ static void close_later(
 	}
 	c->job = (struct engine_job){.run = close_run, .done = close_done};
 	work_add(l->gateway->work, l->id, lane, tenant, &c->job);
-}
-
-static void on_closed(uv_handle_t *handle)
-{
-	struct link *l = handle->data;
-	if (--l->open_handles > 0) {
-		return;
-	}
-	l->gateway->open--;
-	ipc_outbox_fini(&l->outbox);
-	free(l);
 }
 
 void link_close(struct link *l)

@@ -356,6 +356,13 @@ static void on_closed(uv_handle_t *handle)
 	free(handle->data);
 }
 
+static int watch_socket(struct runner_link *l, uv_loop_t *loop, struct err *e)
+{
+	int r = fd_set_nonblocking(l->fd);
+	r = r < 0 ? r : uv_poll_init(loop, &l->poll, l->fd);
+	return r < 0 ? err_set_os(e, -r, "the runner's socket") : 0;
+}
+
 struct runner_link *runner_link_start(uv_loop_t *loop, const struct runner_config *c,
     runner_tools_fn on_tools, void *ctx, struct err *e)
 {
@@ -370,11 +377,10 @@ struct runner_link *runner_link_start(uv_loop_t *loop, const struct runner_confi
 	l->outbox = IPC_OUTBOX_INIT(RUNNER_OUTBOX_MAX_BYTES);
 	l->message = IPC_MESSAGE_INIT(RUNNER_MESSAGE_MAX_BYTES);
 	if (start_process(l, c->path, e) < 0 || send_config(l, c, e) < 0 || await_ready(l, e) < 0 ||
-	    fd_set_nonblocking(l->fd) < 0) {
+	    watch_socket(l, loop, e) < 0) {
 		runner_link_stop(l);
 		return NULL;
 	}
-	(void)uv_poll_init(loop, &l->poll, l->fd);
 	l->poll_open = true;
 	l->poll.data = l;
 	watch(l);
