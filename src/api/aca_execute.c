@@ -119,12 +119,11 @@ static void execute(struct call *c, enum aca_shape shape)
 	struct aca_problem p;
 	struct aca_where where;
 	cleanup(aca_request_fini) struct aca_request request = ACA_REQUEST_INIT;
-	json_t *body = aca_request_parse(&c->body, &p);
+	const json_t *body = aca_request_body(c, &p);
 	struct aca_format format = {.shape = shape, .strings = api->results_as_strings};
 	int failed = body == NULL || aca_where(c, body, &where, &p) < 0 ||
 		     aca_request_read(&request, body, where.pool, &p) < 0 ||
 		     extensions_of(c, &format, &p) < 0;
-	json_decref(body);
 	struct execution *x = failed ? NULL : start(c, &where, &request, &p);
 	if (x == NULL) {
 		aca_fail(c, &p);

@@ -292,6 +292,7 @@ static void release(struct server *s)
 	approvals_stop(s->approvals);
 	gateway_free(s->gateway);
 	codemode_free(s->codemode);
+	json_work_free(s->json_work);
 	approvals_free(s->approvals);
 	runner_link_stop(s->runner);
 	store_free(s->store);

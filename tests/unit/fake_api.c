@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "base/json_text.h"
+#include "base/json_weight.h"
 #include "base/text.h"
 #include "engine/packages.h"
 
@@ -446,7 +447,12 @@ void fake_start(struct fake_call *f, struct fake_world *w, const char *method, c
 		return;
 	}
 	(void)buf_add(&f->call.body, body, len);
+	if (f->call.route->json != NULL) {
+		json_read(&f->call.json, &f->call.body, f->call.route->json(&f->call),
+		    JSON_WEIGHT_BODY_MAX);
+	}
 	f->call.route->handle(&f->call);
+	json_decref(steal(&f->call.json.value));
 }
 
 void fake_send(struct fake_call *f, struct fake_world *w, const char *method, const char *target,
