@@ -1,6 +1,5 @@
 #include "api/pcm_ask.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,13 +160,7 @@ static void on_text(void *ctx, int err, struct buf *text)
 	struct call *c = ctx;
 	c->ctx = NULL;
 	c->gone = NULL;
-	if (err == -EDQUOT) {
-		pcm_fail(c, 503, "The server writes as many large answers of yours as it may");
-	} else if (text == NULL) {
-		pcm_fail(c, 500, "The answer could not be put together");
-	} else {
-		pcm_reply_text(c, 200, text);
-	}
+	pcm_reply_written(c, err, text);
 }
 
 void pcm_answer_written(struct call *c, const json_t *result, json_add_fn add)

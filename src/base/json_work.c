@@ -37,6 +37,7 @@ struct json_job {
 	json_write_fn on_written;
 	json_add_fn add;
 	json_t *value;
+	struct json_subject subject; /* in the place of VALUE */
 	int err;
 	void *ctx;
 	char holder[];
@@ -68,6 +69,9 @@ static void job_free(struct json_job *j)
 {
 	if (j->owner != NULL && j->on_written != NULL) {
 		quota_release(&j->owner->writing, j->holder, 1);
+	}
+	if (j->subject.drop != NULL) {
+		j->subject.drop(j->subject.subject);
 	}
 	json_decref(j->read.value);
 	json_decref(j->value);
@@ -105,6 +109,8 @@ static void work(uv_work_t *base)
 	struct json_job *j = container_of(base, struct json_job, work);
 	if (j->on_read != NULL) {
 		json_read(&j->read, &j->text, j->flags, j->weight_max);
+	} else if (j->subject.add != NULL) {
+		j->err = j->subject.add(&j->text, j->subject.subject);
 	} else {
 		j->err = j->add(&j->text, j->value);
 	}
@@ -234,25 +240,76 @@ struct json_job *json_work_read(struct json_work *w, const char *holder, struct 
 	return j;
 }
 
+/* A job that writes; NULL with -EDQUOT or -ENOMEM. */
+static struct json_job *job_new_writing(
+    struct json_work *w, const char *holder, json_write_fn fn, void *ctx, int *err)
+{
+	*err = quota_charge(&w->writing, holder, 1);
+	struct json_job *j = *err == 0 ? job_new(holder, ctx) : NULL;
+	if (j != NULL) {
+		j->on_written = fn;
+		return j;
+	}
+	if (*err == 0) {
+		quota_release(&w->writing, holder, 1);
+		*err = -ENOMEM;
+	}
+	return NULL;
+}
+
 static struct json_job *write_later(struct json_work *w, const char *holder, const json_t *value,
     json_add_fn add, json_write_fn fn, void *ctx)
 {
-	int err = quota_charge(&w->writing, holder, 1);
-	struct json_job *j = err == 0 ? job_new(holder, ctx) : NULL;
 	/* Of a list a copy: whoever has it may go on with it, not with what is in it. */
 	json_t *tree = (json_t *)(uintptr_t)value;
-	json_t *own = j == NULL ? NULL : json_is_array(tree) ? json_copy(tree) : json_incref(tree);
-	if (own == NULL) {
-		quota_release(&w->writing, holder, err == 0 ? 1 : 0);
-		free(j);
-		fn(ctx, err < 0 ? err : -ENOMEM, NULL);
+	json_t *own = json_is_array(tree) ? json_copy(tree) : json_incref(tree);
+	int err = -ENOMEM;
+	struct json_job *j = own != NULL ? job_new_writing(w, holder, fn, ctx, &err) : NULL;
+	if (j == NULL) {
+		json_decref(own);
+		fn(ctx, err, NULL);
 		return NULL;
 	}
 	j->value = own;
 	j->add = add;
-	j->on_written = fn;
 	enqueue(w, j);
 	return j;
+}
+
+struct json_job *json_work_make(struct json_work *w, const char *holder,
+    const struct json_subject *subject, json_write_fn fn, void *ctx)
+{
+	int err;
+	struct json_job *j = job_new_writing(w, holder, fn, ctx, &err);
+	if (j == NULL) {
+		fn(ctx, err, NULL);
+		json_decref(subject->value);
+		subject->drop(subject->subject);
+		return NULL;
+	}
+	j->subject = *subject;
+	j->value = subject->value;
+	enqueue(w, j);
+	return j;
+}
+
+static bool reads_a_subject(const struct json_work *w)
+{
+	const struct json_job *j;
+	DL_FOREACH(w->running, j)
+	{
+		if (j->subject.drop != NULL) {
+			return true;
+		}
+	}
+	return false;
+}
+
+void json_work_settle(struct json_work *w)
+{
+	while (w != NULL && reads_a_subject(w)) {
+		(void)uv_run(w->loop, UV_RUN_ONCE);
+	}
 }
 
 void json_work_cancel(struct json_job *j)

@@ -50,6 +50,21 @@ typedef void (*json_write_fn)(void *ctx, int err, struct buf *text);
 struct json_job *json_work_write(struct json_work *w, const char *holder, const json_t *value,
     json_add_fn add, json_write_fn fn, void *ctx);
 
+/* What is not a tree yet: SUBJECT, which nobody changes, as text. ADD is called on a thread.
+ * SUBJECT is taken over: DROP is called once, when it is not read any more. NULL when FN was called
+ * already, since nothing can be had for it; otherwise as json_work_read. */
+struct json_subject {
+	void *subject;
+	int (*add)(struct buf *out, const void *subject);
+	void (*drop)(void *subject);
+	json_t *value; /* of what SUBJECT borrows, a reference that a thread lets go of; or NULL */
+};
+struct json_job *json_work_make(struct json_work *w, const char *holder,
+    const struct json_subject *subject, json_write_fn fn, void *ctx);
+/* Runs the loop until no thread reads a subject, once the jobs of all are cancelled. NULL is
+ * allowed. */
+void json_work_settle(struct json_work *w);
+
 /* FN will not be called. NULL is allowed. */
 void json_work_cancel(struct json_job *j);
 

@@ -54,6 +54,7 @@ int server_make_http(struct server *s, struct err *e)
 	if (s->json_work == NULL) {
 		return err_set(e, ERR_INTERNAL, "out of memory");
 	}
+	s->api.json_work = s->json_work;
 	struct http_config c = {
 	    .address = s->config.host,
 	    .port = s->config.port,

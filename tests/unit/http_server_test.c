@@ -63,6 +63,30 @@ static void do_echo(struct call *c)
 	call_reply(c, 200, type != NULL ? type : "application/octet-stream", &c->body);
 }
 
+/* The threads are busy from hold to release: with UV_THREADPOOL_SIZE 1, all of them. */
+static uv_work_t holding;
+static uv_sem_t released;
+
+static void hold_thread(uv_work_t *w)
+{
+	(void)w;
+	uv_sem_wait(&released);
+}
+
+static void do_hold(struct call *c)
+{
+	struct buf none = BUF_INIT(0);
+	(void)uv_queue_work(server.loop, &holding, hold_thread, NULL);
+	call_reply(c, 204, NULL, &none);
+}
+
+static void do_release(struct call *c)
+{
+	struct buf none = BUF_INIT(0);
+	uv_sem_post(&released);
+	call_reply(c, 204, NULL, &none);
+}
+
 static size_t json_flags(struct call *c)
 {
 	(void)c;
@@ -501,6 +525,8 @@ static const struct route routes[] = {
 	.handle = do_upload,
 	.upload = &upload,
 	.on_error = upload_error},
+    {.method = CALL_GET, .pattern = "hold", .handle = do_hold, .on_error = on_error},
+    {.method = CALL_GET, .pattern = "release", .handle = do_release, .on_error = on_error},
     {.method = CALL_POST,
 	.pattern = "json",
 	.flags = ROUTE_BUFFERED,
@@ -610,6 +636,7 @@ int main(int argc, char **argv)
 	if (proxy != NULL && peer_net_parse(proxy, &proxies.nets[proxies.count++]) < 0) {
 		return 2;
 	}
+	(void)uv_sem_init(&released, 0);
 	server.json_work = json_work_new(server.loop);
 	const struct http_config config = {.tls_cert_file = argc == 4 ? argv[2] : NULL,
 	    .tls_key_file = argc == 4 ? argv[3] : NULL,

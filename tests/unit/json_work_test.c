@@ -208,6 +208,56 @@ static void nobody_is_told_after_the_end(void **state)
 	assert_string_equal(order, "");
 }
 
+static int add_subject(struct buf *out, const void *subject)
+{
+	return buf_add_str(out, subject);
+}
+
+static unsigned dropped;
+
+static void drop_subject(void *subject)
+{
+	(void)subject;
+	dropped++;
+}
+
+static struct json_job *make_text(const char *who, json_t *of)
+{
+	static char text[] = "made";
+	const struct json_subject subject = {text, add_subject, drop_subject, json_incref(of)};
+	return json_work_make(work, who, &subject, on_written, (void *)(uintptr_t)who);
+}
+
+/* A subject is dropped once, whatever becomes of its job. */
+static void what_is_no_tree_is_made_and_dropped(void **state)
+{
+	(void)state;
+	json_t *of = json_array();
+	dropped = 0;
+	assert_non_null(make_text("a", of));
+	struct json_job *runs = make_text("b", of);
+	struct json_job *waits = make_text("b", of);
+	struct json_job *plain = make_text("b", NULL);
+	json_work_cancel(runs);
+	json_work_cancel(waits);
+	json_work_cancel(plain);
+	assert_string_equal(order, "");
+	json_work_settle(work);
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_string_equal(order, "a");
+	assert_string_equal(written, "made");
+	assert_int_equal(dropped, 4);
+	while (make_text("a", of) != NULL) {
+	}
+	assert_int_equal(failure, -EDQUOT);
+	assert_int_equal(dropped, 5);
+	json_work_free(steal(&work));
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(dropped, 5 + JSON_WORK_WRITING_MAX / 2);
+	assert_int_equal(of->refcount, 1);
+	json_decref(of);
+}
+
 /* One whose answers fill the bound is told so, and nobody else; they are never written on the loop.
  */
 static void values_that_wait_have_shares(void **state)
@@ -272,6 +322,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(holders_take_turns, setup, teardown),
 	    cmocka_unit_test_setup_teardown(what_is_cancelled_is_not_told, setup, teardown),
 	    cmocka_unit_test_setup_teardown(nobody_is_told_after_the_end, setup, teardown),
+	    cmocka_unit_test_setup_teardown(what_is_no_tree_is_made_and_dropped, setup, teardown),
 	    cmocka_unit_test_setup_teardown(values_that_wait_have_shares, setup, teardown),
 	    cmocka_unit_test_setup_teardown(
 		what_is_large_is_told_from_what_is_small, setup, teardown),
