@@ -12,6 +12,10 @@ The parts, in order:
               executables
     leaks     1,000 sessions through the sanitized server, which may not leak by its end
     fuzz      each tests/fuzz/*_fuzz.c, from its corpus, for FUZZ_SECONDS
+    roots     with --long: `./dev run` and `./dev test` in a fresh system of each release of Debian
+              (tests/roots/root.py), one test a release
+    kernel    with --long: the walls of tests/sandbox on Debian 12's own kernel, in QEMU
+              (tests/roots/kernel.py), one test
 
 NAME is a part, or a test: the name of a C test, Python file or fuzz target, like files_test; a name
 that C and Python share means both. NAME.CASE is one case, class or method of it. --quick leaves out
@@ -39,6 +43,7 @@ BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", ROOT / "build"))
 PYTHON = "/usr/bin/python3"
 FUZZ_SECONDS = 6
 SLOW_LINES = 60
+RELEASES = ("bookworm", "trixie")
 
 # The Python tests that drive the C code hardest. Not those about memory limits: the sanitizer's own
 # memory would count against a session.
@@ -89,9 +94,15 @@ def build(kind=""):
 def lint(_names):
     import rules
     import tools
+    import tree
     counts = Counts()
     for check in [*rules.CHECKS, *tools.CHECKS]:
-        problems = check()
+        try:
+            problems = check()
+        except tree.NotHere as reason:
+            print(f"skip lint {check.__name__}: {reason}")
+            counts.add(Counts(skipped=1))
+            continue
         if problems:
             counts.add(failure(f"lint {check.__name__}", "\n".join(problems[:SLOW_LINES])))
         else:
@@ -263,14 +274,46 @@ def fuzz(names):
     return counts
 
 
+# --- other systems --------------------------------------------------------------------------------
+
+def elsewhere(name, command):
+    """A script of tests/roots that runs tests somewhere else, and says last how many; one row."""
+    if os.geteuid() != 0:
+        print(f"skip {name}: only root may make a system of its own")
+        return Counts(skipped=1)
+    began = time.monotonic()
+    log = BUILD / "logs" / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as out:
+        done = run(command, stdout=out, stderr=subprocess.STDOUT)
+    said = log.read_text(errors="replace").splitlines() or ["it said nothing"]
+    print(f"{name}: {said[-1]}, {time.monotonic() - began:.0f} s", flush=True)
+    if done.returncode == 0:
+        return Counts(passed=1)
+    failed = [line for line in said if line.startswith("FAIL ")]
+    return failure(name, "\n".join([*failed, *said[-SLOW_LINES:], f"all of it: {log}"]))
+
+
+def roots(_names):
+    counts = Counts()
+    for release in RELEASES:
+        counts.add(elsewhere(release, [HERE / "roots" / "root.py", release]))
+    return counts
+
+
+def kernel(_names):
+    return elsewhere("kernel", [HERE / "roots" / "kernel.py"])
+
+
 # --- all of it ------------------------------------------------------------------------------------
 
 PARTS = {"lint": lint, "unit": unit, "python": python, "sanitize": sanitize, "leaks": leaks,
-         "fuzz": fuzz}
+         "fuzz": fuzz, "roots": roots, "kernel": kernel}
+LONG = {"roots", "kernel"}
 NOT_QUICK = {"sanitize", "leaks", "fuzz"}
 
 
-def chosen(names, quick):
+def chosen(names, left_out=frozenset(LONG)):
     """[(part, {test: {case}})]: no test for all of the part's, no case for all of the test's."""
     c_files = {name: HERE / "unit" / f"{name}.c" for name in c_tests()}
     tests = {"unit": c_files, "python": python_files(), "fuzz": dict.fromkeys(fuzz_targets())}
@@ -290,7 +333,7 @@ def chosen(names, quick):
         for part in holders:
             wanted[part].setdefault(test, set()).add(case)
     if not names:
-        whole = {part for part in PARTS if not (quick and part in NOT_QUICK)}
+        whole = set(PARTS) - left_out
     return [(part, {} if part in whole else
              {test: set() if "" in cases else cases for test, cases in wanted[part].items()})
             for part in PARTS if part in whole or wanted[part]]
@@ -310,7 +353,8 @@ def main():
     options = parser.parse_args()
     if options.long:
         os.environ["CARREL_LONG"] = "1"
-    plan = chosen(options.names, options.quick)
+    plan = chosen(options.names, (set() if options.long else LONG) |
+                  (NOT_QUICK if options.quick else set()))
     total = Counts()
     start = time.monotonic()
     _, trouble = build()

@@ -129,6 +129,7 @@ void aca_on_error(struct call *c, int status, const struct err *e)
 		c->gone = NULL;
 		c->ctx = NULL;
 	}
-	enum aca_fault f = fault_of_status(status);
+	/* A share that is full is room again soon; it has nothing to do with the pool's places. */
+	enum aca_fault f = status == 429 ? ACA_QUEUE_FULL : fault_of_status(status);
 	answer(c, status, faults[f].code, e->text, NULL, faults[f].retry_after_s);
 }

@@ -121,7 +121,7 @@ static void add_extras(json_t *to, const struct execution *x, const struct aca_f
 	(void)json_object_set_new(to, "verdict", json_string(verdict_name(x->verdict)));
 	if (x->kind != IPC_EXECUTE_PYTHON && f->shape != ACA_NEW) {
 		/* The new shape has it as its status. */
-		(void)json_object_set_new(to, "exitCode", json_integer(x->value.exit_code));
+		(void)json_object_set_new(to, "exitCode", json_integer(outcome_exit_code(x)));
 	}
 	add_truncated(to, x);
 	if (x->new_session) {
@@ -178,24 +178,6 @@ static void add_old(json_t *to, const struct execution *x, const struct aca_form
 	add_extras(to, x, f);
 }
 
-/* What a shell would make of an end that the command's own exit status does not tell. */
-static uint32_t exit_code_of(const struct execution *x)
-{
-	uint32_t code = x->value.exit_code;
-	switch (x->verdict) {
-	case VERDICT_TIME_LIMIT:
-		return 124; /* as timeout(1) */
-	case VERDICT_INTERRUPTED:
-		return 130; /* 128 + SIGINT */
-	case VERDICT_SUCCEEDED:
-	case VERDICT_OUTPUT_LIMIT:
-		return code;
-	default:
-		break;
-	}
-	return code != 0 ? code : x->value.traceback.len > 0 ? 1 : 137; /* 128 + SIGKILL */
-}
-
 /* A shell pool's status is the exit status as a string. */
 static json_t *status_json(const struct execution *x)
 {
@@ -203,7 +185,7 @@ static json_t *status_json(const struct execution *x)
 		return json_string(execution_state_name(x->state));
 	}
 	char text[16];
-	(void)snprintf(text, sizeof(text), "%" PRIu32, exit_code_of(x));
+	(void)snprintf(text, sizeof(text), "%" PRIu32, outcome_exit_code(x));
 	return json_string(text);
 }
 

@@ -25,8 +25,9 @@ void appr_fail_err(struct call *c, const struct err *e);
 void appr_fail(struct call *c, enum err_code code, const char *fmt, ...) printf_like(3, 4);
 /* The same on the sample's routes: E's text as text/plain. */
 void appr_fail_plain(struct call *c, const struct err *e);
-/* route->on_error. */
+/* route->on_error; the second one, in plain text, also for the path of a review. */
 void appr_on_error(struct call *c, int status, const struct err *e);
+void appr_on_error_plain(struct call *c, int status, const struct err *e);
 /* Whether PATH, which has no route or not with its method, would be one of this dialect's. */
 bool appr_owns_path(const char *path);
 /* Answers with J and takes over the reference; NULL: out of memory. */
@@ -83,8 +84,8 @@ void appr_cancel(struct call *c);
 void appr_events(struct call *c);
 
 /* appr_sample.c */
-/* Whether a POST /code/execute is the sample's: a body that is a bare JSON string or null, and no
- * session is named. */
+/* Whether a POST /code/execute is the sample's: no session is named, and its body is a bare JSON
+ * string, or is no object and no api-version is named. */
 bool appr_is_sample(struct call *c);
 void appr_code_execute(struct call *c);
 void appr_code_review(struct call *c);

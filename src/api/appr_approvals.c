@@ -234,14 +234,7 @@ void appr_get(struct call *c)
 	}
 }
 
-struct decision {
-	const char *stage;
-	const char *by;
-	const char *reason;
-	bool approve;
-};
-
-static int read_decision(const json_t *body, struct decision *d, struct err *e)
+static int read_decision(const json_t *body, struct approvals_decision *d, struct err *e)
 {
 	static const char *const known[] = {"approve", "reason", "by", "stage", NULL};
 	const json_t *approve = json_object_get(body, "approve");
@@ -264,7 +257,7 @@ static void decide(
     struct call *c, const char *id, const struct approvals_who *w, const json_t *body)
 {
 	const struct api *api = c->app;
-	struct decision d;
+	struct approvals_decision d = {0};
 	struct err e;
 	if (read_decision(body, &d, &e) < 0) {
 		appr_fail_err(c, &e);
@@ -272,8 +265,7 @@ static void decide(
 	}
 	struct appr_asking *a = appr_ask(c, answer_approval);
 	if (a != NULL) {
-		appr_asked(a, approvals_decide(api->approvals, w, id, d.stage, d.approve, d.by,
-				  d.reason, appr_told, a));
+		appr_asked(a, approvals_decide(api->approvals, w, id, &d, appr_told, a));
 	}
 }
 

@@ -1,6 +1,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "api/appr.h"
 #include "base/json_text.h"
@@ -72,13 +73,18 @@ void appr_fail(struct call *c, enum err_code code, const char *fmt, ...)
 	appr_fail_err(c, &e);
 }
 
+static void reply_plain(struct call *c, int status, const char *text)
+{
+	struct buf body = BUF_INIT(sizeof((struct err){0}.text) * 3);
+	(void)text_add_utf8_lossy(&body, text, strlen(text));
+	call_reply(c, status, "text/plain; charset=utf-8", &body);
+	buf_fini(&body);
+}
+
 void appr_fail_plain(struct call *c, const struct err *e)
 {
-	struct buf body = BUF_INIT(sizeof(e->text) * 3);
 	set_retry(c, reasons[e->code].retry_after_s);
-	(void)text_add_utf8_lossy(&body, e->text, strlen(e->text));
-	call_reply(c, reasons[e->code].status, "text/plain; charset=utf-8", &body);
-	buf_fini(&body);
+	reply_plain(c, reasons[e->code].status, e->text);
 }
 
 static const char *code_of_status(int status)
@@ -101,23 +107,39 @@ static const char *code_of_status(int status)
 	return status >= 500 ? "InternalServerError" : "ApprovalRequestInvalid";
 }
 
+/* What a full share or a database that is away says of when to ask again. */
+static void set_retry_of(struct call *c, int status)
+{
+	if (status == 503 || status == 429) {
+		set_retry(c, reasons[status == 503 ? ERR_UNAVAILABLE : ERR_BUSY].retry_after_s);
+	}
+}
+
+void appr_on_error_plain(struct call *c, int status, const struct err *e)
+{
+	set_retry_of(c, status);
+	reply_plain(c, status, e->text);
+}
+
+/* Whether PATH, behind its pool, is WORD or beneath it. */
+static bool is_beneath(const char *path, const char *word)
+{
+	const char *at = api_behind_pool(path);
+	size_t len = strlen(word);
+	return strncasecmp(at, word, len) == 0 && (at[len] == '\0' || at[len] == '/');
+}
+
 void appr_on_error(struct call *c, int status, const struct err *e)
 {
-	if (status == 503) {
-		set_retry(c, reasons[ERR_UNAVAILABLE].retry_after_s);
+	if (c->path != NULL && is_beneath(c->path, "code/review")) {
+		appr_on_error_plain(c, status, e);
+		return;
 	}
+	set_retry_of(c, status);
 	answer(c, status, code_of_status(status), e->text);
 }
 
 bool appr_owns_path(const char *path)
 {
-	static const char *const words[] = {"approvals", "code/review"};
-	const char *at = api_behind_pool(path);
-	for (size_t i = 0; i < array_len(words); i++) {
-		size_t len = strlen(words[i]);
-		if (strncmp(at, words[i], len) == 0 && (at[len] == '\0' || at[len] == '/')) {
-			return true;
-		}
-	}
-	return false;
+	return is_beneath(path, "approvals") || is_beneath(path, "code/review");
 }

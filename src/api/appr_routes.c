@@ -13,7 +13,15 @@
 
 /* POST /code/execute is Azure's too; see routes.c. */
 static const struct route routes[] = {
-    REVIEW(CALL_POST, "code/review", appr_code_review),
+    {
+	.method = CALL_POST,
+	.pattern = "code/review",
+	.flags = ROUTE_BUFFERED | ROUTE_ANY_CASE,
+	.role = ROLE_REVIEW,
+	.max_body_bytes = SMALL_BODY_MAX_BYTES,
+	.handle = appr_code_review,
+	.on_error = appr_on_error,
+    },
     ROUTE(CALL_POST, "approvals", ROLE_EXECUTE, BODY_MAX_BYTES, appr_submit),
     REVIEW(CALL_GET, "approvals", appr_list),
     REVIEW(CALL_GET, "approvals/{id}", appr_get),

@@ -16,8 +16,7 @@ bool appr_is_sample(struct call *c)
 	}
 	const char *text = buf_str(&c->body);
 	text += strspn(text, WHITE_SPACE);
-	return *text == '"' ||
-	       (strncmp(text, "null", 4) == 0 && text[4 + strspn(text + 4, WHITE_SPACE)] == '\0');
+	return *text == '"' || (*text != '{' && call_query(c, "api-version") == NULL);
 }
 
 /* --- POST /code/execute -------------------------------------------------------------------------
@@ -38,13 +37,20 @@ static void answer_execute(struct call *c, const json_t *answer, const struct er
 static json_t *code_of(const struct buf *body, struct err *e)
 {
 	json_error_t error;
-	json_t *code = json_loadb(buf_str(body), body->len, JSON_DECODE_ANY, &error);
+	const char *at = buf_str(body);
+	bool empty = at[strspn(at, WHITE_SPACE)] == '\0';
+	json_t *code = empty ? json_null() : json_loadb(at, body->len, JSON_DECODE_ANY, &error);
 	if (code == NULL) {
 		(void)err_set(e, ERR_INVALID, "the body is not JSON: line %d, column %d: %s",
 		    error.line, error.column, error.text);
 		return NULL;
 	}
 	const char *text = json_string_value(code);
+	if (text == NULL && !json_is_null(code)) {
+		(void)err_set(e, ERR_INVALID, "the body must be a JSON string: the code");
+		json_decref(code);
+		return NULL;
+	}
 	if (text == NULL || text[strspn(text, WHITE_SPACE "\f\v")] == '\0') {
 		(void)err_set(e, ERR_INVALID, "Code cannot be null or empty.");
 		json_decref(code);
@@ -106,23 +112,15 @@ static void answer_review(struct call *c, const json_t *answer, const struct err
 		approve ? "Code execution approved." : "Code execution rejected."));
 }
 
-struct review {
-	const char *id;
-	const char *stage;
-	const char *by;
-	const char *reason;
-	bool approve;
-};
-
-static int read_review(struct call *c, struct review *r, struct err *e)
+static int read_review(struct call *c, const char **id, struct approvals_decision *r, struct err *e)
 {
-	if (appr_query(c, "requestId", APPR_NAME_MAX_BYTES, &r->id, e) < 0 ||
+	if (appr_query(c, "requestId", APPR_NAME_MAX_BYTES, id, e) < 0 ||
 	    appr_query(c, "stage", APPR_NAME_MAX_BYTES, &r->stage, e) < 0 ||
 	    appr_query(c, "by", APPR_NAME_MAX_BYTES, &r->by, e) < 0 ||
 	    appr_query(c, "reason", APPR_TEXT_MAX_BYTES, &r->reason, e) < 0) {
 		return -1;
 	}
-	if (r->id == NULL || r->id[strspn(r->id, WHITE_SPACE)] == '\0') {
+	if (*id == NULL || (*id)[strspn(*id, WHITE_SPACE)] == '\0') {
 		return err_set(e, ERR_INVALID, "Request ID cannot be null or empty.");
 	}
 	return read_approve(c, &r->approve, e);
@@ -132,15 +130,16 @@ void appr_code_review(struct call *c)
 {
 	const struct api *api = c->app;
 	struct approvals_who w;
-	struct review r;
+	/* The sample raises an event, which waits until somebody waits for it. */
+	struct approvals_decision r = {.early = true};
+	const char *id;
 	struct err e;
-	if (appr_who(c, &w, &e) < 0 || read_review(c, &r, &e) < 0) {
+	if (appr_who(c, &w, &e) < 0 || read_review(c, &id, &r, &e) < 0) {
 		appr_fail_plain(c, &e);
 		return;
 	}
 	struct appr_asking *a = appr_ask(c, answer_review);
 	if (a != NULL) {
-		appr_asked(a, approvals_decide(api->approvals, &w, r.id, r.stage, r.approve, r.by,
-				  r.reason, appr_told, a));
+		appr_asked(a, approvals_decide(api->approvals, &w, id, &r, appr_told, a));
 	}
 }

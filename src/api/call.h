@@ -131,6 +131,7 @@ struct call_upload {
 #define ROUTE_MULTIPART 2U /* hand a multipart body to upload */
 /* The token is behind "Bearer" spelt so and one space; else the scheme is taken without case. */
 #define ROUTE_EXACT_BEARER 4U
+#define ROUTE_ANY_CASE 8U /* the pattern's letters may be of either case in the path */
 
 struct route {
 	enum call_method method;

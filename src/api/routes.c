@@ -40,11 +40,27 @@ static void code_execute(struct call *c)
 	}
 }
 
+/* What is found before the body is there: its clients name a session or a version. */
+static void code_execute_error(struct call *c, int status, const struct err *e)
+{
+	bool azure = call_query(c, "identifier") != NULL || c->path_identifier != NULL ||
+		     call_query(c, "api-version") != NULL;
+	(azure ? aca_on_error : appr_on_error_plain)(c, status, e);
+}
+
 /* Azure's, and the server's own. A literal segment is tried before a placeholder: files/upload is
  * not files/{name}. */
 static const struct route aca_routes[] = {
     /* the old dialects */
-    EXECUTE("code/execute", code_execute),
+    {
+	.method = CALL_POST,
+	.pattern = "code/execute",
+	.flags = ROUTE_BUFFERED | ROUTE_ANY_CASE,
+	.role = ROLE_EXECUTE,
+	.max_body_bytes = BODY_MAX_BYTES,
+	.handle = code_execute,
+	.on_error = code_execute_error,
+    },
     EXECUTE("python/execute", aca_execute_python),
     UPLOAD("files/upload", aca_upload_done_old),
     UPLOAD("python/uploadFile", aca_upload_done_old),

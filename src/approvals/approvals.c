@@ -93,6 +93,7 @@ struct approvals *approvals_new(uv_loop_t *loop, const struct approvals_config *
 	}
 	a->loop = loop;
 	a->config = *c;
+	a->audits = (struct quota)QUOTA_INIT(APPROVALS_AUDITS_MAX);
 	name_owner(a);
 	a->store = approval_store_new(loop, c->url, on_changed, a, e);
 	if (a->store == NULL) {
@@ -177,10 +178,12 @@ void approvals_audit(struct approvals *a, const char *actor, const char *action,
 	json_t *in = json_pack("{s:I, s:s, s:s, s:s, s:s, s:O?}", "at_us",
 	    (json_int_t)approvals_now_us(a), "actor", actor, "action", action, "subject", subject,
 	    "outcome", outcome, "detail", detail);
-	if (in == NULL ||
-	    approval_store_write(a->store, audit_append, in, on_audited, NULL) == NULL) {
+	if (in == NULL) {
 		log_event(LOG_LEVEL_ERROR, "audit_failed", LOG_STR("action", action),
-		    LOG_STR("reason", in == NULL ? "a text that is not UTF-8" : "out of memory"));
+		    LOG_STR("reason", "a text that is not UTF-8"));
+	} else if (sure_write_for(a, actor, audit_append, in, on_audited) < 0) {
+		log_event(LOG_LEVEL_ERROR, "audit_failed", LOG_STR("action", action),
+		    LOG_STR("reason", "too many records wait for the database"));
 	}
 }
 

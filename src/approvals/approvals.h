@@ -108,11 +108,17 @@ struct approvals_call *approvals_list(struct approvals *a, const struct approval
 /* -> {events, state, final}. */
 struct approvals_call *approvals_events(struct approvals *a, const struct approvals_who *who,
     const char *id, int64_t after, approvals_fn fn, void *ctx);
-/* STAGE and REASON may be NULL. BY: a person's name that the caller gives; it is recorded beside
- * the token's. -> {approval, again: bool}. */
+/* Borrowed. */
+struct approvals_decision {
+	const char *stage; /* NULL: the only one there is */
+	bool approve;
+	const char *by;     /* a person's name that the caller gives; beside the token's; or NULL */
+	const char *reason; /* NULL: none */
+	bool early;         /* kept if it comes before a result (records_decide) */
+};
+/* -> {approval, again: bool}. */
 struct approvals_call *approvals_decide(struct approvals *a, const struct approvals_who *who,
-    const char *id, const char *stage, bool approve, const char *by, const char *reason,
-    approvals_fn fn, void *ctx);
+    const char *id, const struct approvals_decision *d, approvals_fn fn, void *ctx);
 /* -> {approval, again}. A run in progress is interrupted. */
 struct approvals_call *approvals_cancel(struct approvals *a, const struct approvals_who *who,
     const char *id, const char *reason, approvals_fn fn, void *ctx);
@@ -127,8 +133,9 @@ struct approvals_watch {
 void approvals_watch(struct approvals *a, struct approvals_watch *w);
 void approvals_unwatch(struct approvals *a, struct approvals_watch *w);
 
-/* Puts a record into the audit trail (audit.h). DETAIL is borrowed, may be NULL. What cannot be
- * written is logged. */
+/* Puts a record into the audit trail (audit.h), however long the database is away, as far as ACTOR
+ * has a share of those that wait (APPROVALS_AUDITS_MAX). What cannot be written is logged. DETAIL
+ * is borrowed, may be NULL. */
 void approvals_audit(struct approvals *a, const char *actor, const char *action,
     const char *subject, const char *outcome, const json_t *detail);
 

@@ -16,12 +16,14 @@
 
 #include "approvals/approvals.h"
 #include "approvals/store.h"
+#include "base/quota.h"
 #include "base/text.h"
 
 #define APPROVALS_ID_BYTES 64
 #define APPROVALS_WATCH_BUCKETS 256
 #define APPROVALS_CALLBACKS_MAX 32 /* at once */
 #define APPROVALS_PROMOTIONS_MAX 4
+#define APPROVALS_AUDITS_MAX 8192 /* records that wait for the trail */
 
 enum lane_kind { LANE_RUN, LANE_CALLBACK, LANE_PROMOTE, LANE_COUNT };
 
@@ -68,6 +70,7 @@ struct approvals {
 	struct promotion *promotions;
 	struct approvals_parked *parked;
 	struct sure *sure;
+	struct quota audits; /* of them, by actor */
 	struct approvals_call *calls;
 	struct pool_pause pauses[IPC_POOLS_MAX];
 
@@ -106,6 +109,10 @@ int64_t workflow_retry_us(int64_t at_us, int64_t attempt);
 /* A change that is tried until the database takes or refuses it. IN is taken over. FN, which may be
  * NULL, is as of approval_store_write. After sure_stop nobody is told. */
 void sure_write(struct approvals *a, records_fn op, json_t *in, approval_store_fn fn, void *ctx);
+/* The same for HOLDER, who has a share of a->audits. 0, or -EDQUOT, -ENOMEM; IN is gone then, too.
+ */
+int sure_write_for(
+    struct approvals *a, const char *holder, records_fn op, json_t *in, approval_store_fn fn);
 /* FN of CTX's will not be called. */
 void sure_forget(struct approvals *a, const void *ctx);
 /* Gives all of them to the store a last time. */

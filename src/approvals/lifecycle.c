@@ -12,10 +12,11 @@ static const struct {
 } states[APPROVAL_STATE_COUNT] = {
     [APPROVAL_QUEUED] = {"queued",
 	BIT(APPROVAL_RUNNING) | BIT(APPROVAL_FAILED) | BIT(APPROVAL_CANCELLED)},
-    /* Back to queued: the server that ran it is gone, or had no room for it. */
+    /* Back to queued: the server that ran it is gone, or had no room for it. To rejected: somebody
+     * had said no before there was a result. */
     [APPROVAL_RUNNING] = {"running", BIT(APPROVAL_QUEUED) | BIT(APPROVAL_WAITING) |
-					 BIT(APPROVAL_APPROVED) | BIT(APPROVAL_FAILED) |
-					 BIT(APPROVAL_CANCELLED)},
+					 BIT(APPROVAL_APPROVED) | BIT(APPROVAL_REJECTED) |
+					 BIT(APPROVAL_FAILED) | BIT(APPROVAL_CANCELLED)},
     /* To queued: its code was approved, and runs now. */
     [APPROVAL_WAITING] = {"waiting", BIT(APPROVAL_QUEUED) | BIT(APPROVAL_APPROVED) |
 					 BIT(APPROVAL_REJECTED) | BIT(APPROVAL_EXPIRED) |

@@ -102,11 +102,12 @@ int records_finish_run(struct db *d, const json_t *in, json_t **out, struct err 
 int records_put_back(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {id, tenant or null (all), stage or null, approve: bool, by, person?, reason or null, now_us,
- *  own: bool}
+ *  own: bool, early?: bool}
  * -> {approval, again: bool, changed}. ERR_NOT_FOUND. The same decision at the same stage again is
  * AGAIN; ERR_CONFLICT for the other one, or when it does not wait. ERR_INVALID: policy both, and
  * STAGE null (a repeated answer to the code would decide about a result nobody has seen). OWN
- * false: ERR_DENIED when BY submitted it, or may have: any call. */
+ * false: ERR_DENIED when BY submitted it, or may have: any call. EARLY: with the policy after one
+ * that comes before the result is kept, and decides when the run has ended. */
 int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e);
 
 /* {id, tenant or null, by, reason or null, now_us} -> {approval, again, changed}. ERR_NOT_FOUND;

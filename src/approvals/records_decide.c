@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "approvals/records.h"
+#include "approvals/records_fold.h"
 #include "approvals/records_rows.h"
 
 static bool same(const char *a, const char *b)
@@ -58,7 +59,8 @@ static const json_t *decision_at(const json_t *row, const char *stage)
 }
 
 /* 1: decided so before; 0: may be decided. */
-static int check_open(const struct record_change *c, const char *stage, bool approve, struct err *e)
+static int check_open(
+    const struct record_change *c, const char *stage, bool approve, bool early, struct err *e)
 {
 	const json_t *before = decision_at(c->row, stage);
 	if (before != NULL) {
@@ -66,6 +68,9 @@ static int check_open(const struct record_change *c, const char *stage, bool app
 		return was == approve ? 1
 				      : err_set(e, ERR_CONFLICT, "it was %s before",
 					    was ? "approved" : "rejected");
+	}
+	if (early && records_early(c->row, stage)) {
+		return 0;
 	}
 	if (record_state(c->row) != APPROVAL_WAITING ||
 	    !same(records_text(c->row, "stage"), stage)) {
@@ -93,6 +98,7 @@ static int write_decision(
 		return -1;
 	}
 	const char *end = approve ? "approved" : "rejected";
+	bool early = records_early_decision(c->row) != NULL;
 	if (record_state(c->row) == APPROVAL_WAITING &&
 	    record_change_event(c, end, "server", NULL, e) < 0) {
 		return -1;
@@ -100,7 +106,7 @@ static int write_decision(
 	if (record_change_write(c, e) < 0) {
 		return -1;
 	}
-	return record_change_audit(c, by, "approval.decide", end,
+	return record_change_audit(c, by, "approval.decide", early ? "kept" : end,
 	    json_pack("{s:s, s:s*, s:s*, s:s*, s:s*, s:s*}", "stage", stage, "person",
 		records_text(in, "person"), "reason", records_text(in, "reason"), "code_sha256",
 		records_text(c->row, "code_sha256"), "arguments_sha256",
@@ -136,6 +142,7 @@ int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e)
 	    {"reason", RECORD_TEXT, true},
 	    {"now_us", RECORD_NUMBER, false},
 	    {"own", RECORD_FLAG, false},
+	    {"early", RECORD_FLAG, true},
 	};
 	cleanup(record_change_fini) struct record_change c = {0};
 	enum approval_stage stage = APPROVAL_STAGE_NONE;
@@ -151,7 +158,8 @@ int records_decide(struct db *d, const json_t *in, json_t **out, struct err *e)
 	if (find_stage(c.row, records_text(in, "stage"), &stage, e) < 0) {
 		return -1;
 	}
-	int before = check_open(&c, approval_stage_name(stage), approve, e);
+	int before = check_open(
+	    &c, approval_stage_name(stage), approve, json_is_true(json_object_get(in, "early")), e);
 	if (before < 0 ||
 	    (before == 0 && write_decision(&c, in, approval_stage_name(stage), approve, e) < 0)) {
 		return -1;

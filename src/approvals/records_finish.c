@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "approvals/records.h"
+#include "approvals/records_fold.h"
 #include "approvals/records_rows.h"
 #include "base/text.h"
 
@@ -91,6 +92,11 @@ static int end_events(
 	if (p != APPROVAL_AFTER && p != APPROVAL_BOTH) {
 		return record_change_event(c, "approved", "server", NULL, e);
 	}
+	const json_t *early = records_early_decision(c->row);
+	if (early != NULL) {
+		bool approve = json_is_true(json_object_get(early, "approve"));
+		return record_change_event(c, approve ? "approved" : "rejected", "server", NULL, e);
+	}
 	const json_t *settings = json_object_get(c->row, "settings");
 	json_int_t deadline_us = c->now_us + records_number(settings, "deadline_ms") * 1000;
 	return record_change_event(c, "waiting", "server",
@@ -104,13 +110,14 @@ static int write_end(
 {
 	const char *id = records_text(in, "id");
 	bool ok = json_is_true(json_object_get(in, "ok"));
+	bool promotes = ok && record_state(c->row) != APPROVAL_REJECTED;
 	const json_t *settings = json_object_get(c->row, "settings");
 	if (record_change_write(c, e) < 0 ||
 	    (o->text != NULL &&
 		record_text_store(c->d, id, "result", o->text, strlen(o->text), e) < 0)) {
 		return -1;
 	}
-	if (ok && json_is_object(json_object_get(settings, "promote")) &&
+	if (promotes && json_is_object(json_object_get(settings, "promote")) &&
 	    store_files(c->d, id, json_object_get(in, "files"), e) < 0) {
 		return -1;
 	}

@@ -70,6 +70,22 @@ static int move(const struct fold *f, enum approval_state to)
 											      : 0;
 }
 
+bool records_early(const json_t *row, const char *stage)
+{
+	enum approval_state s = approval_state_named(text_of(row, "state"));
+	return (s == APPROVAL_QUEUED || s == APPROVAL_RUNNING) &&
+	       strcmp(text_of(row, "kind"), "call") != 0 &&
+	       approval_policy_named(text_of(row, "policy")) == APPROVAL_AFTER &&
+	       strcmp(stage, approval_stage_name(APPROVAL_STAGE_RESULT)) == 0;
+}
+
+const json_t *records_early_decision(const json_t *row)
+{
+	return records_early(row, approval_stage_name(APPROVAL_STAGE_RESULT))
+		   ? json_array_get(json_object_get(row, "decisions"), 0)
+		   : NULL;
+}
+
 static int on_submitted(const struct fold *f)
 {
 	static const char *const members[] = {"id", "kind", "tenant", "pool", "policy", "submitter",
@@ -99,6 +115,9 @@ static int on_waiting(const struct fold *f)
 	const char *due = state_of(f) == APPROVAL_STATE_COUNT ? first_stage(f) : "result";
 	enum approval_policy p = approval_policy_named(text_of(f->row, "policy"));
 	bool reviewed = is_call(f) || p != APPROVAL_RULES;
+	if (records_early_decision(f->row) != NULL) {
+		return refuse(f, "it was decided before");
+	}
 	if (strcmp(stage, due) != 0 || *due == '\0' || !reviewed ||
 	    (state_of(f) == APPROVAL_RUNNING && p == APPROVAL_BEFORE)) {
 		return refuse(f, "its policy has no such stage here");
@@ -158,15 +177,18 @@ static const json_t *decision_here(const struct fold *f)
 	return here ? last : NULL;
 }
 
-/* The decision itself; what it leads to is the event after it, but for code that may run now. */
+/* The decision itself; what it leads to is the event after it, but for code that may run now, and
+ * one that came before its result. */
 static int on_decided(const struct fold *f)
 {
 	json_t *decisions = json_object_get(f->row, "decisions");
 	const char *stage = text_of(f->body, "stage");
-	if (state_of(f) != APPROVAL_WAITING || strcmp(stage, text_of(f->row, "stage")) != 0) {
+	bool waits = state_of(f) == APPROVAL_WAITING &&
+		     strcmp(stage, text_of(f->row, "stage")) == 0;
+	if (!waits && !records_early(f->row, stage)) {
 		return refuse(f, "it does not wait for this");
 	}
-	if (decision_here(f) != NULL) {
+	if ((waits ? decision_here(f) : records_early_decision(f->row)) != NULL) {
 		return refuse(f, "it was decided before");
 	}
 	json_t *one = json_deep_copy(f->body);
@@ -178,12 +200,19 @@ static int on_decided(const struct fold *f)
 	return runs ? move(f, APPROVAL_QUEUED) : 0;
 }
 
+/* The one that its end follows from: what came early counts once the run has ended. */
+static const json_t *decision_of(const struct fold *f)
+{
+	return state_of(f) == APPROVAL_WAITING ? decision_here(f) : records_early_decision(f->row);
+}
+
 static int on_approved(const struct fold *f)
 {
-	const json_t *approve = json_object_get(decision_here(f), "approve");
+	const json_t *approve = json_object_get(decision_of(f), "approve");
 	enum approval_policy p = approval_policy_named(text_of(f->row, "policy"));
-	bool unasked = !is_call(f) && (p == APPROVAL_BEFORE || p == APPROVAL_RULES);
-	if (state_of(f) == APPROVAL_WAITING ? !json_is_true(approve) : !unasked) {
+	bool unasked = !is_call(f) && state_of(f) != APPROVAL_WAITING &&
+		       (p == APPROVAL_BEFORE || p == APPROVAL_RULES);
+	if (!unasked && !json_is_true(approve)) {
 		return refuse(f, "nobody approved it");
 	}
 	return move(f, APPROVAL_APPROVED);
@@ -191,7 +220,7 @@ static int on_approved(const struct fold *f)
 
 static int on_rejected(const struct fold *f)
 {
-	if (!json_is_false(json_object_get(decision_here(f), "approve"))) {
+	if (!json_is_false(json_object_get(decision_of(f), "approve"))) {
 		return refuse(f, "nobody rejected it");
 	}
 	return move(f, APPROVAL_REJECTED);

@@ -295,29 +295,28 @@ static int check_texts(const char *by, const char *reason, struct err *e)
 }
 
 struct approvals_call *approvals_decide(struct approvals *a, const struct approvals_who *who,
-    const char *id, const char *stage, bool approve, const char *by, const char *reason,
-    approvals_fn fn, void *ctx)
+    const char *id, const struct approvals_decision *d, approvals_fn fn, void *ctx)
 {
 	struct err e = {0};
-	enum approval_stage s = approval_stage_named(stage);
-	if (stage != NULL && (s == APPROVAL_STAGE_COUNT || s == APPROVAL_STAGE_NONE)) {
+	enum approval_stage s = approval_stage_named(d->stage);
+	if (d->stage != NULL && (s == APPROVAL_STAGE_COUNT || s == APPROVAL_STAGE_NONE)) {
 		(void)err_set(&e, ERR_INVALID, "'stage' is code, result or call");
 		return refuse(fn, ctx, &e);
 	}
-	if (check_texts(by, reason, &e) < 0) {
+	if (check_texts(d->by, d->reason, &e) < 0) {
 		return refuse(fn, ctx, &e);
 	}
 	const struct question q = {
 	    .op = records_decide,
 	    .is_write = true,
 	    .looks = true,
-	    .count = approve ? &a->counts.decided_approved : &a->counts.decided_rejected,
+	    .count = d->approve ? &a->counts.decided_approved : &a->counts.decided_rejected,
 	};
 	return begin(a, who, &q,
-	    json_pack("{s:s, s:o, s:s?, s:b, s:s, s:s?, s:s?, s:I, s:b}", "id", id, "tenant",
-		tenant_of(who), "stage", stage, "approve", (int)approve, "by", who->name, "person",
-		by, "reason", reason, "now_us", (json_int_t)approvals_now_us(a), "own",
-		(int)who->own),
+	    json_pack("{s:s, s:o, s:s?, s:b, s:s, s:s?, s:s?, s:I, s:b, s:b}", "id", id, "tenant",
+		tenant_of(who), "stage", d->stage, "approve", (int)d->approve, "by", who->name,
+		"person", d->by, "reason", d->reason, "now_us", (json_int_t)approvals_now_us(a),
+		"own", (int)who->own, "early", (int)d->early),
 	    fn, ctx);
 }
 

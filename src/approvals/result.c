@@ -133,7 +133,7 @@ json_t *result_of(const struct execution *x, const char *run)
 	    outcome_sentence(x), "stdout", text_of(&x->out, STDOUT_MAX_BYTES, &out_cut), "stderr",
 	    text_of(&x->err, STDERR_MAX_BYTES, &err_cut), "value", value_of(&x->value, &value_cut),
 	    "value_text", text_of(&x->value.text, VALUE_TEXT_MAX_BYTES, &value_cut), "error",
-	    error_of(&x->value, &error_cut), "exit_code", (json_int_t)x->value.exit_code,
+	    error_of(&x->value, &error_cut), "exit_code", (json_int_t)outcome_exit_code(x),
 	    "displays", displays_of(x, &displays_cut), "duration_ms",
 	    (json_int_t)((x->duration_us + 500) / 1000), "run", run);
 	json_t *truncated = json_object();

@@ -1,5 +1,7 @@
 /* Changes that have to be made, however long the database is away. */
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <utlist.h>
 
 #include "approvals/internal.h"
@@ -18,12 +20,17 @@ struct sure {
 	struct approval_request *request; /* NULL: it waits to be tried again */
 	uint64_t due_ms;
 	uint64_t pause_ms;
+	char *holder; /* of a place in approvals->audits; or NULL */
 	struct sure *prev, *next;
 };
 
 static void drop(struct sure *s)
 {
 	DL_DELETE(s->approvals->sure, s);
+	if (s->holder != NULL) {
+		quota_release(&s->approvals->audits, s->holder, 1);
+	}
+	free(s->holder);
 	json_decref(s->in);
 	free(s);
 }
@@ -91,6 +98,25 @@ void sure_write(struct approvals *a, records_fn op, json_t *in, approval_store_f
 	attempt(s);
 }
 
+int sure_write_for(
+    struct approvals *a, const char *holder, records_fn op, json_t *in, approval_store_fn fn)
+{
+	struct sure *s = calloc(1, sizeof(*s));
+	char *name = strdup(holder);
+	int r = s != NULL && name != NULL ? quota_charge(&a->audits, holder, 1) : -ENOMEM;
+	if (r < 0) {
+		free(s);
+		free(name);
+		json_decref(in);
+		return r;
+	}
+	*s = (struct sure){
+	    .approvals = a, .op = op, .in = in, .fn = fn, .pause_ms = PAUSE_MS, .holder = name};
+	DL_APPEND(a->sure, s);
+	attempt(s);
+	return 0;
+}
+
 void sure_forget(struct approvals *a, const void *ctx)
 {
 	struct sure *s;
@@ -136,4 +162,5 @@ void sure_free(struct approvals *a)
 	while (a->sure != NULL) {
 		drop(a->sure);
 	}
+	quota_fini(&a->audits);
 }

@@ -150,15 +150,16 @@ static const struct rule {
 	const char *kind, *action;
 	const char *outcome; /* of one that leads to nothing; NULL: the event's kind */
 	json_t *(*detail)(const struct trail_expect *x, const json_t *body); /* NULL: any */
-	const char *follows[4];
+	const char *follows[5];
 	const char *by; /* the member of the body that names the actor */
 } rules[] = {
     {"submitted", "approval.submit", "queued", of_submitted, {"waiting"}, "submitter"},
     {"run_started", "approval.run", "started", of_start, {NULL}, NULL},
     {"run_interrupted", "approval.run", "interrupted", whole, {NULL}, NULL},
     {"run_put_back", "approval.run", "put_back", whole, {NULL}, NULL},
-    {"run_finished", "approval.finish", "", whole, {"waiting", "approved", "failed"}, NULL},
-    {"decided", "approval.decide", "", of_decided, {"approved", "rejected"}, "by"},
+    {"run_finished", "approval.finish", "", whole, {"waiting", "approved", "rejected", "failed"},
+	NULL},
+    {"decided", "approval.decide", "kept", of_decided, {"approved", "rejected"}, "by"},
     {"expired", "approval.expire", NULL, whole, {NULL}, NULL},
     {"failed", "approval.fail", NULL, NULL, {NULL}, NULL},
     {"cancelled", "approval.cancel", NULL, whole, {NULL}, "by"},

@@ -49,6 +49,7 @@ static int grow(struct buf *b, size_t more)
 	}
 	b->data = data;
 	b->alloc = alloc;
+	b->data[b->len] = '\0'; /* also of one that nobody has added to yet */
 	return 0;
 }
 

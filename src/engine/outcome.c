@@ -150,6 +150,24 @@ const char *outcome_sentence(const struct execution *x)
 	return NULL;
 }
 
+uint32_t outcome_exit_code(const struct execution *x)
+{
+	uint32_t code = x->value.exit_code;
+	switch (x->verdict) {
+	case VERDICT_TIME_LIMIT:
+		return 124;
+	case VERDICT_INTERRUPTED:
+		return 130; /* 128 + SIGINT */
+	case VERDICT_SUCCEEDED:
+	case VERDICT_EXITED:
+	case VERDICT_OUTPUT_LIMIT:
+		return code;
+	default:
+		break;
+	}
+	return code != 0 ? code : x->value.traceback.len > 0 ? 1 : 137; /* 128 + SIGKILL */
+}
+
 void outcome_add_why(struct buf *out, const struct execution *x, const char *sentence)
 {
 	const struct execution_value *v = &x->value;

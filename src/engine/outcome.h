@@ -29,6 +29,10 @@ bool outcome_is_picture(const struct display *d);
  * others. Static. */
 const char *outcome_sentence(const struct execution *x);
 
+/* What a shell would make of X's end: the status it ended with itself, 1 for an exception, 124 past
+ * its time (as timeout(1)), 130 when it was interrupted, 137 when it was killed. */
+uint32_t outcome_exit_code(const struct execution *x);
+
 /* Adds why X failed, on a line of its own: its traceback, then SENTENCE (may be NULL) and what is
  * known of it, or the code it exited with. Nothing for one that succeeded. */
 void outcome_add_why(struct buf *out, const struct execution *x, const char *sentence);

@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/users.h"
+
 int seal_find_user(const char *name, uid_t *uid, gid_t *gid, struct err *e)
 {
 	const struct passwd *user = NULL;
@@ -46,13 +48,21 @@ static int drop_capabilities(void)
 #define DUMPABLE 0
 #endif
 
+/* With a real user of its own: what the kernel counts by user is not used up by sessions. Where the
+ * number does not exist, in a user namespace, the gateway shares theirs. */
+static int become(uid_t uid, gid_t gid)
+{
+	if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0) {
+		return -1;
+	}
+	return setresuid(users_gateway_counted_as(uid), uid, uid) == 0 ? 0
+								       : setresuid(uid, uid, uid);
+}
+
 int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e)
 {
-	if (geteuid() == 0) {
-		if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 ||
-		    setresuid(uid, uid, uid) < 0) {
-			return err_set_os(e, errno, "becoming user %u", (unsigned)uid);
-		}
+	if (geteuid() == 0 && become(uid, gid) < 0) {
+		return err_set_os(e, errno, "becoming user %u", (unsigned)uid);
 	}
 	if (drop_capabilities() < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
 	    prctl(PR_SET_DUMPABLE, DUMPABLE) < 0) {

@@ -313,6 +313,12 @@ static void conn_started(struct http *h, struct MHD_Connection *mhd, void **sock
 
 static void conn_closed(struct http *h, struct conn *c)
 {
+	if (c->exchange != NULL) {
+		/* libmicrohttpd 1.0 does not say so of a request that it refuses within its body.
+		 */
+		void *left = c->exchange;
+		exchange_completed(h, NULL, &left, MHD_REQUEST_TERMINATED_WITH_ERROR);
+	}
 	if (h->watch_failed) {
 		/* Before the first byte was read: there is no request that could be answered. */
 		h->watch_failed = false;

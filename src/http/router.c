@@ -201,10 +201,12 @@ static bool entry_matches(const struct entry *e, char *const *segments, size_t c
 	if (rest ? count < e->count : count != e->count) {
 		return false;
 	}
+	bool any_case = (e->route->flags & ROUTE_ANY_CASE) != 0;
+	int (*compare)(const char *, const char *, size_t) = any_case ? strncasecmp : strncmp;
 	for (size_t i = 0; i < e->count; i++) {
 		const struct piece *p = &e->pieces[i];
 		if (p->kind == PIECE_LITERAL &&
-		    (strncmp(p->text, segments[i], p->len) != 0 || segments[i][p->len] != '\0')) {
+		    (compare(p->text, segments[i], p->len) != 0 || segments[i][p->len] != '\0')) {
 			return false;
 		}
 	}

@@ -234,6 +234,27 @@ static int allow_host(
 	return allow_devices(rules, e);
 }
 
+/* What a process may read of itself. Not all of /proc/self: its net and mountinfo are the host's
+ * here, and those of its threads in task. Not other directories of /proc: the keeper and the other
+ * sessions have the same user. */
+static int allow_own_proc(const struct ruleset *rules, struct err *e)
+{
+	static const char *const names[] = {"auxv", "cgroup", "cmdline", "comm", "environ", "fd",
+	    "fdinfo", "io", "limits", "maps", "mem", "oom_score", "oom_score_adj", "smaps",
+	    "smaps_rollup", "stat", "statm", "status"};
+	cleanup(fd_close) int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (self < 0) {
+		return errno == ENOENT ? 0 : err_set_os(e, errno, "cannot open /proc/self");
+	}
+	for (size_t i = 0; i < array_len(names); i++) {
+		const uint64_t rights = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+		if (allow_at(rules, self, names[i], rights, e) < 0) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
 int landlock_restrict_host(
     int abi, const struct sandbox_config *config, int session_dir_fd, struct err *e)
 {
@@ -241,10 +262,7 @@ int landlock_restrict_host(
 	if (ruleset_init(&rules, abi, true, e) < 0 || allow_host(&rules, config, e) < 0) {
 		return -1;
 	}
-	/* Its own /proc directory only: those of the keeper and of other sessions have the same
-	 * user. */
-	const uint64_t proc = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
-	if (allow_at(&rules, AT_FDCWD, "/proc/self", proc, e) < 0 ||
+	if (allow_own_proc(&rules, e) < 0 ||
 	    allow_at(&rules, session_dir_fd, "data", FS_OWN, e) < 0 ||
 	    allow_at(&rules, session_dir_fd, "tmp", FS_OWN, e) < 0) {
 		return -1;

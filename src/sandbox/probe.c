@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/users.h"
 #include "sandbox/walls.h"
 
 enum wall {
@@ -42,6 +43,7 @@ enum wall {
 	WALL_PROCESSES,
 	WALL_CPU,
 	WALL_OPEN_FILES,
+	WALL_COUNTERS,
 	WALL_COMMANDS,
 	WALL_COMMANDS_MEMORY,
 	WALL_COUNT,
@@ -106,6 +108,8 @@ static const struct {
     [WALL_PROCESSES] = {"process limit", BOTH, NEITHER, MEND_CGROUPS},
     [WALL_CPU] = {"cpu limit", BOTH, NEITHER, MEND_CGROUPS},
     [WALL_OPEN_FILES] = {"open files limit", BOTH, BOTH, ""},
+    [WALL_COUNTERS] = {"gateway's counters", BOTH, NEITHER,
+	"start the server as root, with all users in its user namespace"},
     [WALL_COMMANDS] = {"tools' commands", BOTH, NEITHER, MEND_USERNS},
     [WALL_COMMANDS_MEMORY] = {"tools' memory limit", BOTH, NEITHER, MEND_CGROUPS},
 };
@@ -349,6 +353,26 @@ static void try_group(struct report *report)
 	(void)record(report, WALL_GROUP, r, &e);
 }
 
+/* Before anything is dropped, in a child: whether the gateway can have a real user of its own. */
+static void try_counters(const struct sandbox_config *config, struct report *report)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		const uid_t own = users_gateway_counted_as(config->uid);
+		_exit(geteuid() == 0 && setresuid(own, config->uid, config->uid) == 0 ? 0 : 1);
+	}
+	int status = -1;
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+	}
+	if (status == 0) {
+		enforced(report, WALL_COUNTERS);
+		return;
+	}
+	fall_short(report, WALL_COUNTERS, SANDBOX_WEAKER,
+	    "watches of epoll, pages of pipes and descriptors in flight are counted for sessions "
+	    "and gateway together: sessions that use them up keep clients from connecting");
+}
+
 static void try_session(struct sandbox *sb, struct report *report)
 {
 	const struct sandbox_limits limits = {.memory_bytes = 64u << 20,
@@ -434,6 +458,7 @@ static void probe_landlock(
 static void probe(struct sandbox *sb, struct report *report, const struct sandbox_config *config)
 {
 	struct err e = {0};
+	try_counters(config, report);
 	const struct seccomp_options options = {
 	    .level = config->level, .landlock_abi = sb->landlock_abi};
 	if (!record(report, WALL_SECCOMP, seccomp_compile(&options, &sb->program, &e), &e)) {

@@ -188,13 +188,13 @@ static void add_values(struct builder *b, uint32_t action, const char *name, uns
 	}
 }
 
-/* Not those that make the kernel send signals, nor F_NOTIFY, which like inotify would tell what
- * others do in the shared trees. */
-static void add_fcntl(struct builder *b)
+static void add_fcntls(
+    struct builder *b, uint32_t action, const uint32_t (*commands)[2], size_t count)
 {
-	static const uint32_t refused[] = {F_SETOWN, F_SETOWN_EX, F_SETSIG, F_SETLEASE, F_NOTIFY};
-	add_values(b, ALLOW, "fcntl", 1, seccomp_fcntls, array_len(seccomp_fcntls));
-	add_values(b, REFUSE, "fcntl", 1, refused, array_len(refused));
+	for (size_t i = 0; i < count; i++) {
+		add_1(b, action, "fcntl",
+		    arg_bits_are(1, INT_MASK & ~(uint64_t)commands[i][1], commands[i][0]));
+	}
 }
 
 /* The levels that a session's sockets have, and every option but SO_LINGER: with it the last close
@@ -246,7 +246,8 @@ static void add_by_argument(struct builder *b)
 	add_1(b, ALLOW, "clone", arg_bits_are(0, NEW_NAMESPACES, 0));
 	add_new_namespaces(b);
 	add_socket_options(b);
-	add_fcntl(b);
+	add_fcntls(b, ALLOW, seccomp_fcntls, array_len(seccomp_fcntls));
+	add_fcntls(b, REFUSE, seccomp_fcntls_refused, array_len(seccomp_fcntls_refused));
 	add_mknod(b, "mknod", 1);
 	add_mknod(b, "mknodat", 2);
 	add_values(b, ALLOW, "ioctl", 1, seccomp_ioctls, array_len(seccomp_ioctls));

@@ -27,8 +27,8 @@ static const char *const seccomp_allowed[] = {
     "newfstatat", "open", "openat", "openat2", "pipe", "pipe2", "pread64", "preadv",
     "preadv2", "pwrite64", "pwritev", "pwritev2", "read", "readahead", "readlink",
     "readlinkat", "readv", "rename", "renameat", "renameat2", "rmdir", "sendfile", "splice",
-    "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "tee", "umask", "unlink", "unlinkat", "vmsplice", "write",
-    "writev",
+    "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "tee", "umask",
+    "unlink", "unlinkat", "vmsplice", "write", "writev",
     /* waiting */
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait",
     "eventfd", "eventfd2", "poll", "ppoll", "pselect6", "select", "signalfd", "signalfd4",
@@ -134,14 +134,24 @@ static const uint32_t seccomp_ioctls[] = {
     0x8915, 0x891b, 0x8927, 0x8933, /* SIOCGIFADDR, SIOCGIFNETMASK, SIOCGIFHWADDR, SIOCGIFINDEX */
 };
 
-/* All but those that seccomp.c refuses by name. */
-static const uint32_t seccomp_fcntls[] = {
-    0, 1, 2, 3, 4,          /* F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL */
-    5, 6, 7, 9, 11,         /* F_GETLK, F_SETLK, F_SETLKW, F_GETOWN, F_GETSIG */
-    36, 37, 38,             /* F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW */
-    1025, 1027, 1030,       /* F_GETLEASE, F_DUPFD_QUERY, F_DUPFD_CLOEXEC */
-    1031, 1032, 1033, 1034, /* F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS */
-    1035, 1036, 1037, 1038, /* F_GET_RW_HINT and its setters */
+/* Of fcntl, as a number and bits of it that may be either. Not those that make the kernel send
+ * signals (F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE), nor F_NOTIFY, which like inotify would
+ * tell what others do in the shared trees: they are in the second list. */
+static const uint32_t seccomp_fcntls[][2] = {
+    {0, 7},    /* F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW */
+    {9, 2},    /* F_GETOWN, F_GETSIG */
+    {36, 1},   /* F_OFD_GETLK, F_OFD_SETLK */
+    {38, 0},   /* F_OFD_SETLKW */
+    {1025, 2}, /* F_GETLEASE, F_DUPFD_QUERY */
+    {1030, 1}, /* F_DUPFD_CLOEXEC, F_SETPIPE_SZ */
+    {1032, 3}, /* F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS, F_GET_RW_HINT */
+    {1036, 1}, /* F_SET_RW_HINT, F_GET_FILE_RW_HINT */
+    {1038, 0}, /* F_SET_FILE_RW_HINT */
+};
+static const uint32_t seccomp_fcntls_refused[][2] = {
+    {8, 2},    /* F_SETOWN, F_SETSIG */
+    {15, 0},   /* F_SETOWN_EX */
+    {1024, 2}, /* F_SETLEASE, F_NOTIFY */
 };
 
 static const uint32_t seccomp_prctls[] = {

@@ -10,9 +10,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -197,6 +198,15 @@ int workdir_add_empty(int work_fd, uint64_t id, char name[WORKDIR_NAME_BYTES], s
 	return fd < 0 ? err_set_os(e, errno, "cannot open a working directory") : fd;
 }
 
+/* Also one that nobody has reaped, as a process 1 that is a program of a container's own may leave
+ * it for ever. */
+static bool has_ended(pid_t pid)
+{
+	cleanup(fd_close) int fd = pidfd_open(pid, 0);
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	return fd < 0 ? errno == ESRCH : poll(&p, 1, 0) == 1;
+}
+
 static bool is_abandoned(const char *name, uint64_t *id)
 {
 	char *end;
@@ -208,7 +218,7 @@ static bool is_abandoned(const char *name, uint64_t *id)
 	if (errno != 0 || *end != '\0' || *id >> 32 == 0) {
 		return false;
 	}
-	return kill((pid_t)(*id >> 32), 0) < 0 && errno == ESRCH;
+	return has_ended((pid_t)(*id >> 32));
 }
 
 void workdir_sweep(int work_fd)

@@ -286,11 +286,21 @@ struct write_job {
 /* Opens the directory that holds NAME, and says what NAME is in it. */
 static int parent_of(int dir_fd, const char *name, bool make, const char **base)
 {
+	bool made = false;
+	unsigned levels = 1;
 	const char *slash = strrchr(name, '/');
 	size_t len = slash == NULL ? 0 : (size_t)(slash - name);
 	*base = slash == NULL ? name : slash + 1;
+	for (size_t i = 0; i < len; i++) {
+		levels += name[i] == '/';
+	}
 	if (make) {
-		return fstore_make_directories(dir_fd, name, len);
+		int dir = fstore_make_directories(dir_fd, name, len, &made);
+		int r = dir >= 0 && made ? fstore_flush_above(dir, levels) : dir;
+		if (dir >= 0 && r < 0) {
+			(void)close(dir);
+		}
+		return r < 0 ? r : dir;
 	}
 	char path[STORE_ARTIFACT_NAME_MAX + 1];
 	memcpy(path, name, len);
@@ -318,7 +328,7 @@ static int remove_bytes(int dir_fd, struct fstore_change *c)
 	cleanup(fd_close) int parent = parent_of(dir_fd, c->name, false, &base);
 	if (parent >= 0 && unlinkat(parent, base, 0) == 0) {
 		c->r->changed = true;
-		return 0;
+		return fsync(parent) < 0 ? -errno : 0;
 	}
 	int r = parent < 0 ? parent : -errno;
 	return r == -ENOENT || r == -ENOTDIR || r == -EISDIR || r == -ELOOP ? 0 : r;
@@ -442,6 +452,17 @@ static int make_changes(struct write_job *j, json_t *entries, struct err *e)
 	return dirty && j->written == NULL ? -1 : 0;
 }
 
+/* The index has its new name, and the directory its own. */
+static int flush(const struct write_job *j)
+{
+	int r = fstore_space_flush(j->space, FSTORE_ARTIFACTS, j->dir_fd);
+	if (r < 0) {
+		errno = -r;
+		return -1;
+	}
+	return j->written != NULL ? fsync(j->dir_fd) : 0;
+}
+
 static void run_write(struct fstore_job *base)
 {
 	struct write_job *j = container_of(base, struct write_job, job);
@@ -455,8 +476,10 @@ static void run_write(struct fstore_job *base)
 	}
 	if (entries == NULL || make_changes(j, entries, &e) < 0) {
 		fail_rest(j->changes, &e);
+	} else if (flush(j) < 0) {
+		(void)fstore_error(&e, errno, "the artifacts directory");
+		fail_rest(j->changes, &e);
 	} else if (j->written != NULL) {
-		(void)fsync(j->dir_fd);
 		make_records(j);
 	}
 	json_decref(entries);

@@ -232,11 +232,33 @@ int fstore_space_dir(struct fstore_space *sp, enum fstore_part part, bool make)
 		return sp->fds[part];
 	}
 	fd_close(&sp->fds[part]);
-	sp->fds[part] = make ? fstore_make_directories(at, path, strlen(path))
+	bool made = false;
+	sp->fds[part] = make ? fstore_make_directories(at, path, strlen(path), &made)
 			     : fd_open_beneath(at, path, O_RDONLY | O_DIRECTORY, 0);
 	int fd = sp->fds[part];
+	if (made) {
+		atomic_store(&sp->made[part], true);
+	}
 	sp->fds[part] = fd < 0 ? -1 : fd;
 	return fd;
+}
+
+int fstore_space_flush(struct fstore_space *sp, enum fstore_part part, int dir_fd)
+{
+	char path[512];
+	unsigned levels = 1;
+	if (!atomic_exchange(&sp->made[part], false)) {
+		return 0;
+	}
+	(void)place_of(sp, part, path, sizeof(path));
+	for (const char *at = path; *at != '\0'; at++) {
+		levels += *at == '/';
+	}
+	int r = fstore_flush_above(dir_fd, levels);
+	if (r < 0) {
+		atomic_store(&sp->made[part], true);
+	}
+	return r;
 }
 
 int fstore_space_dup(struct fstore_space *sp, enum fstore_part part, bool make)

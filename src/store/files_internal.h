@@ -34,6 +34,7 @@
 #ifndef STORE_FILES_INTERNAL_H
 #define STORE_FILES_INTERNAL_H
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <uthash.h>
 #include <uv.h>
@@ -83,9 +84,11 @@ int fstore_temp_write(int dir_fd, const char *bytes, size_t len, char name[FSTOR
 /* Removes what crashed writers left in DIR_FD an hour ago or earlier. */
 void fstore_temp_sweep(int dir_fd);
 
-/* Makes the directories of PATH beneath DIR_FD as far as they are missing. A descriptor of the last
- * (of DIR_FD itself for ""), or -errno. */
-int fstore_make_directories(int dir_fd, const char *path, size_t len);
+/* Makes the directories of PATH beneath DIR_FD as far as they are missing; *MADE: some were, and
+ * are to be flushed. A descriptor of the last (of DIR_FD itself for ""), or -errno. */
+int fstore_make_directories(int dir_fd, const char *path, size_t len, bool *made);
+/* Flushes what leads to a directory: so many above it. 0 or -errno. Waits for the disk. */
+int fstore_flush_above(int dir_fd, unsigned levels);
 
 /* Waits up to FSTORE_LOCK_WAIT_MS for the lock of the directory. A descriptor, whose close unlocks,
  * or -errno (-ETIMEDOUT). */
@@ -288,6 +291,7 @@ struct fstore_space {
 	unsigned holders;                 /* jobs and streams that need it */
 	uint64_t used;                    /* fstore.uses when it was asked for last */
 	int fds[FSTORE_PARTS];
+	atomic_bool made[FSTORE_PARTS]; /* it, or what leads to it, and nobody has flushed that */
 	struct fstore_records records[FSTORE_ARTIFACTS];
 	struct fstore_artifacts artifacts;
 };
@@ -321,6 +325,8 @@ void fstore_space_release(struct fstore_space *sp);
 int fstore_space_dir(struct fstore_space *sp, enum fstore_part part, bool make);
 /* The same for a job: the caller's own descriptor, or -errno. */
 int fstore_space_dup(struct fstore_space *sp, enum fstore_part part, bool make);
+/* In a job: what leads to its directory is on disk. 0 or -errno. */
+int fstore_space_flush(struct fstore_space *sp, enum fstore_part part, int dir_fd);
 int fstore_artifacts_path(
     const struct store *base, const struct store_space *space, struct buf *out);
 

@@ -143,7 +143,21 @@ void fstore_temp_sweep(int dir_fd)
 	(void)closedir(dir);
 }
 
-int fstore_make_directories(int dir_fd, const char *path, size_t len)
+int fstore_flush_above(int dir_fd, unsigned levels)
+{
+	cleanup(fd_close) int dir = fcntl(dir_fd, F_DUPFD_CLOEXEC, 3);
+	while (dir >= 0 && levels-- > 0) {
+		int above = openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		fd_close(&dir);
+		dir = above;
+		if (dir >= 0 && fsync(dir) < 0) {
+			return -errno;
+		}
+	}
+	return dir < 0 ? -errno : 0;
+}
+
+int fstore_make_directories(int dir_fd, const char *path, size_t len, bool *made)
 {
 	int dir = fd_open_beneath(dir_fd, "", O_RDONLY | O_DIRECTORY, 0);
 	const char *end = path + len;
@@ -156,7 +170,9 @@ int fstore_make_directories(int dir_fd, const char *path, size_t len)
 			return -ENAMETOOLONG;
 		}
 		(void)snprintf(segment, sizeof(segment), "%.*s", (int)n, path);
-		bool there = mkdirat(dir, segment, 0777) == 0 || errno == EEXIST;
+		bool new = mkdirat(dir, segment, 0777) == 0;
+		bool there = new || errno == EEXIST;
+		*made = *made || new;
 		int next = there ? fd_open_beneath(dir, segment, O_RDONLY | O_DIRECTORY, 0)
 				 : -errno;
 		(void)close(dir);

@@ -436,6 +436,7 @@ static void run_change(struct fstore_job *base)
 	if (r >= 0 && fsync(j->dir_fd) < 0) {
 		r = -errno;
 	}
+	r = r < 0 ? r : fstore_space_flush(j->space, j->part, j->dir_fd);
 	j->r->failed = r < 0;
 	if (r < 0 && j->r->e.code == ERR_NONE) {
 		(void)fstore_error(&j->r->e, -r, j->name);

@@ -129,14 +129,17 @@ static void drop(struct redis_conn *c)
 		wake_in(c, c->retry_ms);
 		c->retry_ms = c->retry_ms * 2 < RETRY_MAX_MS ? c->retry_ms * 2 : RETRY_MAX_MS;
 	}
-	struct err e;
+	struct err e, lost;
 	say_unreachable(c, &e);
+	(void)err_set(&lost, ERR_UNAVAILABLE,
+	    "the store was lost before it answered: a change may have been made, or not: %.400s",
+	    c->why.text);
 	struct queue held = c->held;
 	c->held = (struct queue){0};
 	if (was_up && c->events->down != NULL) {
 		c->events->down(c->ctx);
 	}
-	fail_all(&c->sent, &e);
+	fail_all(&c->sent, &lost);
 	fail_all(&held, &e);
 }
 

@@ -353,13 +353,17 @@ static int add_positional(
     json_t *words, const json_t *parameter, const json_t *value, bool after_end, struct err *e)
 {
 	const char *name = json_string_value(json_object_get(parameter, "name"));
-	const char *text = json_string_value(value);
-	bool dash = text != NULL && text[0] == '-' && text[1] != '\0';
+	if (add_value(words, name, value, e) < 0) {
+		return -1;
+	}
+	/* Of the word, not of the value: a negative number looks like an option too. */
+	const char *word = json_string_value(json_array_get(words, json_array_size(words) - 1));
+	bool dash = word[0] == '-' && word[1] != '\0';
 	if (dash && !after_end && !json_is_true(json_object_get(parameter, "allow_dash"))) {
 		return err_set(e, ERR_INVALID,
 		    "'%s' begins with '-': the command would read it as an option", name);
 	}
-	return add_value(words, name, value, e);
+	return 0;
 }
 
 static int add_positionals(

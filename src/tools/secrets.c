@@ -85,6 +85,17 @@ static bool has_any(const json_t *secrets, const char *text, size_t len)
 	return false;
 }
 
+/* The end of what must not be told at START: of a secret, and of those that begin within it. */
+static size_t redacted_until(const json_t *secrets, const char *text, size_t len, size_t start)
+{
+	size_t end = start + secret_at(secrets, text + start, len - start);
+	for (size_t i = start + 1; i < end; i++) {
+		size_t other = i + secret_at(secrets, text + i, len - i);
+		end = other > end ? other : end;
+	}
+	return end;
+}
+
 int secrets_redact(const json_t *secrets, const char *text, size_t len, struct buf *out)
 {
 	if (!has_any(secrets, text, len)) {
@@ -92,9 +103,9 @@ int secrets_redact(const json_t *secrets, const char *text, size_t len, struct b
 	}
 	int r = 0;
 	for (size_t i = 0; i < len && r == 0;) {
-		size_t n = secret_at(secrets, text + i, len - i);
-		r = n > 0 ? buf_add_str(out, "***") : buf_add(out, text + i, 1);
-		i += n > 0 ? n : 1;
+		size_t end = redacted_until(secrets, text, len, i);
+		r = end > i ? buf_add_str(out, "***") : buf_add(out, text + i, 1);
+		i = end > i ? end : i + 1;
 	}
 	return r;
 }

@@ -10,7 +10,6 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -437,9 +436,11 @@ class AtATerminal(ApprovalsCli):
         terminal.until(r"approve\? \[y/n/s/q\] ")
         terminal.type("y\ny\ny\n")
         terminal.until(r"approve\? \[y/n/s/q\] ")
-        time.sleep(0.5)
         self.wait_for(made[0], "approved")
-        self.assertEqual(self.get(made[1])["state"], "waiting")
+        # Answers are taken in their order: an earlier y would have been before this.
+        terminal.type("n\n")
+        terminal.until("rejected")
+        self.assertEqual(self.get(made[1])["state"], "rejected")
         terminal.type("\x04")
         self.assertEqual(terminal.end(), OK)
 

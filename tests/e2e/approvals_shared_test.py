@@ -121,12 +121,20 @@ class Away(unittest.TestCase):
             reply = server.request("GET", "approvals", timeout=30)
             self.assertEqual((reply.status, reply.error_code), (503, "ApprovalsUnavailable"))
             self.assertEqual(server.value("meanwhile", "1 + 1"), 2)
+            # What is done meanwhile is a record of the trail, too, however long it waits.
+            self.assertEqual(server.request("DELETE", "session", "meanwhile").status, 204)
+            refused = server.request("GET", "approvals", timeout=30)
+            self.assertEqual(refused.status, 503)
             database.start()
             end = time.monotonic() + 20
             while (reply := server.request("GET", f"approvals/{one.json()['id']}")).status != 200:
                 self.assertLess(time.monotonic(), end, reply)
                 time.sleep(0.1)
             self.assertEqual(reply.json()["state"], "waiting")
+            count = "SELECT count(*) FROM audit WHERE action = 'session.delete'"
+            while database.sql(count) != "1":
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.1)
             # A person who reads the log knows when, and why; the address has a password.
             away = [e for e in server.events if e["event"] == "approvals_database_away"]
             self.assertIn("connecting", away[0]["reason"])

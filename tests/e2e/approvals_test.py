@@ -10,6 +10,7 @@ import pathlib
 import re
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -18,7 +19,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
-from harness import ROOT, Server, ServerCase, run_at_once  # noqa: E402
+from harness import CARREL, ROOT, Server, ServerCase, run_at_once  # noqa: E402
 
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 FINAL = ("approved", "rejected", "expired", "failed", "cancelled")
@@ -89,6 +90,11 @@ class ApprovalsCase(ServerCase):
             return shown if shown["state"] in states else None
         return self.wait_until(look, f"none of {states}", seconds)
 
+    def assert_it_is_not_its_turn(self, approval):
+        """It does not run: one that came after it has run, and they begin in their order."""
+        self.wait_for(self.submit("'later'", policy="rules"), "approved")
+        self.assertNotIn("run_started", self.kinds(self.show(approval)))
+
     @staticmethod
     def kinds(shown):
         return [event["kind"] for event in shown["history"]]
@@ -139,15 +145,69 @@ class TheSample(ApprovalsCase):
         status, kind, _ = self.post(f"/code/review?approve=true&requestId={one['id']}")
         self.assertEqual((status, kind), (409, "text/plain; charset=utf-8"))
 
+    def test_in_any_case(self):
+        status, _, body = self.post("/Code/Execute", '"3"')
+        self.assertEqual(status, 200, body)
+        one = {"id": json.loads(body)["requestId"]}
+        self.wait_for(one, "waiting")
+        status, _, body = self.post(f"/CODE/review?Approve=True&RequestID={one['id']}")
+        self.assertEqual((status, json.loads(body)), (200, {"message": "Code execution approved."}))
+        self.assertEqual(self.show(one)["state"], "approved")
+
+    def test_a_review_that_comes_early_is_kept(self):
+        """As an event that is raised before the orchestration waits for it."""
+        for approve, end in (("true", "approved"), ("false", "rejected")):
+            one = self.held_up(end)
+            review = f"/code/review?requestId={one['id']}&approve="
+            for _ in range(2):  # the same again is the same
+                self.assertEqual(self.post(review + approve)[0], 200)
+            self.assertEqual(self.post(review + {"true": "false", "false": "true"}[approve])[0], 409)
+            shown = self.show(one)
+            self.assertEqual((shown["state"], shown["decisions"][0]["stage"]), ("running", "result"))
+            self.let_go(end)
+            shown = self.wait_for(one, *FINAL)
+            self.assertEqual((shown["state"], shown["result"]["value"]), (end, "through"))
+            self.assertEqual([event["kind"] for event in shown["history"]],
+                             ["submitted", "run_started", "decided", "run_finished", end])
+        database = pathlib.Path(self.server.config["data_dir"], "approvals.db")
+        done = subprocess.run([CARREL, "audit", "verify", "--database", f"sqlite:{database}"],
+                              check=False, capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+
+    def held_up(self, name):
+        """One whose code runs until it is let go."""
+        one = self.execute("import time\n"
+                           f"while not artifacts.exists('go-{name}'):\n    time.sleep(0.05)\n"
+                           "'through'")
+        self.wait_for(one, "running")
+        return one
+
+    def let_go(self, name):
+        self.server.value("keeper", f"artifacts.save('go-{name}', 'go', description='')")
+
+    def test_no_other_way_decides_what_nobody_has_seen(self):
+        one = self.held_up("other")
+        self.refused(409, "ApprovalConflict", "POST", f"approvals/{one['id']}/decision",
+                     {"approve": True})
+        self.let_go("other")
+        self.wait_for(one, "waiting")
+
     def test_its_refusals(self):
-        for body in ('""', '"  "', "null"):
+        for body in ('""', '"  "', "null", ""):
             self.assertEqual(self.post("/code/execute", body),
                              (400, "text/plain; charset=utf-8", "Code cannot be null or empty."))
+        for body in ("print(1)", '"cut', "[]", "7"):
+            status, kind, _ = self.post("/code/execute", body)
+            self.assertEqual((status, kind), (400, "text/plain; charset=utf-8"), body)
+        for path in ("/code/execute", "/code/review?approve=true&requestId=a"):
+            status, kind, _ = self.post(path, json.dumps("x" * (9 << 20)))
+            self.assertEqual((status, kind), (413, "text/plain; charset=utf-8"), path)
         nobody = "00000000-0000-4000-8000-000000000000"
         self.assertEqual(self.post("/code/review?approve=true")[0], 400)
         self.assertEqual(self.post(f"/code/review?approve=maybe&requestId={nobody}")[0], 400)
         self.assertEqual(self.post(f"/code/review?approve=true&requestId={nobody}")[0], 404)
-        self.assertEqual(self.post("/code/execute", '"1"', token=False)[0], 401)
+        self.assertEqual(self.post("/code/execute", '"1"', token=False)[:2],
+                         (401, "text/plain; charset=utf-8"))
         self.assertEqual(self.post("/code/review?approve=true&requestId=a", token=False)[0], 401)
 
     def test_sessions_keep_the_route(self):
@@ -182,14 +242,13 @@ class Policies(ApprovalsCase):
     def test_before_runs_only_what_was_approved(self):
         one = self.submit("'ran'", policy="before")
         self.assertEqual((one["state"], one["stage"], one["code"]), ("waiting", "code", "'ran'"))
-        time.sleep(0.3)
-        self.assertNotIn("run_started", self.kinds(self.show(one)))
+        self.assert_it_is_not_its_turn(one)
         self.decide(one, True)
         shown = self.wait_for(one, *FINAL)
         self.assertEqual((shown["state"], shown["result"]["value"]), ("approved", "ran"))
         other = self.submit("'never'", policy="before")
         self.decide(other, False, reason="no")
-        time.sleep(0.3)
+        self.assert_it_is_not_its_turn(other)
         shown = self.show(other)
         self.assertEqual((shown["state"], shown["result"]), ("rejected", None))
         self.assertNotIn("run_started", self.kinds(shown))
@@ -725,7 +784,11 @@ class Afterwards(ApprovalsCase):
         other = self.submit(code, promote={"files": ["*.bin"], "prefix": names})
         self.wait_for(other, "waiting")
         self.decide(other, False)
-        time.sleep(0.5)
+        # They are promoted in their order; one that came later has been.
+        later = self.submit(code, promote={"files": ["*.txt"], "prefix": f"{names}later-"})
+        self.wait_for(later, "waiting")
+        self.decide(later, True)
+        self.kinds_until(later, "promoted")
         self.assertEqual(self.ask("GET", f"api/artifacts/{names}b.bin").status, 404)
 
     def test_a_kept_file_that_somebody_changed_is_not_promoted(self):

@@ -157,9 +157,8 @@ class Waiting(ParkedCase):
             reply = self.begin("import os, threading\n"
                                "def spin():\n    while True: pass\n"
                                f"{spin}\ntools.pay.send(words=['1'])")
-            started = time.monotonic()
-            self.assertEqual(reply()["verdict"], "time_limit", spin)
-            self.assertLess(time.monotonic() - started, 20)
+            # Of the processor's time, which a busy machine gives in small pieces.
+            self.assertEqual(reply(120)["verdict"], "time_limit", spin)
 
     def test_others_go_on_meanwhile(self):
         reply = self.begin("import asyncio\n"
@@ -175,6 +174,11 @@ class Waiting(ParkedCase):
             self.decide(one, True)
         self.assertEqual(self.value(reply()), "['1', 'said', '2', 5]")
 
+    def is_connected(self, port):
+        """Whether the server has a connection with the one on that port."""
+        rows = [line.split()[1:3] for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()]
+        return ["0100007F:%04X" % self.server.port, "0100007F:%04X" % port] in rows
+
     def test_its_client_may_go(self):
         """A parked cell goes on without the client that sent it, and can be asked for."""
         code = "paid = tools.pay.send(words=['7']).strip(); open('paid', 'w').write(paid); paid"
@@ -185,7 +189,8 @@ class Waiting(ParkedCase):
                             "Content-Type: application/json\r\n"
                             f"Content-Length: {len(body)}\r\n\r\n").encode() + body)
             one, = self.waiting()
-        time.sleep(0.5)
+            port = client.getsockname()[1]
+        self.wait_until(lambda: not self.is_connected(port), "the server keeps the connection")
         shown = self.show(one)
         self.assertEqual(shown["state"], "waiting")
         running = self.server.request("GET", f"executions/{shown['execution']}", self.session).json()
@@ -232,8 +237,11 @@ class Waiting(ParkedCase):
             "[t.name for t in tools.list()]")), "the tool is not there")
         reply = self.begin("tools.change.send(words=['1'])")
         one, = self.waiting()
-        file.write_text(PAY.replace("name: pay", "name: change").replace("echo", "printf"))
-        time.sleep(2)  # the runner looks at its files
+        file.write_text(PAY.replace("name: pay", "name: change").replace("echo", "printf")
+                        + "description: as it is now\n")
+        self.wait_until(lambda: "as it is now" in self.value(self.run_code(
+            "[t.description for t in tools.list()]", identifier=f"{self.session}-other")),
+            "the runner has not seen it")
         self.decide(one, True)
         self.assertIn("definition was changed", self.error(reply()))
 
@@ -259,9 +267,9 @@ class Hostile(ParkedCase):
             with self.subTest(code=code):
                 identifier = f"{self.session}-{abs(hash(code))}"
                 reply = self.begin(code + "\nopen('paid', 'w').close()", identifier=identifier)
-                time.sleep(0.5)
-                for one in self.ask("GET", "approvals", state="waiting",
-                                    kind="call")["approvals"]:
+                self.wait_until(lambda: reply.is_there() or self.waiting_now(),
+                                "it neither waits nor ends")
+                for one in self.waiting_now():
                     self.decide(one, False)
                 self.assertEqual(reply()["status"], "Failed")
                 self.assertEqual(
@@ -269,14 +277,16 @@ class Hostile(ParkedCase):
 
     def test_arguments_do_not_change_after_they_were_shown(self):
         reply = self.begin(
-            "import threading, time\n"
+            "import os, threading, time\n"
             "words = ['little']\n"
             "def change():\n"
-            "    time.sleep(0.5); words[0] = 'much'\n"
+            "    while not os.path.exists('shown'): time.sleep(0.01)\n"
+            "    words[0] = 'much'; open('changed', 'w').close()\n"
             "threading.Thread(target=change).start()\n"
             "tools.pay.send(words=words).strip()")
         one, = self.waiting()
-        time.sleep(1)
+        self.server.upload(self.session, "shown", b"x")
+        self.wait_for_file("changed")
         self.assertEqual(self.show(one)["call"]["arguments"], {"words": ["little"]})
         self.decide(one, True)
         self.assertEqual(self.value(reply()), "little")

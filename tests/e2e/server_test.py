@@ -86,7 +86,7 @@ class FailClosed(unittest.TestCase):
         with tempfile.TemporaryDirectory() as tools:
             environment = {"CONTAINER_AUTH_TOKEN": "t", "CARREL_RUNNER": "/bin/false",
                            "TOOLS_PATH": tools}
-            status, said = refusal(environment=environment)
+            status, said = refusal({}, environment)
         self.assertEqual(status, EXIT_SERVER, said)
         self.assertIn("the runner ended at its start", said)
 

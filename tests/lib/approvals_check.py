@@ -85,6 +85,12 @@ class History:
 
     def _decided(self, kind, event):
         body = event["body"]
+        if self.policy == "after" and self.state in ("queued", "running"):
+            # It came before its result, by the sample's route.
+            self._need(body["stage"] == "result", f"{body['stage']} decided before there is one")
+            self._need("result" not in self.decisions, "result is decided twice")
+            self.stage, self.decisions["result"] = "result", body["approve"]
+            return
         self._from(kind, "waiting")
         self._need(body["stage"] == self.stage, f"{body['stage']} decided while {self.stage} waits")
         self._need(self.stage not in self.decisions, f"{self.stage} is decided twice")
@@ -99,13 +105,18 @@ class History:
         self._need(last is None or self.decisions.get(last) is True,
                    "approved, and nobody has said so")
         self._need(self.policy == "call" or self.ran, "approved without a result")
-        self._from(kind, "decided" if last in ("result", "call") else "finished")
+        self._from(kind, *(("decided", *self._early()) if last in ("result", "call")
+                           else ("finished",)))
         self.state = "approved"
 
     def _rejected(self, kind, _):
-        self._from(kind, "decided")
+        self._from(kind, "decided", *self._early())
         self._need(self.decisions[self.stage] is False, "rejected, and nobody has said so")
         self.state = "rejected"
+
+    def _early(self):
+        """What its end follows from when it was decided before there was a result."""
+        return ("finished",) if self.policy == "after" and "result" in self.decisions else ()
 
     def _expired(self, kind, event):
         self._from(kind, "waiting")

@@ -74,6 +74,9 @@ class Server:
         self.arguments = list(arguments)
         self.prefix = list(prefix)  # a program that starts the server
         self.user = user
+        if user is None and os.geteuid() == 0:
+            # Whoever else the server would become where there is a user named carrel.
+            self.config.setdefault("user", "nobody")
         self.process = None
         self.port = None
         self.tls = "tls" in self.config

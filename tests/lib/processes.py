@@ -34,4 +34,7 @@ def with_word(word):
 
 
 def are_there(pids):
-    return any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    """Whether one of them runs. One that has ended stays for as long as its parent does not reap it,
+    and the process 1 of a container may never do that."""
+    return any(read(pid, "stat").rpartition(b")")[2].split()[:1] not in ([], [b"Z"], [b"X"])
+               for pid in pids)

@@ -27,7 +27,7 @@ CALL_SECONDS = 60
 
 # enum err_code of src/base/err.h
 INVALID, NOT_FOUND, CONFLICT, TOO_LARGE, BUSY, UNSUPPORTED, DENIED, TIMEOUT, GONE, UNAVAILABLE, \
-    INTERNAL = range(1, 12)
+    UNSURE, INTERNAL = range(1, 13)
 
 
 @functools.cache

@@ -14,6 +14,9 @@ import tree
 
 BUILD = pathlib.Path(os.environ.get("CARREL_BUILD", tree.ROOT / "build"))
 
+# Another version formats otherwise, and finds other things.
+CLANG = 14
+
 TIDY = ["clang-tidy", f"--config-file={tree.ROOT}/.clang-tidy", "-p", str(BUILD)]
 # The compile commands are gcc's: its warnings are not clang's, and clang 14 takes zeroing of
 # variables for an experiment, which is an error.
@@ -46,7 +49,14 @@ def lines_unless_ok(done):
     return [] if done.returncode == 0 else done.stdout.splitlines() or [f"status {done.returncode}"]
 
 
+def need_clang(tool):
+    version = re.search(r"version (\d+)", run([tool, "--version"]).stdout)
+    if version is None or int(version.group(1)) != CLANG:
+        raise tree.NotHere(f"{tool} is not that of LLVM {CLANG}, as Debian 12 has it")
+
+
 def clang_format():
+    need_clang("clang-format")
     done = run(["clang-format", "--dry-run", "-Werror", *tree.c_files("src", "tests")])
     places = collections.Counter(line.split(":")[0].replace(f"{tree.ROOT}/", "")
                                  for line in done.stdout.splitlines() if ": error:" in line)
@@ -126,6 +136,7 @@ def findings(said):
 
 
 def clang_tidy():
+    need_clang("clang-tidy")
     database = json.loads((BUILD / "compile_commands.json").read_text())
     ours = {str(pathlib.Path(e["directory"], e["file"]).resolve()): e for e in database}
     entries = [e for path, e in ours.items() if path.startswith(f"{tree.ROOT}/") and

@@ -9,6 +9,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SKIPPED = {".git", "node_modules", "__pycache__", "corpus"}
 
 
+class NotHere(Exception):
+    """A check that this machine's tools cannot make; why."""
+
+
 @functools.cache
 def files(*suffixes):
     """Every file of the project, or those whose name ends in one of suffixes."""

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A fresh Debian of its own for a command over a clean copy of this tree.
 
-    root.py RELEASE [COMMAND...]    as root; without a command: ./dev test
+    root.py RELEASE [COMMAND...]    as root; without a command FIRST_HOUR below
 
 The system of a release (bookworm, trixie) is made by debootstrap the first time, beneath CARREL_ROOTS or
 /var/tmp/carrel-roots, and kept with what `./dev` installs there. Packages come from this machine's
@@ -37,6 +37,28 @@ umount -l old-root
 cd /src
 shift 2
 exec "$@"
+"""
+
+
+# What README.md says first, in a tree where nothing was built, and again once there is a user named
+# carrel; then all tests, whose process 1 is the one that runs them.
+FIRST_HOUR = """
+set -e
+first_cell() {
+    PORT=0 ./dev run >run.log 2>&1 &
+    until grep -q 'Ctrl-C stops the server' run.log; do
+        kill -0 $! 2>/dev/null || { cat run.log; exit 1; }
+        sleep 1
+    done
+    grep -q '"executionResult":42' run.log
+    kill -TERM $!
+    wait $!
+    rm run.log
+}
+first_cell
+id carrel >/dev/null 2>&1 || useradd --system --no-create-home carrel
+first_cell
+exec ./dev test
 """
 
 
@@ -113,7 +135,7 @@ def main():
         sys.exit(f"usage: root.py {'|'.join(RELEASES)} [COMMAND...]")
     root = make(sys.argv[1])
     copy_tree(root)
-    return enter(root, sys.argv[2:] or ["./dev", "test"])
+    return enter(root, sys.argv[2:] or ["sh", "-c", FIRST_HOUR])
 
 
 if __name__ == "__main__":

@@ -918,7 +918,7 @@ class Remains:
         groups = {os.path.basename(g) for g in self.session_groups(keeper)}
         self.assertLessEqual(len(groups), self.ready + 1, groups)
         self.own.stop()
-        self.assertFalse([p for p in tree if os.path.exists(f"/proc/{p}")], "processes remain")
+        self.assertFalse(processes.are_there(tree), "processes remain")
         self.assertEqual(mounts(), self.mounts)
         # The keeper's own, empty group may stay: it has no right to remove it. The next one does.
         self.assertLessEqual(len({os.path.basename(g) for g in self.session_groups(keeper)}), 1)
@@ -931,7 +931,7 @@ class Remains:
         tree = [self.own.process.pid, *processes.descendants(self.own.process.pid)]
         self.own.stop(sig=9)
         self.assertTrue(hostile.wait_until(
-            lambda: not [p for p in tree[1:] if os.path.exists(f"/proc/{p}")], 5),
+            lambda: not processes.are_there(tree[1:]), 5),
             "processes outlive the gateway")
 
     def test_killed_keeper_takes_its_sessions_with_it(self):
@@ -942,7 +942,7 @@ class Remains:
         os.kill(keeper, 9)
         self.own.expect_failure = True
         self.assertTrue(hostile.wait_until(
-            lambda: not [p for p in tree if os.path.exists(f"/proc/{p}")], 5),
+            lambda: not processes.are_there(tree), 5),
             "processes outlive the keeper")
         self.own.stop(sig=9)
 

@@ -102,9 +102,12 @@ class Level:
 
     @property
     def prefix(self):
-        """What the server's command begins with."""
-        return ([] if self.landlock is None
-                else [str(harness.BUILD / "tests/old_landlock"), str(self.landlock)])
+        """What the server's command begins with. Root has groups, as at a login, to be dropped."""
+        older = ([] if self.landlock is None
+                 else [str(harness.BUILD / "tests/old_landlock"), str(self.landlock)])
+        if self.user is None and os.geteuid() == 0:
+            return [*older, "setpriv", "--groups", "0,4,42"]
+        return older
 
     @property
     def obstacle(self):

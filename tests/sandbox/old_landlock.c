@@ -186,7 +186,8 @@ static void be_older(int version)
 
 int main(int argc, char **argv)
 {
-	int version = argc < 3 ? -1 : atoi(argv[1]);
+	/* One digit. */
+	int version = argc < 3 || strlen(argv[1]) != 1 ? -1 : argv[1][0] - '0';
 	if (version < 0 || version >= (int)array_len(known)) {
 		(void)fputs("usage: old_landlock VERSION PROGRAM [ARGUMENT...]\n", stderr);
 		return 125;

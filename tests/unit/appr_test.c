@@ -33,7 +33,7 @@ static void the_sample_submits_with_a_bare_string(void **state)
 	    "submit name=tester tenant=* pool=- in=- key=- "
 	    "request={\"code\":\"print('Hello, World!')\"}");
 	fake_call_fini(&f);
-	appr_send(&f, "POST", "/sessionPools/default/code/execute?api-version=x", "Idempotency-Key",
+	appr_send(&f, "POST", "/sessionPools/default/Code/EXECUTE?api-version=x", "Idempotency-Key",
 	    "k1", " \n\"1\"", 200);
 	assert_string_equal(fake_approvals_last(&appr_fake),
 	    "submit name=tester tenant=* pool=default in=default key=k1 request={\"code\":\"1\"}");
@@ -43,7 +43,7 @@ static void the_sample_submits_with_a_bare_string(void **state)
 static void the_sample_refuses_no_code_in_its_own_words(void **state)
 {
 	(void)state;
-	static const char *const bodies[] = {"\"\"", "\"  \\n\\t\"", "null", " null\n"};
+	static const char *const bodies[] = {"\"\"", "\"  \\n\\t\"", "null", " null\n", "", " \n"};
 	for (size_t i = 0; i < array_len(bodies); i++) {
 		appr_expect_plain(
 		    "POST", "/code/execute", bodies[i], 400, "Code cannot be null or empty.");
@@ -54,13 +54,17 @@ static void the_sample_refuses_no_code_in_its_own_words(void **state)
 static void a_body_that_is_cut_is_no_code(void **state)
 {
 	(void)state;
-	static const char *const bodies[] = {"\"abc", "\"a\" \"b\"", "\"a\\u0000b\"", "\"\\x\""};
+	static const char *const bodies[] = {
+	    "\"abc", "\"a\" \"b\"", "\"a\\u0000b\"", "\"\\x\"", "print('bare')", "nullx", "[1"};
 	for (size_t i = 0; i < array_len(bodies); i++) {
 		struct fake_call f;
 		appr_send(&f, "POST", "/code/execute", NULL, NULL, bodies[i], 400);
 		assert_non_null(strstr(buf_str(&f.body), "the body is not JSON"));
+		assert_null(f.json);
 		fake_call_fini(&f);
 	}
+	appr_expect_plain(
+	    "POST", "/code/execute", "[\"1\"]", 400, "the body must be a JSON string: the code");
 	assert_int_equal(appr_fake.asked_count, 0);
 }
 
@@ -84,7 +88,8 @@ static void the_sessions_keep_their_route(void **state)
 		assert_string_equal(fake_text(&f, "error.code"), "SessionRequestValidationFailed");
 		fake_call_fini(&f);
 	}
-	static const char *const bodies[] = {"{}", "", "[]", "1", "nullx", "{\"code\":\"1\"}"};
+	static const char *const bodies[] = {
+	    "{}", "", "[]", "1", "null", "nullx", "{\"code\":\"1\"}"};
 	for (size_t i = 0; i < array_len(bodies); i++) {
 		fake_send(&f, &appr_world, "POST", "/code/execute?api-version=2024-02-02-preview",
 		    bodies[i]);
@@ -102,7 +107,7 @@ static void expect_review(const char *query, const char *message, const char *ap
 	char asked[300];
 	(void)snprintf(target, sizeof(target), "/code/review?requestId=" ID "%s", query);
 	(void)snprintf(asked, sizeof(asked),
-	    "decide name=tester tenant=* pool=- id=" ID " stage=- approve=%s by=- reason=-",
+	    "review name=tester tenant=* pool=- id=" ID " stage=- approve=%s by=- reason=-",
 	    approve);
 	appr_send(&f, "POST", target, NULL, NULL, NULL, 200);
 	assert_string_equal(fake_text(&f, "message"), message);
@@ -121,9 +126,13 @@ static void the_sample_reviews(void **state)
 	expect_review("&approve=FALSE", "Code execution rejected.", "false");
 	/* as its model has it */
 	expect_review("", "Code execution rejected.", "false");
+	/* ASP.NET's routes and names of parameters have no case. */
+	expect_review("&Approve=true", "Code execution approved.", "true");
+	appr_expect_asked("POST", "/Code/Review?RequestId=x", NULL, 200,
+	    "review name=tester tenant=* pool=- id=x stage=- approve=false by=- reason=-");
 	appr_expect_asked("POST",
 	    "/code/review?approve=true&requestId=x&stage=code&by=Ada%20L&reason=so", NULL, 200,
-	    "decide name=tester tenant=* pool=- id=x stage=code approve=true by=Ada L reason=so");
+	    "review name=tester tenant=* pool=- id=x stage=code approve=true by=Ada L reason=so");
 }
 
 static void a_review_is_checked(void **state)
@@ -474,10 +483,10 @@ static void what_has_no_route_is_told_in_this_dialect(void **state)
 {
 	(void)state;
 	appr_expect_error("PUT", "/approvals", NULL, 405, "MethodNotAllowed", "route");
+	appr_expect_plain("GET", "/code/review", NULL, 405, "no such route");
 	appr_expect_error("GET", "/approvals/a/b/c", NULL, 404, "NotFound", "route");
 	appr_expect_error(
 	    "GET", "/sessionPools/default/approvals/a/b", NULL, 404, "NotFound", "route");
-	appr_expect_error("GET", "/code/review", NULL, 405, "MethodNotAllowed", "route");
 	struct fake_call f;
 	fake_start(&f, &appr_world, "GET", "/approvalsx", NULL, NULL, NULL, 0);
 	assert_non_null(fake_at(&f, "error.traceId")); /* Azure's */

@@ -164,9 +164,10 @@ static void decide(struct walk *w)
 {
 	static const char *const stages[] = {NULL, NULL, "code", "result", "call"};
 	static const char *const tenants[] = {NULL, "t1", "t2"};
-	(void)attempt(w, records_decide,
-	    base_decision(
-		w->b, pick_id(w), tenants[pick(w, 3)], stages[pick(w, 5)], pick(w, 3) != 0));
+	json_t *in = base_decision(
+	    w->b, pick_id(w), tenants[pick(w, 3)], stages[pick(w, 5)], pick(w, 3) != 0);
+	(void)json_object_set_new(in, "early", json_boolean(pick(w, 4) == 0));
+	(void)attempt(w, records_decide, in);
 }
 
 static void cancel(struct walk *w)

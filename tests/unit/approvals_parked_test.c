@@ -195,7 +195,8 @@ static void allowed_when_nobody_waits_any_more(void **state)
 	char id[64];
 	park(w, &c, running_session(w, "cell"));
 	(void)snprintf(id, sizeof(id), "%s", approvals_parked_id(c.p));
-	(void)approvals_decide(w->a, &world_bob, id, NULL, true, NULL, NULL, world_told, &out);
+	(void)approvals_decide(
+	    w->a, &world_bob, id, &(struct approvals_decision){.approve = true}, world_told, &out);
 	approvals_unpark(c.p);
 	world_until(w, out.called);
 	json_decref(out.json);

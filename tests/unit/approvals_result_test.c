@@ -183,12 +183,47 @@ static void a_cut_text_is_whole(void **state)
 	assert_int_equal(cut_of(r, "stdout"), (3 << 20) + 1 - (int64_t)kept);
 }
 
+/* What a shell would make of each end. */
+static void an_end_has_an_exit_code(void **state)
+{
+	static const struct {
+		enum verdict verdict;
+		uint32_t own;
+		bool raised;
+		int64_t code;
+	} rows[] = {
+	    {VERDICT_SUCCEEDED, 0, false, 0},
+	    {VERDICT_OUTPUT_LIMIT, 0, false, 0},
+	    {VERDICT_EXITED, 0, false, 0},
+	    {VERDICT_EXITED, 3, false, 3},
+	    {VERDICT_EXCEPTION, 0, true, 1},
+	    {VERDICT_EXCEPTION, 42, false, 42}, /* a shell command */
+	    {VERDICT_MEMORY_LIMIT, 0, true, 1}, /* MemoryError */
+	    {VERDICT_MEMORY_LIMIT, 0, false, 137},
+	    {VERDICT_SESSION_KILLED, 0, false, 137},
+	    {VERDICT_TIME_LIMIT, 0, true, 124},
+	    {VERDICT_TIME_LIMIT, 0, false, 124},
+	    {VERDICT_INTERRUPTED, 0, true, 130},
+	};
+	(void)state;
+	for (size_t i = 0; i < array_len(rows); i++) {
+		cleanup(fini) struct execution x = ended(rows[i].verdict);
+		x.value.exit_code = rows[i].own;
+		if (rows[i].raised) {
+			(void)buf_add_str(&x.value.traceback, "Traceback");
+		}
+		cleanup(json_decrefp) json_t *r = result_of(&x, "id:1");
+		assert_int_equal(json_integer_value(json_object_get(r, "exit_code")), rows[i].code);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(bytes_become_text),
 	    cmocka_unit_test(values_are_json_where_it_can_carry_them),
 	    cmocka_unit_test(how_it_ended_is_told),
+	    cmocka_unit_test(an_end_has_an_exit_code),
 	    cmocka_unit_test(what_does_not_fit_is_cut_and_says_so),
 	    cmocka_unit_test(a_cut_text_is_whole),
 	};

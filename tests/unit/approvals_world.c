@@ -320,7 +320,10 @@ struct world_answer world_ask_decide(struct world *w, struct approvals *a,
     const struct approvals_who *who, const char *id, const char *stage, bool approve)
 {
 	struct world_answer out = {0};
-	(void)approvals_decide(a, who, id, stage, approve, "Bob B.", "seen", world_told, &out);
+	(void)approvals_decide(a, who, id,
+	    &(struct approvals_decision){
+		.stage = stage, .approve = approve, .by = "Bob B.", .reason = "seen"},
+	    world_told, &out);
 	world_until(w, out.called);
 	return out;
 }

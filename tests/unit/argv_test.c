@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
 #include "base/compiler.h"
 #include "tools/argv.h"
 #include "tools/definition.h"
@@ -163,6 +164,35 @@ static void a_recipe_gives_options_in_the_schemas_order(void **state)
 	    {"gone", "{}", NULL, "Unknown callable: curl.gone"});
 }
 
+/* What Python's shlex.split makes of each, joined by '|'. */
+static void quotes_and_backslashes_are_shlexs(void **state)
+{
+	(void)state;
+	static const char *const cases[][2] = {
+	    {"'a\\b'", "a\\b"},
+	    {"'a\\'b", "a\\b"},
+	    {"'\\\\'", "\\\\"},
+	    {"'\\\"'", "\\\""},
+	    {"\"a\\b\"", "a\\b"},
+	    {"\"a\\\\b\"", "a\\b"},
+	    {"\"a\\\"b\"", "a\"b"},
+	    {"\"a'b\"", "a'b"},
+	    {"a\\ b c", "a b|c"},
+	    {"a\\'b", "a'b"},
+	};
+	for (size_t i = 0; i < array_len(cases); i++) {
+		struct err e = {0};
+		cleanup(json_decrefp) json_t *words = json_array();
+		cleanup(buf_fini) struct buf joined = BUF_INIT(256);
+		assert_int_equal(argv_split(cases[i][0], words, &e), 0);
+		for (size_t k = 0; k < json_array_size(words); k++) {
+			(void)buf_addf(&joined, "%s%s", k > 0 ? "|" : "",
+			    json_string_value(json_array_get(words, k)));
+		}
+		assert_string_equal(buf_str(&joined), cases[i][1]);
+	}
+}
+
 static void the_end_of_options_is_marked_where_the_definition_says(void **state)
 {
 	(void)state;
@@ -183,8 +213,20 @@ static void the_end_of_options_is_marked_where_the_definition_says(void **state)
 static void numbers_keep_their_sign(void **state)
 {
 	(void)state;
-	CHECK("name: seq\nschema:\n  positional: [{name: from, type: integer}, {name: to, type: "
-	      "number, default: 2}]\n",
+	CHECK(
+	    "name: sleep\nschema:\n  positional: [{name: a, type: integer}, {name: b, type: number}"
+	    ", {name: c, type: array}]\n",
+	    {NULL, "{\"a\":-1}", NULL, "'a' begins with '-'"},
+	    {NULL, "{\"a\":\"-1\"}", NULL, "'a' begins with '-'"},
+	    {NULL, "{\"b\":-0.5}", NULL, "'b' begins with '-'"},
+	    {NULL, "{\"b\":-0.0}", NULL, "'b' begins with '-'"},
+	    {NULL, "{\"c\":[1,-1]}", NULL, "'c' begins with '-'"},
+	    {NULL, "{\"a\":1,\"b\":0,\"c\":[2]}", "[\"sleep\",\"1\",\"0\",\"2\"]", NULL});
+	CHECK("name: sleep\nend_of_options: true\n"
+	      "schema:\n  positional: [{name: a, type: integer}]\n",
+	    {NULL, "{\"a\":-1}", "[\"sleep\",\"--\",\"-1\"]", NULL});
+	CHECK("name: seq\nschema:\n  positional: [{name: from, type: integer, allow_dash: true}, "
+	      "{name: to, type: number, default: 2}]\n",
 	    {NULL, "{\"from\":-3}", "[\"seq\",\"-3\",\"2\"]", NULL},
 	    {NULL, "{\"from\":\"-3\",\"to\":\"1e2\"}", "[\"seq\",\"-3\",\"100.0\"]", NULL},
 	    {NULL, "{\"from\":\"-f\"}", NULL, "'from' must be a whole number"},
@@ -229,6 +271,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(the_template_splits_as_shlex_does),
+	    cmocka_unit_test(quotes_and_backslashes_are_shlexs),
 	    cmocka_unit_test(without_a_template_names_become_options),
 	    cmocka_unit_test(a_recipe_gives_options_in_the_schemas_order),
 	    cmocka_unit_test(the_end_of_options_is_marked_where_the_definition_says),

@@ -18,6 +18,21 @@
 #include "base/text.h"
 #include "base/yaml.h"
 
+/* Whatever the memory held before. */
+static void reserved_room_is_no_text(void **state)
+{
+	(void)state;
+	cleanup(buf_fini) struct buf b = BUF_INIT(1000);
+	cleanup(buf_fini) struct buf other = BUF_INIT(1000);
+	char *at = buf_reserve(&other, 500);
+	assert_non_null(at);
+	memset(at, 'x', 500);
+	buf_grew(&other, 500);
+	buf_fini(&other);
+	assert_non_null(buf_reserve(&b, 500));
+	assert_string_equal(buf_str(&b), "");
+}
+
 static void a_buf_never_grows_past_its_maximum(void **state)
 {
 	(void)state;
@@ -237,6 +252,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_buf_never_grows_past_its_maximum),
+	    cmocka_unit_test(reserved_room_is_no_text),
 	    cmocka_unit_test(numbers_and_sizes_are_strict),
 	    cmocka_unit_test(utf8_is_judged_as_unicode_does),
 	    cmocka_unit_test(secrets_are_compared_whole),

@@ -267,6 +267,24 @@ static void secrets_are_put_in_and_taken_out(void **state)
 	buf_clear(&out);
 	assert_int_equal(secrets_redact(secrets, "a s3cr3t-value b ab", 19, &out), 0);
 	assert_string_equal(buf_str(&out), "a *** b ab");
+	static const struct {
+		const char *text, *told;
+	} cases[] = {
+	    {"abcdefghij", "***"},   /* the longer of two with one beginning */
+	    {"abcdefghi", "***ghi"}, /* it is not all there */
+	    {"xabcdefgabcdefghijx", "x***g***x"},
+	    {"abcdefghijKLM1", "***"}, /* one that begins within another ends behind it */
+	    {"abcdeabcdef", "abcde***"},
+	};
+	cleanup(json_decrefp) json_t *alike = json_pack(
+	    "{s:s, s:s, s:s}", "a", "abcdef", "b", "abcdefghij", "c", "hijKLM1");
+	for (size_t i = 0; i < array_len(cases); i++) {
+		buf_clear(&out);
+		assert_int_equal(
+		    secrets_redact(alike, cases[i].text, strlen(cases[i].text), &out), 0);
+		assert_string_equal(buf_str(&out), cases[i].told);
+	}
+	buf_clear(&out);
 	/* A value that looks like a placeholder is not one. */
 	cleanup(json_decrefp) json_t *sly = json_pack("{s:s}", "a", "${secret:b}");
 	buf_clear(&out);

@@ -247,7 +247,7 @@ const char *call_query(struct call *c, const char *name)
 {
 	struct fake_call *f = fake_of(c);
 	for (unsigned i = 0; i < f->value_count; i++) {
-		if (strcmp(f->values[i], name) == 0) {
+		if (strcasecmp(f->values[i], name) == 0) {
 			return f->values[i] + strlen(name) + 1;
 		}
 	}

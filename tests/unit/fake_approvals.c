@@ -146,15 +146,14 @@ struct approvals_call *approvals_events(struct approvals *a, const struct approv
 }
 
 struct approvals_call *approvals_decide(struct approvals *a, const struct approvals_who *who,
-    const char *id, const char *stage, bool approve, const char *by, const char *reason,
-    approvals_fn fn, void *ctx)
+    const char *id, const struct approvals_decision *d, approvals_fn fn, void *ctx)
 {
-	char *line = note(a, "decide", who);
+	char *line = note(a, d->early ? "review" : "decide", who);
 	more(line, "id", id);
-	more(line, "stage", stage);
-	more(line, "approve", approve ? "true" : "false");
-	more(line, "by", by);
-	more(line, "reason", reason);
+	more(line, "stage", d->stage);
+	more(line, "approve", d->approve ? "true" : "false");
+	more(line, "by", d->by);
+	more(line, "reason", d->reason);
 	return answer(a, fn, ctx);
 }
 

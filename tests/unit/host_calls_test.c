@@ -17,7 +17,7 @@
 #include "gateway/gateway.h"
 
 #define NOBODY 65534
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 #define KEPT_MAX 128
 
 /* What the handler did, and what the test has it do. */
@@ -273,7 +273,7 @@ static int setup(void **state)
 	    .max_sessions = 4,
 	    .ready_sessions = 1,
 	    .cooldown_ms = 60000,
-	    .execution_time_ms = 10000,
+	    .execution_time_ms = WAIT_MS,
 	    .output_max_bytes = 1 << 20,
 	    .limits = {.memory_bytes = 1ULL << 30,
 		.file_space_bytes = 16 << 20,

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <microhttpd.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,14 +86,15 @@ static void do_stats(struct call *c)
 	struct rusage usage;
 	(void)getrusage(RUSAGE_SELF, &usage);
 	call_reply_json(c, 200,
-	    json_pack("{s:i, s:i, s:i, s:i, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:i}", "gone",
+	    json_pack("{s:i, s:i, s:i, s:i, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:i, s:s}", "gone",
 		(int)server.gone, "source_open", (int)server.source_open, "source_closed",
 		(int)server.source_closed, "file_done", (int)server.file_done, "file_bytes",
 		(json_int_t)server.file_bytes, "open_calls", (int)http_open_calls(server.http),
 		"connections", (int)http_connections(server.http), "continued",
 		(int)server.continued, "uploads_open", (int)server.uploads_open, "rss_kb",
 		(json_int_t)usage.ru_maxrss, "bodies_bytes",
-		(json_int_t)http_bodies_bytes(server.http), "answered", (int)server.answered));
+		(json_int_t)http_bodies_bytes(server.http), "answered", (int)server.answered,
+		"libmicrohttpd", MHD_get_version()));
 }
 
 /* ---- without watches ---- */

@@ -356,6 +356,16 @@ static void limits_are_told_with_their_status(void **state)
 	pcm_expect("POST", "/execute", "four-4", ONE, 503, "the server is stopping");
 }
 
+static void the_session_of_a_review_is_a_conflict(void **state)
+{
+	(void)state;
+	struct err e = {0};
+	assert_non_null(
+	    engine_session_reserve(engine_pool(world.engine, NULL), NULL, "reviewed", &e));
+	pcm_expect("POST", "/execute", "reviewed", ONE, 409,
+	    "that identifier belongs to code that is reviewed");
+}
+
 static void pools_are_named_as_on_the_other_wire(void **state)
 {
 	(void)state;
@@ -425,6 +435,7 @@ int main(void)
 	    PCM_TEST(a_body_of_another_type_is_refused),
 	    PCM_TEST(a_web_page_must_say_json),
 	    PCM_TEST(limits_are_told_with_their_status),
+	    PCM_TEST(the_session_of_a_review_is_a_conflict),
 	    PCM_TEST(pools_are_named_as_on_the_other_wire),
 	    PCM_TEST(paths_and_methods_there_are_not),
 	    PCM_TEST(health_tells_both_wires_and_no_sessions),

@@ -363,7 +363,7 @@ static void one_tenant_has_half_of_what_is_sent_at_once(void **state)
 		free(mode.asked[mode.asked_count].bytes);
 	}
 	pcm_expect("GET", "/api/artifacts/r", NULL, NULL, 503,
-	    "The server sends as many artifacts as it may");
+	    "The server sends as many artifacts of yours as it may");
 	world.prefix = "other";
 	struct fake_call other;
 	begin_large(&other, NULL, "text", kept, len, 0);

@@ -35,6 +35,7 @@ static const struct route routes[] = {
     ROUTE(CALL_GET, "head"),
     ROUTE(CALL_POST, "executions"),
     ROUTE(CALL_GET, ""),
+    {.method = CALL_POST, .pattern = "code/{x}/run", .handle = handle, .flags = ROUTE_ANY_CASE},
 };
 
 static int setup(void **state)
@@ -42,7 +43,7 @@ static int setup(void **state)
 	struct router *r = router_new();
 	assert_non_null(r);
 	assert_int_equal(router_add(r, routes, 7, (void *)(uintptr_t)1), 0);
-	assert_int_equal(router_add(r, routes + 7, 4, (void *)(uintptr_t)2), 0);
+	assert_int_equal(router_add(r, routes + 7, 5, (void *)(uintptr_t)2), 0);
 	*state = r;
 	return 0;
 }
@@ -97,6 +98,16 @@ static void patterns_are_matched(void **state)
 	refuses(state, CALL_GET, "/files", -ENOENT);
 	refuses(state, CALL_GET, "/filesx/a", -ENOENT);
 	refuses(state, CALL_GET, "/file/a", -ENOENT);
+}
+
+static void a_route_may_take_any_case(void **state)
+{
+	finds(state, CALL_POST, "/code/A/run", "code/{x}/run");
+	finds(state, CALL_POST, "/CODE/a/Run", "code/{x}/run");
+	finds(state, CALL_POST, "/sessionPools/p/Code/a/run", "code/{x}/run");
+	refuses(state, CALL_POST, "/Code/a/runs", -ENOENT);
+	refuses(state, CALL_POST, "/Cod/a/run", -ENOENT);
+	refuses(state, CALL_POST, "/Executions", -ENOENT);
 }
 
 static void empty_segments_are_nothing(void **state)
@@ -288,6 +299,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(patterns_are_matched, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_route_may_take_any_case, setup, teardown),
 	    cmocka_unit_test_setup_teardown(empty_segments_are_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(other_methods_are_told, setup, teardown),
 	    cmocka_unit_test_setup_teardown(head_falls_back_on_get, setup, teardown),

@@ -192,7 +192,9 @@ static int ask_the_store(void *arg)
 	struct err e = {0};
 	struct answer a = {0};
 	(void)snprintf(ca, sizeof(ca), "%s/cert.pem", server->dir);
-	(void)uv_loop_init(&loop);
+	if (seal_refuse_io_uring(&e) < 0 || uv_loop_init(&loop) < 0) {
+		return 2;
+	}
 	struct store *st = store_new(
 	    &loop, &(struct store_config){.redis_url = server->url, .redis_ca_file = ca}, &e);
 	if (st == NULL || !seal(true)) {

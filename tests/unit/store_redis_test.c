@@ -342,12 +342,12 @@ static void a_killed_server_is_an_error_and_comes_back(void **state)
 	redis_server_kill(&server);
 	struct store_answer a = try_until(s, ERR_UNAVAILABLE);
 	assert_int_equal(a.e.code, ERR_UNAVAILABLE);
-	assert_non_null(strstr(a.e.text, "the store cannot be reached"));
 	/* Each is refused at once from now on, whatever it is. */
 	uint64_t before = clock_mono_ms();
 	for (int i = 0; i < 100; i++) {
 		a = suite_get(s, s->a, NULL, STORE_SKILLS, "one");
 		assert_int_equal(a.e.code, ERR_UNAVAILABLE);
+		assert_non_null(strstr(a.e.text, "the store cannot be reached"));
 	}
 	a = suite_list(s, s->a, NULL, STORE_SKILLS);
 	assert_int_equal(a.e.code, ERR_UNAVAILABLE);
@@ -406,6 +406,7 @@ static void a_server_that_hangs_is_not_waited_for(void **state)
 	uint64_t took = clock_mono_ms() - before;
 	assert_int_equal(a.e.code, ERR_UNAVAILABLE);
 	assert_non_null(strstr(a.e.text, "no answer within 5 s"));
+	assert_non_null(strstr(a.e.text, "may have been made, or not"));
 	assert_in_range(took, REDIS_TIMEOUT_MS - 500, REDIS_TIMEOUT_MS + 5000);
 	redis_server_freeze(&server, false);
 	a = try_until(s, ERR_NONE);

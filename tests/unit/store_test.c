@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -111,6 +113,87 @@ static json_t *read_index(void)
 static const char *member(const json_t *record, const char *key)
 {
 	return json_string_value(json_object_get(record, key));
+}
+
+/* --- what is flushed ----------------------------------------------------------------------------
+ */
+
+/* In place of the library's: remembers what was flushed since SYNCED was emptied, and fails for one
+ * of them if it is told to. Threads call it. */
+static struct {
+	pthread_mutex_t lock;
+	struct stat files[64];
+	size_t count;
+	ino_t bad;
+} synced = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+int fsync(int fd)
+{
+	struct stat st;
+	int r = (int)syscall(SYS_fsync, fd);
+	if (r == 0 && fstat(fd, &st) == 0) {
+		(void)pthread_mutex_lock(&synced.lock);
+		synced.files[synced.count++ % array_len(synced.files)] = st;
+		r = st.st_ino == synced.bad ? -1 : 0;
+		(void)pthread_mutex_unlock(&synced.lock);
+		errno = EIO;
+	}
+	return r;
+}
+
+static bool was_flushed(const char *path)
+{
+	struct stat st;
+	assert_int_equal(fstatat(outside, path, &st, 0), 0);
+	(void)pthread_mutex_lock(&synced.lock);
+	bool found = false;
+	for (size_t i = 0; i < synced.count && i < array_len(synced.files); i++) {
+		found = found || (synced.files[i].st_ino == st.st_ino &&
+				     synced.files[i].st_dev == st.st_dev);
+	}
+	(void)pthread_mutex_unlock(&synced.lock);
+	return found;
+}
+
+static void expect_flushed(const char *const *paths)
+{
+	for (; *paths != NULL; paths++) {
+		if (!was_flushed(*paths)) {
+			fail_msg("not flushed: %s (of %zu)", *paths, synced.count);
+		}
+	}
+	synced.count = 0;
+}
+
+/* Bytes, the names that lead to them, and the index, each before the answer. */
+static void what_is_answered_is_flushed(void **state)
+{
+	struct store_suite *s = *state;
+	struct stat st;
+	suite_drop(suite_save(s, s->a, &(struct store_space){.prefix = "t"}, "d/e/f",
+	    suite_info("text", ""), "x", 1));
+	expect_flushed((const char *const[]){"store", "store/t", "store/t/artifacts",
+	    "store/t/artifacts/d", "store/t/artifacts/d/e", "store/t/artifacts/d/e/f",
+	    "store/t/artifacts/.artifacts.json", NULL});
+	suite_drop(suite_artifact_delete(s, s->a, &(struct store_space){.prefix = "t"}, "d/e/f"));
+	expect_flushed((const char *const[]){"store/t/artifacts/d/e", "store/t/artifacts",
+	    "store/t/artifacts/.artifacts.json", NULL});
+	suite_drop(suite_put(s, s->a, NULL, STORE_SKILLS, "echo",
+	    json_pack("{s:s, s:s}", "source", "def run(): pass\n", "description", "d")));
+	expect_flushed((const char *const[]){"store/skills/echo.py", "store/skills", NULL});
+	suite_drop(suite_put(s, s->a, NULL, STORE_DEPS, "a", json_string("a")));
+	expect_flushed((const char *const[]){"store/deps/requirements.txt", "store/deps", NULL});
+	suite_drop(suite_put(
+	    s, s->a, &(struct store_space){.prefix = "u"}, STORE_DEPS, "a", json_string("a")));
+	expect_flushed((const char *const[]){
+	    "store/u/deps/requirements.txt", "store/u/deps", "store/u", "store", NULL});
+	/* A disk that does not take it is no success. */
+	assert_int_equal(fstatat(outside, "store/t/artifacts", &st, 0), 0);
+	synced.bad = st.st_ino;
+	struct store_answer a = suite_save(
+	    s, s->a, &(struct store_space){.prefix = "t"}, "d/g", suite_info("text", ""), "x", 1);
+	synced.bad = 0;
+	assert_int_equal(a.e.code, ERR_INTERNAL);
 }
 
 /* --- the layout ---------------------------------------------------------------------------------
@@ -646,10 +729,16 @@ static void a_tenants_keys_are_not_those_of_the_server(void **state)
 
 int main(void)
 {
+	struct err e = {0};
+	if (seal_refuse_io_uring(&e) < 0) { /* before any loop, as the server does */
+		(void)fprintf(stderr, "%s\n", e.text);
+		return 1;
+	}
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_tenants_keys_are_not_those_of_the_server),
 	    STORE_SUITE(setup, teardown),
 	    SUITE_TEST(layout, setup, teardown),
+	    SUITE_TEST(what_is_answered_is_flushed, setup, teardown),
 	    SUITE_TEST(by_hand, setup, teardown),
 	    SUITE_TEST(edited_in_place, setup, teardown),
 	    SUITE_TEST(unindexed_files, setup, teardown),

@@ -335,6 +335,11 @@ static void the_seal_lets_it_watch(void **state)
 
 int main(void)
 {
+	struct err e = {0};
+	if (seal_refuse_io_uring(&e) < 0) { /* before any loop, as the server does */
+		(void)fprintf(stderr, "%s\n", e.text);
+		return 1;
+	}
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 	    TEST(edits_in_place_are_seen_at_once),
