@@ -182,6 +182,32 @@ static void test_display_without_image(void **state)
 }
 
 /* A client that asks for nothing has each figure once, and texts where it looks for them. */
+/* A large answer comes from a thread, and says what a small one would. */
+static void test_large_output(void **state)
+{
+	(void)state;
+	static char out[90001];
+	struct fake_call f;
+	memset(out, 'x', sizeof(out) - 1);
+	world.script.out = out;
+	post(&f, "executions", CODE, 200);
+	assert_int_equal(strlen(fake_text(&f, "result.stdout")), sizeof(out) - 1);
+	assert_non_null(fake_header(&f, "Operation-Id"));
+	fake_call_fini(&f);
+	/* Whoever leaves while it is put together is not answered. */
+	world.script.silent = true;
+	fake_send(&f, &world, "POST", "/executions" Q, CODE);
+	assert_int_equal(f.answers, 0);
+	fake_finish(&world);
+	assert_int_equal(f.answers, 0);
+	assert_non_null(f.call.gone);
+	fake_leave(&f);
+	fake_pump(&world);
+	assert_int_equal(f.answers, 1); /* fake_leave's own */
+	fake_call_fini(&f);
+	world.script.silent = false;
+}
+
 static void test_displays_unasked(void **state)
 {
 	(void)state;
@@ -515,6 +541,7 @@ int main(void)
 	    ACA_TEST(test_more_displays),
 	    ACA_TEST(test_display_without_image),
 	    ACA_TEST(test_displays_unasked),
+	    ACA_TEST(test_large_output),
 	    ACA_TEST(test_displayed_text_is_bounded),
 	    ACA_TEST(test_exception),
 	    ACA_TEST(test_time_limit),

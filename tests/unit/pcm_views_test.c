@@ -458,6 +458,31 @@ static void saving_keeps_the_type_of_the_data(void **state)
 	assert_memory_equal(fake_codemode_last(&mode)->bytes, "a\0b", 3);
 }
 
+/* A large one becomes bytes on a thread; whoever leaves meanwhile saves nothing. */
+static void a_large_artifact_is_saved(void **state)
+{
+	(void)state;
+	struct fake_call f;
+	cleanup(buf_fini) struct buf body = BUF_INIT(1U << 20);
+	(void)buf_add_str(&body, "{\"name\":\"r\",\"data\":[1");
+	for (int i = 0; i < 50000; i++) {
+		(void)buf_add_str(&body, ",1");
+	}
+	(void)buf_add_str(&body, "]}");
+	answers("artifacts.save", "{\"name\":\"r\"}");
+	pcm_expect_json("POST", "/api/artifacts", NULL, buf_str(&body), 200, "{\"name\":\"r\"}");
+	expect_asked("artifacts.save",
+	    "{\"description\":\"\",\"name\":\"r\",\"size\":100003,\"type\":\"json\"}");
+	unsigned asked = mode.asked_count;
+	fake_start(&f, &world, "POST", "/api/artifacts", "Content-Type", "application/json",
+	    buf_str(&body), body.len);
+	assert_int_equal(f.answers, 0);
+	fake_leave(&f);
+	fake_pump(&world);
+	assert_int_equal(mode.asked_count, asked);
+	fake_call_fini(&f);
+}
+
 static void saving_is_checked(void **state)
 {
 	(void)state;
@@ -784,6 +809,7 @@ int main(void)
 	    PCM_TEST(a_skill_is_had_by_name),
 	    PCM_TEST(a_skill_is_made),
 	    PCM_TEST(an_artifact_comes_back_as_what_it_is),
+	    PCM_TEST(a_large_artifact_is_saved),
 	    PCM_TEST(who_accepts_bytes_gets_them_as_they_are_kept),
 	    PCM_TEST(a_large_artifact_goes_out_as_it_is_read),
 	    PCM_TEST(no_more_of_a_large_artifact_is_read_than_the_client_takes),
