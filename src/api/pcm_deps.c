@@ -58,53 +58,69 @@ void pcm_deps_sync(struct call *c)
 	ask(c, "deps.sync", NULL, answer_sync);
 }
 
-/* Asks METHOD about the body's "package". */
+static void drop_package(void *package)
+{
+	json_decref(package);
+}
+
+/* Asks METHOD about the body's "package". ANSWER's state is the package, a reference. */
 static void ask_package(struct call *c, const char *method, pcm_answer_fn answer)
 {
 	struct pcm_form f;
+	struct pcm_where w;
 	if (pcm_form_open(&f, c, PCM_BODY)) {
 		const char *package = pcm_form_text(&f, "package", NULL);
-		if (pcm_form_close(&f)) {
-			ask(c, method, json_pack("{s:s}", "package", package), answer);
+		if (pcm_form_close(&f) && pcm_where(c, &w, false)) {
+			struct pcm_question q = {.method = method,
+			    .arguments = json_pack("{s:s}", "package", package),
+			    .answer = answer,
+			    .server_space = true,
+			    .state = json_incref(json_object_get(f.body, "package")),
+			    .drop = drop_package};
+			pcm_ask(c, &w.space, &q);
 		}
 	}
 	pcm_form_fini(&f);
 }
 
+static void answer_add(struct call *c, void *package, enum codemode_error code,
+    const json_t *result, struct loading *bytes)
+{
+	json_decref(package);
+	answer_sync(c, NULL, code, result, bytes);
+}
+
 void pcm_deps_add(struct call *c)
 {
-	ask_package(c, "deps.add", answer_sync);
+	ask_package(c, "deps.add", answer_add);
 }
 
 /* P4 tells with a boolean; P5 with lists, and the boolean under another name. A client of P4 always
  * names a session of its own choosing. */
-static json_t *removed_json(struct call *c, bool removed)
+static json_t *removed_json(struct call *c, json_t *package, bool removed)
 {
-	struct pcm_form f;
 	struct pcm_where w;
 	bool is_p4 = pcm_where(c, &w, false) && w.id[0] != '\0' && !w.given;
 	if (is_p4) {
 		return json_pack("{s:b, s:b}", "removed", removed, "removed_from_config", removed);
 	}
-	(void)pcm_form_open(&f, c, PCM_BODY);
-	json_t *package = pcm_form_any(&f, "package", false);
 	json_t *j = json_pack("{s:[], s:[], s:[], s:b}", "removed", "not_found", "failed",
 	    "removed_from_config", removed);
 	(void)json_array_append(json_object_get(j, removed ? "removed" : "not_found"), package);
-	pcm_form_fini(&f);
 	return j;
 }
 
-static void answer_remove(struct call *c, void *state, enum codemode_error code,
+static void answer_remove(struct call *c, void *package, enum codemode_error code,
     const json_t *result, struct loading *bytes)
 {
 	if (code == CODEMODE_DENIED) {
 		pcm_fail(c, 403, "Runtime dependency modification is disabled");
 	} else if (code != CODEMODE_OK) {
-		pcm_answer_result(c, state, code, result, bytes);
+		pcm_answer_result(c, NULL, code, result, bytes);
 	} else {
-		pcm_reply_new(c, 200, removed_json(c, json_is_true(result)));
+		pcm_reply_new(c, 200, removed_json(c, package, json_is_true(result)));
 	}
+	json_decref(package);
 }
 
 void pcm_deps_remove(struct call *c)
