@@ -63,7 +63,7 @@ static void free_steps(struct step **list)
 static const char *split_name(const char *filename, struct files_path *directory, struct err *e)
 {
 	const char *slash = strrchr(filename, '/');
-	const char *inside = FILES_ROOT + 1;
+	const char *inside = &FILES_ROOT[1];
 	if (text_has_prefix(filename, inside) && filename[strlen(inside)] == '/') {
 		filename += strlen(inside) + 1;
 		*directory = (struct files_path){{0}};
