@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "gateway/gateway.h"
+#include "gateway/internal.h"
 
 #define NOBODY 65534
 #define WAIT_MS 60000
@@ -309,6 +310,9 @@ static int teardown(void **state)
 {
 	struct world *w = *state;
 	execution_unref(w->execution);
+	/* Whatever the sessions did: nothing runs any more, so nothing of theirs is held. */
+	assert_int_equal(w->gateway->replies.held, 0);
+	assert_int_equal(w->gateway->partial.held, 0);
 	uv_close((uv_handle_t *)&w->watch, NULL);
 	uv_close((uv_handle_t *)&w->idle, NULL);
 	gateway_free(w->gateway);
@@ -341,10 +345,9 @@ static void finish(struct world *w)
 	until(w, execution_is_final(w->execution));
 }
 
-/* The value of CODE, as JSON. */
-static void check(struct world *w, const char *code, const char *json)
+/* The value of CODE, which was started, as JSON. */
+static void check_end(struct world *w, const char *code, const char *json)
 {
-	start(w, code);
 	finish(w);
 	const struct execution_value *v = &w->execution->value;
 	if (w->execution->verdict != VERDICT_SUCCEEDED || strcmp(buf_str(&v->json), json) != 0) {
@@ -352,6 +355,24 @@ static void check(struct world *w, const char *code, const char *json)
 		    buf_str(&v->json), verdict_name(w->execution->verdict), w->execution->reason,
 		    json, buf_str(&v->traceback));
 	}
+}
+
+static void check(struct world *w, const char *code, const char *json)
+{
+	start(w, code);
+	check_end(w, code, json);
+}
+
+/* The same for code that leaves calls of skills.list, COUNT in all, which are answered then. */
+static void check_kept(struct world *w, const char *code, unsigned count, const char *json)
+{
+	unsigned at = w->kept_count;
+	start(w, code);
+	until(w, w->kept_count == at + count);
+	for (; at < w->kept_count; at++) {
+		reply(w->kept[at], true, "[]");
+	}
+	check_end(w, code, json);
 }
 
 /* --- tests ---------------------------------------------------------------------------------------
@@ -487,25 +508,24 @@ static void calls_end_with_their_execution(void **state)
 	uint64_t end_ms = clock_mono_ms() + 600;
 	until(w, clock_mono_ms() > end_ms);
 	check(w, "t.join(5); late", "[\"the cell that this call belongs to has ended\"]");
-	/* Awaitables that nobody awaited. */
-	check(w,
+	/* What nobody awaited is there when the cell has ended. */
+	check_kept(w,
 	    "import asyncio\nawait asyncio.sleep(0)\na = skills.list()\nb = "
 	    "artifacts.exists('yes')\n1",
-	    "1");
-	check(w, "try:\n    await a\nexcept RuntimeError as e:\n    f = str(e)\nf",
-	    "\"the cell that this call belongs to has ended\"");
+	    1, "1");
+	check(w, "list(a), bool(b)", "[[],true]");
 }
 
 static void too_many_calls(void **state)
 {
 	struct world *w = *state;
-	check(w,
+	/* They keep their places until somebody takes their answers. */
+	check_kept(w,
 	    "import asyncio\nawait asyncio.sleep(0)\n"
 	    "a = [skills.list() for i in range(64)]\n"
 	    "try:\n    artifacts.exists('yes')\nexcept TooManyCalls as e:\n    f = str(e)\nf",
-	    "\"this session has 64 calls open already\"");
-	assert_int_equal(w->kept_count, 64);
-	assert_int_equal(w->cancelled, 64);
+	    64, "\"this session has 64 calls open already\"");
+	assert_int_equal(w->cancelled, 0);
 	check(w, "artifacts.exists('yes')", "true");
 }
 
@@ -596,6 +616,66 @@ static void answers_that_nobody_reads(void **state)
 	until(w, w->closed == 4);
 }
 
+/* What waits of its answers goes through a session's bound three times: all of them come. */
+static void answers_that_were_taken_are_counted_back(void **state)
+{
+	struct world *w = *state;
+	check(w,
+	    FORGE "def take(n):\n"
+		  "    good, first = 0, True\n"
+		  "    while n:\n"
+		  "        packet = control.recv(70000)\n"
+		  "        good += packet[16] if first else 0\n"
+		  "        first = packet[4] == 0\n" /* no more pieces */
+		  "        n -= first\n"
+		  "    return good\n"
+		  "good = 0\n"
+		  "for turn in range(3):\n"
+		  "    for i in range(8): call(turn * 8 + i + 1, b'artifacts.path')\n"
+		  "    good += take(8)\n"
+		  "good",
+	    "24");
+}
+
+/* Several times what may be unfinished at once. */
+static void unfinished_messages_are_counted_back(void **state)
+{
+	struct world *w = *state;
+	w->gateway->partial.max = 1 << 20; /* a tenant alone has half */
+	for (int i = 0; i < 6; i++) {
+		check(w, "artifacts.exists('y' * 400000)", "false");
+		assert_int_equal(w->gateway->partial.held, 0);
+	}
+	check_killed(w, "for i in range(12): send(32, 1, b'x' * 60000, flags=1)");
+	check(w, "artifacts.exists('y' * 400000)", "false");
+}
+
+/* Of a tenant's sessions, and not the one that asks for a little more. */
+static void who_holds_most_of_unfinished_messages_is_ended(void **state)
+{
+	struct world *w = *state;
+	w->gateway->partial.max = 1 << 20;
+	start(w, FORGE "for i in range(7): send(32, 1, b'x' * 60000, flags=1)\ntime.sleep(20)");
+	until(w, w->gateway->partial.held >= 420000);
+	struct execution *first = w->execution;
+	w->execution = NULL;
+	static const char code[] = "artifacts.exists('y' * 200000)";
+	const struct execution_request r = {
+	    .kind = IPC_EXECUTE_PYTHON, .code = {code, sizeof(code) - 1}, .values = true};
+	struct err e = {0};
+	w->session = engine_session_open(
+	    engine_pool(gateway_engine(w->gateway), NULL), NULL, "second", &e);
+	assert_non_null(w->session);
+	w->execution = engine_execute(w->session, &r, &e);
+	assert_non_null(w->execution);
+	finish(w);
+	assert_int_equal(w->execution->verdict, VERDICT_SUCCEEDED);
+	until(w, execution_is_final(first));
+	assert_int_equal(first->verdict, VERDICT_SESSION_KILLED);
+	assert_non_null(strstr(first->reason, "it held the most"));
+	execution_unref(first);
+}
+
 static void calls_are_counted(void **state)
 {
 	struct world *w = *state;
@@ -623,6 +703,9 @@ int main(void)
 	    TEST(forged_messages_end_the_session),
 	    TEST(forged_calls_are_bounded),
 	    TEST(answers_that_nobody_reads),
+	    TEST(answers_that_were_taken_are_counted_back),
+	    TEST(unfinished_messages_are_counted_back),
+	    TEST(who_holds_most_of_unfinished_messages_is_ended),
 	    TEST(calls_are_counted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
