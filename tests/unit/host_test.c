@@ -222,6 +222,12 @@ static void what_comes_too_late_is_dropped(void **state)
 	assert_int_equal(m.type, IPC_EXECUTE);
 	assert_int_equal(m.ref, 9);
 	assert_int_equal(m.body.len, 4);
+	/* And nothing of it is in the way of the next call's. */
+	host_begin();
+	id = call();
+	reply(id, true);
+	assert_int_equal(host_wait(id, 10000), 1);
+	host_end();
 	forget_sent();
 }
 
