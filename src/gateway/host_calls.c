@@ -21,7 +21,8 @@ static const char no_room[] = "{\"error\": \"TooManyCalls\", \"message\": \"the 
 			      "many answers as it may; take some first\"}";
 static const char cut[] = "{\"error\": \"StorageError\", \"message\": \"the bytes could not be "
 			  "read to the end\"}";
-static const char interrupted[] = "{\"error\": \"RuntimeError\", \"message\": \"interrupted\"}";
+/* What the signal raises, which may come after this answer. */
+static const char interrupted[] = "{\"error\": \"KeyboardInterrupt\", \"message\": \"\"}";
 
 enum step {
 	STEP_ASKED,    /* the handler has it */

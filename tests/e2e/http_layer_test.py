@@ -609,9 +609,14 @@ class Uploads(Base):
         self.assertEqual(self.upload(body, "a b'()+_,-./:=?")[0], 200)
         padded = b'--B \t\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--B--'
         self.assertEqual(self.upload(padded)[1]["parts"][0]["size"], 1)
-        for bad in ("multipart/form-data", "multipart/form-data; boundary=", "text/plain",
-                    "multipart/form-data; boundary=" + "b" * 71, 'multipart/form-data; boundary="B',
-                    "multipart/form-dataX; boundary=B"):
+        # Where the type names no boundary, the body's first line does.
+        for other in ("multipart/form-data", "text/plain", "application/json",
+                      "multipart/form-dataX; boundary=C"):
+            status, got = self.upload(padded, content_type=other)
+            self.assertEqual((status, got["parts"][0]["size"]), (200, 1), other)
+            self.assertEqual(self.upload(b"x" + padded, content_type=other)[0], 400, other)
+        for bad in ("multipart/form-data; boundary=", 'multipart/form-data; boundary="B',
+                    "multipart/form-data; boundary=" + "b" * 71):
             self.assertEqual(self.upload(padded, content_type=bad)[0], 400, bad)
 
     def test_malformed(self):

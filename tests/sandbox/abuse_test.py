@@ -819,7 +819,7 @@ io.FileIO = None
         self.assert_answers(self.attacker, "1 + 1", 2)
 
     def test_priority_lowered(self):
-        self.assert_survived("import os\nos.nice(19)")
+        self.assert_survived("import os\nos.nice(10)")
 
     def test_event_loops_and_threads(self):
         self.assert_survived("""

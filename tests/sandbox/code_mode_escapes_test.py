@@ -227,18 +227,18 @@ class Wires:
         self.b.value("artifacts.delete('secret')\n1")
 
     def test_dependencies(self):
-        self.a.send("POST", "/api/deps/add", {"package": "of-a-alone"})
+        self.a.send("POST", "/api/deps/add", {"package": "requests"})
         try:
-            self.assertIn(b"of-a-alone", self.a.send("GET", "/api/deps").body)
+            self.assertIn(b"requests", self.a.send("GET", "/api/deps").body)
             for caller in (self.b, self.own):
                 self.assertEqual(caller.send("GET", "/api/deps").json(), [])
                 self.assertEqual(caller.error("deps.list()"), "[]")
-                caller.send("POST", "/api/deps/remove", {"package": "of-a-alone"})
-                caller.send("POST", "/uninstall_deps", {"packages": ["of-a-alone"]})
-                caller.ask("deps.remove", package="of-a-alone")
-            self.assertIn(b"of-a-alone", self.a.send("GET", "/api/deps").body)
+                caller.send("POST", "/api/deps/remove", {"package": "requests"})
+                caller.send("POST", "/uninstall_deps", {"packages": ["requests"]})
+                caller.ask("deps.remove", package="requests")
+            self.assertIn(b"requests", self.a.send("GET", "/api/deps").body)
         finally:
-            self.a.send("POST", "/api/deps/remove", {"package": "of-a-alone"})
+            self.a.send("POST", "/api/deps/remove", {"package": "requests"})
 
     def test_session_ids_that_the_server_gave_to_a(self):
         thief = self.b.with_session(self.given)

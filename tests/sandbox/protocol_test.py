@@ -89,7 +89,7 @@ def text(value):
 
 def result(status=0, kind=5, limit=0, exit_code=0, duration=1, json=b"", value=b"forged",
            name=b"", message=b"", traceback=b""):
-    return struct.pack("=BBBIQ", status, kind, limit, exit_code, duration) + b"".join(
+    return struct.pack("=BBBIQQQI", status, kind, limit, exit_code, duration, 0, 0, 0) + b"".join(
         map(text, (json, value, name, message, traceback)))
 
 
@@ -286,8 +286,8 @@ time.sleep(60)""", identifier=identifier)
 
     def test_results_that_are_cut_or_too_long(self):
         for body in ("b''", "result()[:-1]", "result() + b'x'", "result()[:20]",
-                     "result()[:15] + struct.pack('I', 2 ** 32 - 1)",
-                     "result()[:15] + struct.pack('I', 2 ** 31) + b'x' * 1000"):
+                     "result()[:35] + struct.pack('I', 2 ** 32 - 1)",
+                     "result()[:35] + struct.pack('I', 2 ** 31) + b'x' * 1000"):
             with self.subTest(body=body):
                 self.assert_kills(f"send(RESULT, current(), {body})")
                 self.server.execute(self.attacker, hostile.TOOLS)

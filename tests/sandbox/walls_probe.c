@@ -102,7 +102,7 @@ static bool secrets(void)
 {
 	static const char *const paths[] = {"/etc/shadow", "/etc/machine-id", "/etc/resolv.conf",
 	    "/root", "/var/log", "/etc/ssl/private", "/boot", "/sys/kernel", "/run/systemd",
-	    "/etc/ssh", "/usr/local/bin", "/usr/src"};
+	    "/etc/ssh", "/usr/local/sbin", "/usr/src"};
 	for (size_t i = 0; i < array_len(paths); i++) {
 		if (!open_refused(paths[i], O_RDONLY)) {
 			return false;

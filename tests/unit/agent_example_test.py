@@ -44,14 +44,14 @@ class AgentTest(ExampleCase):
         self.assertEqual((done.returncode, done.stdout), (0, "It is 42.\n"), done.stderr)
         self.assertIn("hello", done.stderr)
         sent = [(path, body) for _, path, _, body in self.fake.requests]
-        self.assertEqual([body["code"] for path, body in sent if path == "/execute"],
+        self.assertEqual([body["code"] for path, body in sent if path.startswith("/execute?")],
                          ["x = 20\nprint('hello')", "x + 22"])
         self.assertEqual(sent[-1][0], "/reset")
 
     def test_it_stops_after_so_many_cells(self):
         done = self.agent("--script", self.script([{"code": "'again'"}] * 50), "x")
         self.assertEqual(done.stdout, "again\n")
-        self.assertEqual(sum(path == "/execute" for _, path, _, _ in self.fake.requests), 5)
+        self.assertEqual(sum(path.startswith("/execute?") for _, path, _, _ in self.fake.requests), 5)
 
     def test_a_model_over_http(self):
         said = []

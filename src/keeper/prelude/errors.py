@@ -46,7 +46,7 @@ class TooManyCalls(CodeModeError):
 _OWN = (CodeModeError, ToolNotFoundError, ToolCallError, ToolTimeoutError, ApprovalDenied,
         ArtifactNotFoundError, RuntimeDepsDisabledError, StorageError, TooManyCalls)
 _BY_NAME = {cls.__name__: cls for cls in _OWN + (
-    ValueError, TypeError, SyntaxError, MemoryError, RuntimeError)}
+    ValueError, TypeError, SyntaxError, MemoryError, RuntimeError, KeyboardInterrupt)}
 
 
 def install():
