@@ -14,7 +14,10 @@
 #include "base/compiler.h"
 #include "base/json_weight.h"
 #include "codemode/codemode.h"
+#include "base/text.h"
+#include "codemode/describe_cache.h"
 #include "codemode/internal.h"
+#include "codemode/said.h"
 #include "engine/packages.h"
 #include "fake_parking.h"
 #include "fake_runner.h"
@@ -276,7 +279,27 @@ static void assert_result(const struct world *world, const char *expected)
 /* --- life ----------------------------------------------------------------------------------------
  */
 
-static int setup(void **state)
+static const char kept_source[] = "def run(): return 'kept'";
+
+/* A file in which FORMAT's reader said something of KEPT_SOURCE. */
+static void write_said(const char *dir, const char *format)
+{
+	char path[96];
+	char name[2 * DESCRIBE_HASH_BYTES + 1];
+	unsigned char hash[DESCRIBE_HASH_BYTES];
+	json_t *source = json_string(kept_source);
+	describe_cache_hash(source, hash);
+	text_hex(name, hash, sizeof(hash));
+	json_t *all = json_pack("{s:s, s:{s:{s:s, s:[]}}}", "format", format, "said", name,
+	    "description", "from the file", "parameters");
+	(void)snprintf(path, sizeof(path), "%s/skills.said.json", dir);
+	assert_int_equal(json_dump_file(all, path, JSON_COMPACT), 0);
+	json_decref(all);
+	json_decref(source);
+}
+
+/* FORMAT: of what was said before and is kept; NULL: nothing. */
+static int setup_with(void **state, const char *format)
 {
 	struct world *world = calloc(1, sizeof(*world));
 	static struct engine_config c;
@@ -295,6 +318,9 @@ static int setup(void **state)
 	};
 	world->engine = engine_new(&c, &ops, world);
 	fake_runner_init(&world->runner);
+	if (format != NULL) {
+		write_said(world->dir, format);
+	}
 	world->bytes = BUF_INIT(64U << 20);
 	struct store_config stored = {.dir = world->dir};
 	world->store = store_new(&world->loop, &stored, &e);
@@ -302,10 +328,26 @@ static int setup(void **state)
 	    .store = world->store,
 	    .runner = &world->runner,
 	    .approvals = fake_parking_init(),
+	    .data_dir = format != NULL ? world->dir : NULL,
 	    .allow_runtime_deps = true};
 	world->codemode = codemode_new(&world->loop, &config, &e);
 	*state = world;
 	return world->store == NULL || world->codemode == NULL;
+}
+
+static int setup(void **state)
+{
+	return setup_with(state, NULL);
+}
+
+static int setup_same_format(void **state)
+{
+	return setup_with(state, said_format);
+}
+
+static int setup_other_format(void **state)
+{
+	return setup_with(state, "another");
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
@@ -1053,6 +1095,25 @@ static void a_tool_of_that_very_name_comes_first(void **state)
 	assert_string_equal(json_string_value(json_object_get(first, "name")), "scan");
 }
 
+static void check_description(struct world *world, const char *description)
+{
+	assert_int_equal(create(world, "kept", kept_source), CODEMODE_OK);
+	assert_int_equal(ask(world, "skills.get", json_pack("{s:s}", "name", "kept")), CODEMODE_OK);
+	assert_string_equal(
+	    json_string_value(json_object_get(world->result, "description")), description);
+}
+
+static void what_was_said_before_is_believed(void **state)
+{
+	check_description(*state, "from the file");
+	assert_int_equal(((struct world *)*state)->batches, 0);
+}
+
+static void what_another_reader_said_is_not(void **state)
+{
+	check_description(*state, "said of it");
+}
+
 /* A call of a tool with arguments of LARGE_BYTES and some more. */
 static char *large_arguments(void)
 {
@@ -1171,6 +1232,10 @@ int main(void)
 	    TEST(the_parsing_session_may_ask_for_nothing),
 	    TEST(calls_of_one_tenant_are_bounded),
 	    TEST(texts_and_results_are_bounded),
+	    cmocka_unit_test_setup_teardown(
+		what_was_said_before_is_believed, setup_same_format, teardown),
+	    cmocka_unit_test_setup_teardown(
+		what_another_reader_said_is_not, setup_other_format, teardown),
 	    TEST(a_tool_of_that_very_name_comes_first),
 	    TEST(large_calls_of_a_session_are_bounded),
 	    TEST(large_calls_are_counted_back),
