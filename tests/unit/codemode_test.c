@@ -13,8 +13,8 @@
 
 #include "base/compiler.h"
 #include "base/json_weight.h"
-#include "codemode/codemode.h"
 #include "base/text.h"
+#include "codemode/codemode.h"
 #include "codemode/describe_cache.h"
 #include "codemode/internal.h"
 #include "codemode/said.h"
