@@ -12,16 +12,15 @@
 /* struct execution.reply_flags: what a later GET of the execution cannot know otherwise. */
 #define REPLY_JUPYTER 1U
 
-static void reply_now(
-    struct call *c, const struct execution *x, const struct aca_format *f, int status)
+static int add_final(struct buf *out, const struct execution *x, const void *format)
 {
-	aca_reply_headers(c, x);
-	aca_json_reply(c, status, aca_reply_execution(x, f));
+	return aca_json_add(out, aca_reply_execution(x, format));
 }
 
-static void reply_final(struct call *c, struct execution *x, const void *format)
+static void answer_final(struct call *c, const struct execution *x, int err, struct buf *text)
 {
-	reply_now(c, x, format, 200);
+	aca_reply_headers(c, x);
+	aca_json_reply_text(c, 200, err, text);
 }
 
 /* Where to ask for X: beside the route that was used, in the same pool. */
@@ -42,8 +41,9 @@ static void set_location(struct call *c, const struct execution *x, const struct
 static void reply_later(
     struct call *c, struct execution *x, const struct aca_format *f, bool abandon_when_gone)
 {
+	static const struct reply_form form = {add_final, answer_final};
 	struct aca_problem p;
-	if (!reply_when_final(c, x, reply_final, f, sizeof(*f), abandon_when_gone)) {
+	if (!reply_when_final(c, x, &form, f, sizeof(*f), abandon_when_gone)) {
 		(void)aca_problem(&p, ACA_INTERNAL, NULL, "out of memory");
 		aca_fail(c, &p);
 	}
@@ -119,12 +119,11 @@ static void execute(struct call *c, enum aca_shape shape)
 	struct aca_problem p;
 	struct aca_where where;
 	cleanup(aca_request_fini) struct aca_request request = ACA_REQUEST_INIT;
-	json_t *body = aca_request_parse(&c->body, &p);
+	const json_t *body = aca_request_body(c, &p);
 	struct aca_format format = {.shape = shape, .strings = api->results_as_strings};
 	int failed = body == NULL || aca_where(c, body, &where, &p) < 0 ||
 		     aca_request_read(&request, body, where.pool, &p) < 0 ||
 		     extensions_of(c, &format, &p) < 0;
-	json_decref(body);
 	struct execution *x = failed ? NULL : start(c, &where, &request, &p);
 	if (x == NULL) {
 		aca_fail(c, &p);
@@ -203,8 +202,11 @@ void aca_execution_get(struct call *c)
 	}
 	if (aca_stream_wanted(c)) {
 		aca_stream_reply(c, execution_ref(x), &format, false);
+	} else if (execution_is_final(x)) {
+		reply_later(c, execution_ref(x), &format, false);
 	} else {
-		reply_now(c, x, &format, 200);
+		aca_reply_headers(c, x);
+		aca_json_reply(c, 200, aca_reply_execution(x, &format));
 	}
 }
 

@@ -10,5 +10,9 @@
 
 /* Answers with J; takes over the reference. */
 void aca_json_reply(struct call *c, int status, json_t *j);
+/* Answers with TEXT, whose bytes it takes; NULL: ERR of json_write_fn. */
+void aca_json_reply_text(struct call *c, int status, int err, struct buf *text);
+/* Adds J as text; takes over the reference. 0 or -errno. */
+int aca_json_add(struct buf *out, json_t *j);
 
 #endif

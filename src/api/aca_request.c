@@ -6,7 +6,6 @@
 #include <strings.h>
 
 #include "base/base64.h"
-#include "base/json_weight.h"
 #include "base/text.h"
 
 void aca_request_fini(struct aca_request *r)
@@ -15,29 +14,28 @@ void aca_request_fini(struct aca_request *r)
 	buf_fini(&r->standard_input);
 }
 
-json_t *aca_request_parse(const struct buf *body, struct aca_problem *p)
+/* NULs in strings are let through here, to be refused where they matter and by name. */
+size_t aca_request_json(struct call *c)
 {
-	json_error_t error;
-	if (json_weight(buf_str(body), body->len) > JSON_WEIGHT_BODY_MAX) {
+	(void)c;
+	return JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+}
+
+json_t *aca_request_body(const struct call *c, struct aca_problem *p)
+{
+	const json_error_t *e = &c->json.error;
+	if (c->json.heavy) {
 		(void)aca_problem(
 		    p, ACA_TOO_LARGE, "body", "the body holds more values than it may");
-		return NULL;
-	}
-	/* NULs in strings are let through here, to be refused where they matter and by name. */
-	json_t *j = json_loadb(
-	    buf_str(body), body->len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-	if (j == NULL) {
+	} else if (c->json.value == NULL) {
 		(void)aca_problem(p, ACA_VALIDATION, "body",
-		    "the body is not JSON: line %d, column %d: %s", error.line, error.column,
-		    error.text);
-		return NULL;
-	}
-	if (!json_is_object(j)) {
-		json_decref(j);
+		    "the body is not JSON: line %d, column %d: %s", e->line, e->column, e->text);
+	} else if (!json_is_object(c->json.value)) {
 		(void)aca_problem(p, ACA_VALIDATION, "body", "the body must be a JSON object");
-		return NULL;
+	} else {
+		return c->json.value;
 	}
-	return j;
+	return NULL;
 }
 
 /* A member, from "properties" first; NULL when it is absent or null. */

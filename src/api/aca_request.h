@@ -35,8 +35,10 @@ struct aca_request {
 
 void aca_request_fini(struct aca_request *r);
 
-/* The body as a JSON object; duplicate keys are refused. A new reference, or NULL with *P. */
-json_t *aca_request_parse(const struct buf *body, struct aca_problem *p);
+/* route->json: duplicate keys are refused. */
+size_t aca_request_json(struct call *c);
+/* The body as a JSON object. Borrowed, or NULL with *P. */
+json_t *aca_request_body(const struct call *c, struct aca_problem *p);
 
 /* Reads BODY for POOL into R (from ACA_REQUEST_INIT). 0 or -1. */
 int aca_request_read(

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "api/call.h"
+#include "base/json_work.h"
 #include "engine/engine.h"
 #include "ipc/codec.h"
 
@@ -56,6 +57,7 @@ const char *pcm_workspace_of(
 /* Everything is borrowed and must outlive the last call. */
 struct api {
 	struct engine *engine;
+	struct json_work *json_work;
 	struct codemode *codemode; /* NULL: what needs it answers 503 */
 	struct pcm *pcm;
 	struct approvals *approvals; /* NULL: what needs them answers 503 */

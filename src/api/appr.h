@@ -87,6 +87,8 @@ void appr_events(struct call *c);
 /* Whether a POST /code/execute is the sample's: no session is named, and its body is a bare JSON
  * string, or is no object and no api-version is named. */
 bool appr_is_sample(struct call *c);
+/* route->json of its POST /code/execute. */
+size_t appr_sample_json(struct call *c);
 void appr_code_execute(struct call *c);
 void appr_code_review(struct call *c);
 

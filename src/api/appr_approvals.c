@@ -3,7 +3,6 @@
 
 #include "api/appr.h"
 #include "approvals/records.h"
-#include "base/json_weight.h"
 #include "base/text.h"
 
 #define LIMIT_DEFAULT 100
@@ -25,17 +24,13 @@ static bool who(struct call *c, struct approvals_who *w)
 /* The body as a JSON object, none at all as an empty one. A new reference; NULL having answered. */
 static json_t *body_of(struct call *c)
 {
-	json_error_t error;
-	const struct buf *b = &c->body;
-	if (json_weight(buf_str(b), b->len) > JSON_WEIGHT_BODY_MAX) {
+	const json_error_t *error = &c->json.error;
+	json_t *j = c->body.len == 0 ? json_object() : json_incref(c->json.value);
+	if (c->json.heavy) {
 		appr_fail(c, ERR_TOO_LARGE, "the body holds more values than it may");
-		return NULL;
-	}
-	json_t *j = b->len == 0 ? json_object()
-				: json_loadb(buf_str(b), b->len, JSON_REJECT_DUPLICATES, &error);
-	if (j == NULL) {
+	} else if (j == NULL) {
 		appr_fail(c, ERR_INVALID, "the body is not JSON: line %d, column %d: %s",
-		    error.line, error.column, error.text);
+		    error->line, error->column, error->text);
 	} else if (!json_is_object(j)) {
 		appr_fail(c, ERR_INVALID, "the body must be a JSON object");
 		json_decref(j);

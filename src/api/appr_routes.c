@@ -3,11 +3,18 @@
 #define BODY_MAX_BYTES (8U << 20)
 #define SMALL_BODY_MAX_BYTES (64U << 10)
 
-#define ROUTE(verb, route_pattern, least_role, max_bytes, fn)                          \
-	{                                                                              \
-		.method = (verb), .pattern = (route_pattern), .flags = ROUTE_BUFFERED, \
-		.role = (least_role), .max_body_bytes = (max_bytes), .handle = (fn),   \
-		.on_error = appr_on_error,                                             \
+/* Texts with a NUL are refused. */
+static size_t json(struct call *c)
+{
+	(void)c;
+	return JSON_REJECT_DUPLICATES;
+}
+
+#define ROUTE(verb, route_pattern, least_role, max_bytes, fn)                                      \
+	{                                                                                          \
+		.method = (verb), .pattern = (route_pattern), .flags = ROUTE_BUFFERED,             \
+		.role = (least_role), .max_body_bytes = (max_bytes), .handle = (fn), .json = json, \
+		.on_error = appr_on_error,                                                         \
 	}
 #define REVIEW(verb, pattern, fn) ROUTE(verb, pattern, ROLE_REVIEW, SMALL_BODY_MAX_BYTES, fn)
 

@@ -7,6 +7,7 @@
  *      any body is read. begin may answer at once, or return CALL_WAIT and later call_continue().
  *   2. the body: buffered into call->body (ROUTE_BUFFERED), or handed on part by part to
  *      route->upload (ROUTE_MULTIPART).
+ *      A route with json has it read as JSON into call->json, on a thread when it is large.
  *   3. route->handle is called with the whole body there. It answers now or later, exactly once.
  *   4. if the client leaves before the call is answered, call->gone(call) is called once. After it,
  *      and after giving the answer, a dialect must not touch the call; a source's call is good for
@@ -27,6 +28,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/json_read.h"
 
 /* CALL_OTHER: any other method. No route has it; only an on_error sees it. */
 enum call_method { CALL_GET, CALL_HEAD, CALL_POST, CALL_PUT, CALL_PATCH, CALL_DELETE, CALL_OTHER };
@@ -66,7 +68,10 @@ struct call {
 	 * or the client's address where nobody has a name. */
 	const char *holder;
 	struct buf body; /* ROUTE_BUFFERED: all of it */
-	void *app;       /* what the routes were registered with (struct api *) */
+	/* Of a route with json; its value is good until handle returns, and for whoever has taken a
+	 * reference. */
+	struct json_read json;
+	void *app; /* what the routes were registered with (struct api *) */
 
 	/* The dialect's: */
 	void *ctx;
@@ -142,7 +147,11 @@ struct route {
 	 * rest. */
 	const char *pattern;
 	unsigned flags;
-	enum role role;                          /* what the caller needs; ROLE_NONE: no token */
+	enum role role; /* what the caller needs; ROLE_NONE: no token */
+	/* The body, also an empty one, is read as JSON with these flags of jansson; NULL: it is
+	 * not.
+	 */
+	size_t (*json)(struct call *c);
 	uint64_t max_body_bytes;                 /* past it: 413 through on_error */
 	enum call_next (*begin)(struct call *c); /* may be NULL */
 	void (*handle)(struct call *c);

@@ -38,6 +38,8 @@ void pcm_reply(struct call *c, int status, const json_t *j);
 void pcm_reply_new(struct call *c, int status, json_t *j);
 /* Answers with BODY, JSON text, whose bytes it takes over. */
 void pcm_reply_text(struct call *c, int status, struct buf *body);
+/* 200 with TEXT; NULL: ERR of json_write_fn. */
+void pcm_reply_written(struct call *c, int err, struct buf *text);
 
 /* --- the handlers -------------------------------------------------------------------------------
  */

@@ -80,30 +80,97 @@ static int add_str(struct buf *out, const json_t *data)
 	}
 }
 
-/* DATA as bytes; the type they are kept as, or NULL having answered. */
-static const char *plain_bytes_of(struct call *c, const json_t *data, struct buf *out)
-{
-	bool json = json_is_object(data) || json_is_array(data);
-	int r = json ? json_text_add_tree(out, data)
-		: json_is_string(data)
-		    ? buf_add(out, json_string_value(data), json_string_length(data))
-		    : add_str(out, data);
-	if (r < 0) {
-		pcm_fail(c, 500, "Internal Server Error");
-		return NULL;
-	}
-	return json ? "json" : "text";
-}
-
-/* What POST says of an artifact; borrowed from its form. */
+/* What POST says of an artifact; borrowed from BODY. */
 struct saving {
+	struct call *call; /* until its bytes are there, or it is gone */
+	struct json_job *job;
+	json_t *body; /* a reference */
 	const char *name;
 	const json_t *data;
 	const char *description;
 	json_t *metadata;
 	const char *encoding; /* NULL or "base64": of DATA */
-	const char *type;     /* of what is encoded */
+	const char *type;     /* what it is kept as */
 };
+
+static void saving_free(void *saving)
+{
+	struct saving *s = saving;
+	json_decref(s->body);
+	free(s);
+}
+
+static bool is_tree(const json_t *data)
+{
+	return json_is_object(data) || json_is_array(data);
+}
+
+/* DATA as the bytes that are kept; -EINVAL: it is not base64. On any thread. */
+static int add_data(struct buf *out, const void *saving)
+{
+	const struct saving *s = saving;
+	const char *text = json_string_value(s->data);
+	size_t len = json_string_length(s->data);
+	if (s->encoding != NULL) {
+		return text != NULL && base64_decode(text, len, out) == 0 ? 0 : -EINVAL;
+	}
+	if (text != NULL) {
+		return buf_add(out, text, len);
+	}
+	return is_tree(s->data) ? json_text_add_tree(out, s->data) : add_str(out, s->data);
+}
+
+static void on_data(void *saving, int err, struct buf *bytes)
+{
+	struct saving *s = saving;
+	struct call *c = s->call;
+	struct pcm_where w;
+	c->ctx = NULL;
+	c->gone = NULL;
+	if (err == -EINVAL) {
+		pcm_fail(c, 400, "data: not base64");
+	} else if (bytes == NULL) {
+		pcm_reply_written(c, err, NULL);
+	} else if (pcm_where(c, &w, false)) {
+		struct pcm_question q = {
+		    .method = "artifacts.save", .bytes = *bytes, .answer = pcm_answer_result};
+		*bytes = BUF_INIT(0);
+		q.arguments = json_pack("{s:s, s:s, s:I, s:s}", "name", s->name, "type", s->type,
+		    "size", (json_int_t)q.bytes.len, "description", s->description);
+		if (s->metadata != NULL) {
+			(void)json_object_set(q.arguments, "metadata", s->metadata);
+		}
+		pcm_ask(c, &w.space, &q);
+	}
+}
+
+static void on_unwanted(struct call *c)
+{
+	struct saving *s = c->ctx;
+	json_work_cancel(s->job);
+}
+
+/* Takes S over. What is large becomes bytes on a thread. */
+static void save(struct saving *s)
+{
+	struct call *c = s->call;
+	const struct api *api = c->app;
+	if (c->body.len > JSON_WORK_SMALL_BYTES) {
+		const struct json_subject subject = {s, add_data, saving_free, steal(&s->body)};
+		c->ctx = s;
+		c->gone = on_unwanted;
+		struct json_job *job = json_work_make(
+		    api->json_work, c->holder, &subject, on_data, s);
+		if (job != NULL) {
+			s->job = job;
+		}
+		return;
+	}
+	cleanup(buf_fini) struct buf bytes = BUF_INIT(JSON_TEXT_MAX_BYTES);
+	int err = add_data(&bytes, s);
+	on_data(s, err, err < 0 ? NULL : &bytes);
+	saving_free(s);
+}
 
 static bool one_of(const char *word, const char *const *words)
 {
@@ -114,51 +181,36 @@ static bool one_of(const char *word, const char *const *words)
 }
 
 /* An addition to the reference's wire: bytes, and JSON or text that strict JSON cannot carry (NaN,
- * lone surrogates), as base64. The type they are kept as, or NULL having answered. */
-static const char *encoded_bytes_of(struct call *c, const struct saving *s, struct buf *out)
+ * lone surrogates), as base64. False having answered. */
+static bool choose_type(struct call *c, struct saving *s)
 {
 	static const char *const types[] = {"bytes", "json", "text", NULL};
-	const char *text = json_string_value(s->data);
-	if (strcmp(s->encoding, "base64") != 0) {
+	if (s->encoding == NULL) {
+		s->type = is_tree(s->data) ? "json" : "text";
+	} else if (strcmp(s->encoding, "base64") != 0) {
 		pcm_fail(c, 400, "encoding: only base64 is known");
+		return false;
 	} else if (!one_of(s->type, types)) {
 		pcm_fail(c, 400, "type: bytes, json or text");
-	} else if (text == NULL || base64_decode(text, json_string_length(s->data), out) < 0) {
-		pcm_fail(c, 400, "data: not base64");
-	} else {
-		return s->type;
+		return false;
 	}
-	return NULL;
-}
-
-static void save(struct call *c, const struct saving *s)
-{
-	struct pcm_where w;
-	if (!pcm_where(c, &w, false)) {
-		return;
-	}
-	struct pcm_question q = {.method = "artifacts.save",
-	    .bytes = BUF_INIT(JSON_TEXT_MAX_BYTES),
-	    .answer = pcm_answer_result};
-	const char *type = s->encoding != NULL ? encoded_bytes_of(c, s, &q.bytes)
-					       : plain_bytes_of(c, s->data, &q.bytes);
-	if (type == NULL) {
-		buf_fini(&q.bytes);
-		return;
-	}
-	q.arguments = json_pack("{s:s, s:s, s:I, s:s}", "name", s->name, "type", type, "size",
-	    (json_int_t)q.bytes.len, "description", s->description);
-	if (s->metadata != NULL) {
-		(void)json_object_set(q.arguments, "metadata", s->metadata);
-	}
-	pcm_ask(c, &w.space, &q);
+	return true;
 }
 
 void pcm_artifacts_save(struct call *c)
 {
 	struct pcm_form f;
-	if (pcm_form_open(&f, c, PCM_BODY)) {
-		struct saving s = {
+	struct pcm_where w;
+	struct saving *s = calloc(1, sizeof(*s));
+	if (s == NULL) {
+		pcm_fail(c, 500, "Internal Server Error");
+		return;
+	}
+	bool good = pcm_form_open(&f, c, PCM_BODY);
+	if (good) {
+		*s = (struct saving){
+		    .call = c,
+		    .body = json_incref(f.body),
 		    .name = pcm_form_text(&f, "name", NULL),
 		    .data = pcm_form_any(&f, "data", true),
 		    .description = pcm_form_text(&f, "description", ""),
@@ -166,9 +218,12 @@ void pcm_artifacts_save(struct call *c)
 		    .encoding = pcm_form_optional_text(&f, "encoding"),
 		    .type = pcm_form_text(&f, "type", "bytes"),
 		};
-		if (pcm_form_close(&f)) {
-			save(c, &s);
-		}
+		good = pcm_form_close(&f) && pcm_where(c, &w, false) && choose_type(c, s);
 	}
 	pcm_form_fini(&f);
+	if (good) {
+		save(s);
+	} else {
+		saving_free(s);
+	}
 }

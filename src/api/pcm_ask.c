@@ -155,22 +155,18 @@ static void on_text_unwanted(struct call *c)
 	json_work_cancel(c->ctx);
 }
 
-static void on_text(void *ctx, struct buf *text)
+static void on_text(void *ctx, int err, struct buf *text)
 {
 	struct call *c = ctx;
 	c->ctx = NULL;
 	c->gone = NULL;
-	if (text == NULL) {
-		pcm_fail(c, 500, "The answer could not be put together");
-	} else {
-		pcm_reply_text(c, 200, text);
-	}
+	pcm_reply_written(c, err, text);
 }
 
 void pcm_answer_written(struct call *c, const json_t *result, json_add_fn add)
 {
 	const struct api *api = c->app;
-	struct json_job *j = codemode_text(api->codemode, c->principal, result, add, on_text, c);
+	struct json_job *j = codemode_text(api->codemode, c->holder, result, add, on_text, c);
 	if (j != NULL) {
 		c->ctx = j;
 		c->gone = on_text_unwanted;

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,17 @@
 void pcm_reply_text(struct call *c, int status, struct buf *body)
 {
 	call_reply(c, status, "application/json", body);
+}
+
+void pcm_reply_written(struct call *c, int err, struct buf *text)
+{
+	if (err == -EDQUOT) {
+		pcm_fail(c, 503, "The server writes as many large answers of yours as it may");
+	} else if (text == NULL) {
+		pcm_fail(c, 500, "The answer could not be put together");
+	} else {
+		pcm_reply_text(c, 200, text);
+	}
 }
 
 void pcm_reply(struct call *c, int status, const json_t *j)

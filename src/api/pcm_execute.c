@@ -6,28 +6,41 @@
 #include "api/pcm_reply.h"
 #include "api/pcm_session.h"
 #include "api/reply_wait.h"
-#include "base/json_text.h"
 
 #define CODE_MAX_BYTES (4U << 20)
 
-/* The id as the client knows it. */
-static const char *id_of(struct call *c, const char *own_id)
+/* What the answer needs of its request: WITH_EXTENSIONS or WITHOUT, and the session's id. */
+#define WITH_EXTENSIONS '+'
+#define WITHOUT '-'
+
+static int add_final(struct buf *out, const struct execution *x, const void *asked)
 {
-	return own_id[0] != '\0' ? own_id : call_header(c, "X-Session-ID");
+	const char *text = asked;
+	return pcm_reply_execution(out, x, text + 1, *text == WITH_EXTENSIONS);
 }
 
-/* OWN_ID: the one that was given when the request named no session, or "". */
-static void reply_now(struct call *c, struct execution *x, const void *own_id)
+static void answer_final(struct call *c, const struct execution *x, int err, struct buf *text)
 {
-	struct buf body = BUF_INIT(JSON_TEXT_MAX_BYTES);
+	(void)x;
+	pcm_reply_written(c, err, text);
+}
+
+/* ID as the client knows it. Takes over the reference to X. */
+static void reply_later(struct call *c, struct execution *x, const char *id)
+{
+	static const struct reply_form form = {add_final, answer_final};
+	cleanup(buf_fini) struct buf asked = BUF_INIT(64U << 10);
 	const char *extensions = call_query(c, "extensions");
 	bool wanted = extensions != NULL && strcmp(extensions, "true") == 0;
-	if (pcm_reply_execution(&body, x, id_of(c, own_id), wanted) < 0) {
-		pcm_fail(c, 500, "The answer could not be put together");
-	} else {
-		pcm_reply_text(c, 200, &body);
+	int r = buf_add_char(&asked, wanted ? WITH_EXTENSIONS : WITHOUT);
+	r = r < 0 ? r : buf_add(&asked, id, strlen(id) + 1);
+	if (r < 0) {
+		engine_cancel(x);
+		execution_unref(x);
 	}
-	buf_fini(&body);
+	if (r < 0 || !reply_when_final(c, x, &form, asked.data, asked.len, true)) {
+		pcm_fail(c, 500, "Internal Server Error");
+	}
 }
 
 /* 0 stands for the default, as with the reference. */
@@ -86,8 +99,7 @@ void pcm_execute(struct call *c)
 		}
 	}
 	pcm_form_fini(&f);
-	if (x != NULL &&
-	    !reply_when_final(c, x, reply_now, where.own_id, sizeof(where.own_id), true)) {
-		pcm_fail(c, 500, "Internal Server Error");
+	if (x != NULL) {
+		reply_later(c, x, where.id);
 	}
 }

@@ -4,11 +4,18 @@
 #define ARTIFACT_MAX_BYTES (16U << 20)
 #define SMALL_BODY_MAX_BYTES (64U << 10)
 
-#define ROUTE(verb, route_pattern, least_role, max_bytes, fn)                            \
-	{                                                                                \
-		.method = (verb), .pattern = (route_pattern),                            \
-		.flags = ROUTE_BUFFERED | ROUTE_EXACT_BEARER, .role = (least_role),      \
-		.max_body_bytes = (max_bytes), .handle = (fn), .on_error = pcm_on_error, \
+static size_t json(struct call *c)
+{
+	(void)c;
+	return JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
+}
+
+#define ROUTE(verb, route_pattern, least_role, max_bytes, fn)                       \
+	{                                                                           \
+		.method = (verb), .pattern = (route_pattern),                       \
+		.flags = ROUTE_BUFFERED | ROUTE_EXACT_BEARER, .role = (least_role), \
+		.max_body_bytes = (max_bytes), .json = json, .handle = (fn),        \
+		.on_error = pcm_on_error,                                           \
 	}
 #define GET(pattern, fn) ROUTE(CALL_GET, pattern, ROLE_EXECUTE, SMALL_BODY_MAX_BYTES, fn)
 #define DELETE(pattern, fn) ROUTE(CALL_DELETE, pattern, ROLE_EXECUTE, SMALL_BODY_MAX_BYTES, fn)

@@ -2,6 +2,7 @@
 #include <strings.h>
 
 #include "api/aca.h"
+#include "api/aca_request.h"
 #include "api/appr.h"
 #include "api/pcm.h"
 
@@ -14,7 +15,7 @@
 	{                                                                                 \
 		.method = CALL_POST, .pattern = (route_pattern), .flags = ROUTE_BUFFERED, \
 		.role = ROLE_EXECUTE, .max_body_bytes = BODY_MAX_BYTES, .handle = (fn),   \
-		.on_error = aca_on_error,                                                 \
+		.json = aca_request_json, .on_error = aca_on_error,                       \
 	}
 #define UPLOAD(route_pattern, fn)                                                          \
 	{                                                                                  \
@@ -40,6 +41,11 @@ static void code_execute(struct call *c)
 	}
 }
 
+static size_t code_execute_json(struct call *c)
+{
+	return (appr_is_sample(c) ? appr_sample_json : aca_request_json)(c);
+}
+
 /* What is found before the body is there: its clients name a session or a version. */
 static void code_execute_error(struct call *c, int status, const struct err *e)
 {
@@ -58,6 +64,7 @@ static const struct route aca_routes[] = {
 	.flags = ROUTE_BUFFERED | ROUTE_ANY_CASE,
 	.role = ROLE_EXECUTE,
 	.max_body_bytes = BODY_MAX_BYTES,
+	.json = code_execute_json,
 	.handle = code_execute,
 	.on_error = code_execute_error,
     },

@@ -21,8 +21,11 @@ static void cut(struct buf *out, size_t len)
 /* --- strings ------------------------------------------------------------------------------------
  */
 
+/* A megabyte of NUL bytes is a million of these, so no formatting. */
 static int add_escape(struct buf *out, unsigned char c)
 {
+	static const char digits[] = "0123456789abcdef";
+	char escape[] = {'\\', 'u', '0', '0', digits[c >> 4], digits[c & 15]};
 	switch (c) {
 	case '"':
 		return buf_add_str(out, "\\\"");
@@ -35,7 +38,7 @@ static int add_escape(struct buf *out, unsigned char c)
 	case '\t':
 		return buf_add_str(out, "\\t");
 	default:
-		return buf_addf(out, "\\u%04x", (unsigned)c);
+		return buf_add(out, escape, sizeof(escape));
 	}
 }
 

@@ -275,7 +275,8 @@ static int start(struct server *s, struct err *e)
 static void release(struct server *s)
 {
 	http_free(s->http);
-	if (s->on_term.data != NULL) { /* watch_signals */
+	json_work_settle(s->json_work); /* they are executions */
+	if (s->on_term.data != NULL) {  /* watch_signals */
 		/* Not closed: that would give the signals back their default action, and one that
 		 * comes while the server clears up would kill it. */
 		uv_unref((uv_handle_t *)&s->on_term);
@@ -292,6 +293,7 @@ static void release(struct server *s)
 	approvals_stop(s->approvals);
 	gateway_free(s->gateway);
 	codemode_free(s->codemode);
+	json_work_free(s->json_work);
 	approvals_free(s->approvals);
 	runner_link_stop(s->runner);
 	store_free(s->store);

@@ -17,6 +17,7 @@ struct server {
 	struct buf packages_dir;
 	uv_loop_t loop;
 	struct auth *auth;
+	struct json_work *json_work;
 	struct http *http;
 	struct gateway *gateway;
 	struct store *store;

@@ -50,6 +50,11 @@ int server_make_dialects(struct server *s, struct err *e)
 
 int server_make_http(struct server *s, struct err *e)
 {
+	s->json_work = json_work_new(&s->loop);
+	if (s->json_work == NULL) {
+		return err_set(e, ERR_INTERNAL, "out of memory");
+	}
+	s->api.json_work = s->json_work;
 	struct http_config c = {
 	    .address = s->config.host,
 	    .port = s->config.port,
@@ -59,6 +64,7 @@ int server_make_http(struct server *s, struct err *e)
 	    .connections_per_address = s->config.connections_per_address,
 	    .trusted_proxies = &s->config.trusted_proxies,
 	    .auth = s->auth,
+	    .json_work = s->json_work,
 	    .default_pool = s->config.engine.pools[0].name,
 	};
 	s->http = http_new(&s->loop, &c, e);
@@ -200,6 +206,7 @@ int server_make_codemode(struct server *s, struct err *e)
 	    .engine = gateway_engine(s->gateway),
 	    .store = s->store,
 	    .runner = s->runner,
+	    .json_work = s->json_work,
 	    .allow_runtime_deps = m->allow_runtime_deps,
 	    .tools_from_store = m->store.redis_url != NULL,
 	    .data_dir = s->config.data_dir,

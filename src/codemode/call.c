@@ -133,8 +133,8 @@ void codemode_cancel(struct codemode_call *c)
 	call_free(c);
 }
 
-struct json_job *codemode_text(struct codemode *m, const void *who, const json_t *result,
+struct json_job *codemode_text(struct codemode *m, const char *holder, const json_t *result,
     json_add_fn add, json_write_fn fn, void *ctx)
 {
-	return json_work_text(m->json_work, who, result, add, fn, ctx);
+	return json_work_write(m->config.json_work, holder, result, add, fn, ctx);
 }

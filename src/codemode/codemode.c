@@ -65,10 +65,9 @@ static int make_parts(struct codemode *m)
 	m->deps = deps_table_new(m);
 	m->ranker = m->config.rank_by_embeddings ? ranker_new(m) : NULL;
 	m->upkeep = deps_upkeep_new(m);
-	m->json_work = json_work_new(m->loop);
-	bool all = m->upkeep != NULL && m->json_work != NULL && m->counters != NULL &&
-		   m->describer != NULL && m->tools != NULL && m->skills != NULL &&
-		   m->deps != NULL && (m->ranker != NULL || !m->config.rank_by_embeddings);
+	bool all = m->upkeep != NULL && m->counters != NULL && m->describer != NULL &&
+		   m->tools != NULL && m->skills != NULL && m->deps != NULL &&
+		   (m->ranker != NULL || !m->config.rank_by_embeddings);
 	if (!all) {
 		return -ENOMEM;
 	}
@@ -113,7 +112,6 @@ void codemode_free(struct codemode *m)
 		call_give_up(m->calls);
 	}
 	deps_upkeep_free(m->upkeep);
-	json_work_free(m->json_work);
 	ranker_free(m->ranker);
 	deps_table_free(m->deps);
 	skill_views_free(m->skills);

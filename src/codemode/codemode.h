@@ -46,7 +46,7 @@
 #include <uv.h>
 
 #include "approvals/approvals.h"
-#include "codemode/json_work.h"
+#include "base/json_work.h"
 #include "engine/engine.h"
 #include "engine/host_call.h"
 #include "store/store.h"
@@ -59,6 +59,7 @@ struct codemode_config {
 	struct engine *engine;
 	struct store *store;
 	struct runner_link *runner;
+	struct json_work *json_work;
 	bool allow_runtime_deps;
 	/* Tools of the server's own space come from the store (Redis) as well as from files; those
 	 * of a token's prefix always do. */
@@ -135,8 +136,8 @@ struct codemode_call *codemode_call(struct codemode *m, const struct store_space
 /* DONE will not be called. NULL is allowed. */
 void codemode_cancel(struct codemode_call *c);
 
-/* RESULT as text, as json_work_text: by WHO, which is only compared. Never changed any more. */
-struct json_job *codemode_text(struct codemode *m, const void *who, const json_t *result,
+/* RESULT as text, as json_work_write. Never changed any more. */
+struct json_job *codemode_text(struct codemode *m, const char *holder, const json_t *result,
     json_add_fn add, json_write_fn fn, void *ctx);
 
 #endif

@@ -1,4 +1,5 @@
 /* Calls of sessions: JSON arguments in, replies and bytes out. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -95,6 +96,16 @@ static void try_reply(struct hosted *h)
 	host_call_reply(call, ok, text, strlen(text), source);
 }
 
+/* In the place of a result. */
+static void answer_error(struct hosted *h, const char *error, const char *text)
+{
+	json_t *failure = call_error(error, text);
+	h->answered = true;
+	h->ok = false;
+	h->json = json_dumps(failure, JSON_COMPACT);
+	json_decref(failure);
+}
+
 /* Takes the bytes of TEXT over; NULL when out of memory. */
 static void take_text(struct hosted *h, struct buf *text)
 {
@@ -103,10 +114,7 @@ static void take_text(struct hosted *h, struct buf *text)
 		h->json = text != NULL ? steal(&text->data) : NULL;
 		return;
 	}
-	json_t *error = call_error("RuntimeError", "The result is larger than a reply may be");
-	h->ok = false;
-	h->json = json_dumps(error, JSON_COMPACT);
-	json_decref(error);
+	answer_error(h, "RuntimeError", "The result is larger than a reply may be");
 }
 
 static int add_bytes(const char *bytes, size_t len, void *out)
@@ -119,11 +127,15 @@ static int add_json(struct buf *out, const json_t *result)
 	return json_dump_callback(result, add_bytes, out, JSON_COMPACT | JSON_ENCODE_ANY);
 }
 
-static void on_written(void *ctx, struct buf *text)
+static void on_written(void *ctx, int err, struct buf *text)
 {
 	struct hosted *h = ctx;
 	h->work = NULL;
-	take_text(h, text);
+	if (err == -EDQUOT) {
+		answer_error(h, "TooManyCalls", "As many large results wait as may");
+	} else {
+		take_text(h, text);
+	}
 	try_reply(h);
 }
 
@@ -132,8 +144,8 @@ static void write_json(struct hosted *h, bool ok, const json_t *result)
 {
 	h->ok = ok;
 	h->busy++;
-	h->work = json_work_text(
-	    h->codemode->json_work, h->call->worker->session, result, add_json, on_written, h);
+	h->work = json_work_write(h->codemode->config.json_work, h->call->worker->tenant, result,
+	    add_json, on_written, h);
 	h->busy--;
 }
 
@@ -221,28 +233,26 @@ static void refuse_no_room(struct hosted *h)
 	refuse(h, "TooManyCalls", "The calls that wait hold as many bytes as they may");
 }
 
-/* Takes over ARGUMENTS; NULL: WHY they are none. */
-static void begin(struct hosted *h, json_t *arguments, size_t weight, const char *why)
+static void begin(struct hosted *h, const struct json_read *r)
 {
 	struct host_call *call = h->call;
 	struct session *s = call->worker->session;
-	if (arguments == NULL) {
+	if (r->value == NULL) {
 		cleanup(buf_fini) struct buf text = BUF_INIT(512);
-		(void)buf_addf(&text, "The arguments cannot be carried: %s", why);
+		(void)buf_addf(&text, "The arguments cannot be carried: %s",
+		    r->heavy ? "they hold more values than a call may" : r->error.text);
 		refuse(h, "ValueError", buf_str(&text));
 		return;
 	}
-	if (!hold(h, weight)) {
-		json_decref(arguments);
+	if (!hold(h, r->weight)) {
 		refuse_no_room(h);
 		return;
 	}
-	call->put_left = bytes_to_come(call->method, arguments);
+	call->put_left = bytes_to_come(call->method, r->value);
 	struct store_space space = {.prefix = s->tenant, .workspace = s->workspace};
 	h->busy++;
-	h->running = call_begin(h->codemode, &space, call->method, arguments, false, s, &answer, h);
+	h->running = call_begin(h->codemode, &space, call->method, r->value, false, s, &answer, h);
 	h->busy--;
-	json_decref(arguments);
 	if (h->running == NULL && !h->answered && h->work == NULL) {
 		refuse(h, "RuntimeError", "out of memory");
 	} else {
@@ -250,28 +260,19 @@ static void begin(struct hosted *h, json_t *arguments, size_t weight, const char
 	}
 }
 
-static void on_read(void *ctx, json_t *arguments, size_t weight, const char *why)
+static void on_read(void *ctx, const struct json_read *r, struct buf *text)
 {
 	struct hosted *h = ctx;
+	(void)text;
 	h->work = NULL;
 	h->busy++;
-	begin(h, arguments, weight, why);
+	begin(h, r);
 	h->busy--;
 	/* What comes behind it may be read now; an answer says so too. */
 	if (!h->answered) {
 		resume(h);
 	}
 	try_reply(h);
-}
-
-static void read_here(struct hosted *h)
-{
-	const struct host_call *call = h->call;
-	json_error_t at;
-	/* Whatever it says, it is not heavier than a call may be. */
-	json_t *arguments = json_loadb(
-	    call->arguments, call->arguments_len, JSON_REJECT_DUPLICATES, &at);
-	begin(h, arguments, json_weight(call->arguments, call->arguments_len), at.text);
 }
 
 /* A skill's source may be 1 MiB, and more as JSON writes it. Everything else is less; and a tool is
@@ -283,24 +284,37 @@ static size_t arguments_max_bytes(const char *method)
 
 /* What is large is read by a thread; the session is not read from until that is done, so it has
  * one of these at a time. */
+static void read_later(struct hosted *h, struct buf *text)
+{
+	if (!hold(h, text->len)) {
+		refuse_no_room(h);
+		return;
+	}
+	h->work = json_work_read(h->codemode->config.json_work, h->call->worker->tenant, text,
+	    JSON_REJECT_DUPLICATES, JSON_WEIGHT_CALL_MAX, on_read, h);
+	if (h->work == NULL) {
+		refuse(h, "RuntimeError", "out of memory");
+		return;
+	}
+	h->paused = true;
+	h->call->waits = true;
+}
+
 static void read_arguments(struct hosted *h)
 {
 	struct host_call *call = h->call;
+	cleanup(buf_fini) struct buf text = BUF_INIT(HOST_CALL_MAX_BYTES);
 	if (call->arguments_len > arguments_max_bytes(call->method)) {
 		refuse(h, "ValueError", "The arguments are larger than 1 MiB");
-	} else if (call->arguments_len <= JSON_WORK_SMALL_BYTES) {
-		read_here(h);
-	} else if (!hold(h, call->arguments_len)) {
-		refuse_no_room(h);
+	} else if (buf_add(&text, call->arguments, call->arguments_len) < 0) {
+		refuse(h, "RuntimeError", "out of memory");
+	} else if (text.len > JSON_WORK_SMALL_BYTES) {
+		read_later(h, &text);
 	} else {
-		h->work = json_work_read(h->codemode->json_work, call->worker->session,
-		    call->arguments, call->arguments_len, JSON_WEIGHT_CALL_MAX, on_read, h);
-		if (h->work == NULL) {
-			refuse(h, "RuntimeError", "out of memory");
-			return;
-		}
-		h->paused = true;
-		call->waits = true;
+		struct json_read r;
+		json_read(&r, &text, JSON_REJECT_DUPLICATES, JSON_WEIGHT_CALL_MAX);
+		begin(h, &r);
+		json_decref(r.value);
 	}
 }
 

@@ -174,7 +174,6 @@ struct codemode {
 	struct ranker *ranker;
 	struct deps_table *deps;
 	struct deps_upkeep *upkeep;
-	struct json_work *json_work;
 };
 
 extern const struct method *const codemode_methods[];

@@ -42,10 +42,13 @@ static int drop_capabilities(void)
 	return r;
 }
 
+/* The leak checker looks at its own process through /proc and ptrace, which compares users. */
 #ifdef CARREL_SANITIZED
-#define DUMPABLE 1 /* the leak checker looks at its own process through /proc and ptrace */
+#define DUMPABLE 1
+#define COUNTED_AS(uid) (uid)
 #else
 #define DUMPABLE 0
+#define COUNTED_AS(uid) users_gateway_counted_as(uid)
 #endif
 
 /* With a real user of its own: what the kernel counts by user is not used up by sessions. Where the
@@ -55,8 +58,7 @@ static int become(uid_t uid, gid_t gid)
 	if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0) {
 		return -1;
 	}
-	return setresuid(users_gateway_counted_as(uid), uid, uid) == 0 ? 0
-								       : setresuid(uid, uid, uid);
+	return setresuid(COUNTED_AS(uid), uid, uid) == 0 ? 0 : setresuid(uid, uid, uid);
 }
 
 int seal_drop_privileges(uid_t uid, gid_t gid, struct err *e)

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/json_weight.h"
 #include "base/log.h"
 #include "http/internal.h"
 
@@ -244,6 +245,42 @@ static enum MHD_Result on_body(struct exchange *x, const char *data, size_t len)
 	return x->dead ? MHD_NO : MHD_YES;
 }
 
+/* The handler has what is read of the body as JSON. */
+static void handle(struct exchange *x, const struct json_read *r)
+{
+	x->call.json = *r;
+	x->call.route->handle(&x->call);
+	x->call.json.value = NULL;
+}
+
+static void on_json(void *ctx, const struct json_read *r, struct buf *text)
+{
+	struct exchange *x = ctx;
+	x->json_job = NULL;
+	x->call.body = *text;
+	*text = BUF_INIT(0);
+	handle(x, r);
+}
+
+/* A large body is read by a thread while the call waits as it does for an answer. */
+static void read_json(struct exchange *x)
+{
+	struct call *c = &x->call;
+	size_t flags = c->route->json(c);
+	struct json_read r;
+	if (c->body.len <= JSON_WORK_SMALL_BYTES) {
+		json_read(&r, &c->body, flags, JSON_WEIGHT_BODY_MAX);
+		handle(x, &r);
+		json_decref(r.value);
+		return;
+	}
+	x->json_job = json_work_read(
+	    x->http->json_work, c->holder, &c->body, flags, JSON_WEIGHT_BODY_MAX, on_json, x);
+	if (x->json_job == NULL) {
+		exchange_refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERR_INTERNAL, "out of memory");
+	}
+}
+
 /* All of the body is there. */
 static void finish_body(struct exchange *x)
 {
@@ -257,7 +294,11 @@ static void finish_body(struct exchange *x)
 		return;
 	}
 	x->stage = STAGE_HANDLE;
-	x->call.route->handle(&x->call);
+	if (x->call.route->json != NULL) {
+		read_json(x);
+	} else {
+		x->call.route->handle(&x->call);
+	}
 }
 
 /* ---- the turns ---- */
@@ -447,6 +488,7 @@ enum MHD_Result exchange_access(void *http, struct MHD_Connection *mhd, const ch
 
 static void tell_gone(struct exchange *x)
 {
+	json_work_cancel(steal(&x->json_job));
 	if (!x->told_gone) {
 		x->told_gone = true;
 		if (x->call.gone != NULL) {

@@ -16,6 +16,7 @@
 #include <uv.h>
 
 #include "api/call.h"
+#include "base/json_work.h"
 #include "base/quota.h"
 #include "http/auth.h"
 #include "http/linger.h"
@@ -50,6 +51,7 @@ struct http {
 	struct MHD_Daemon *daemon;
 	struct router *router;
 	const struct auth *auth;
+	struct json_work *json_work;
 	char *default_pool;
 	void (*default_error)(struct call *c, int status, const struct err *e);
 	int listen_fd; /* until libmicrohttpd owns it */
@@ -164,6 +166,7 @@ struct exchange {
 	uint64_t body_bytes;    /* seen so far */
 	size_t kept_bytes;      /* of a buffered body, charged to http->bodies */
 	struct multipart *multipart;
+	struct json_job *json_job; /* that reads the body */
 
 	struct header headers[CALL_HEADERS_MAX];
 	size_t header_count;

@@ -236,6 +236,7 @@ struct http *http_new(uv_loop_t *loop, const struct http_config *config, struct 
 	h->loop = loop;
 	h->listen_fd = -1;
 	h->auth = config->auth;
+	h->json_work = config->json_work;
 	h->connections_max = config->connections_max != 0 ? config->connections_max
 							  : CONNECTIONS_DEFAULT;
 	h->connections_per_address = config->connections_per_address;

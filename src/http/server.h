@@ -40,6 +40,7 @@
 #include <uv.h>
 
 #include "api/call.h"
+#include "base/json_work.h"
 #include "http/auth.h"
 #include "http/peer.h"
 
@@ -51,6 +52,7 @@ struct http_config {
 	unsigned connections_max;         /* 0: 4096 */
 	unsigned connections_per_address; /* 0: its share of connections_max is the only limit */
 	const struct peer_nets *trusted_proxies; /* copied; may be NULL */
+	struct json_work *json_work;             /* borrowed; reads large bodies */
 	size_t bodies_max_bytes;                 /* buffered bodies of all calls; 0: 512 MiB */
 	uint32_t idle_timeout_ms;                /* 0: 75 s; rounded up to a second */
 	size_t connection_memory_bytes; /* 0: 32 KiB; a request's head must fit in about half */

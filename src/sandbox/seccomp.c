@@ -227,9 +227,9 @@ static void add_scheduling(struct builder *b, bool of_self_only)
 	static const uint32_t policies[] = {SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE};
 	const unsigned count = of_self_only ? 3 : 2; /* the process itself comes last */
 	const struct scmp_arg_cmp nice[] = {
-	    arg_int_is(0, PRIO_PROCESS), SCMP_CMP64(2, SCMP_CMP_LE, NICE_MAX), arg_int_is(1, 0)};
+	    arg_int_is(0, PRIO_PROCESS), SCMP_CMP64(2, SCMP_CMP_LE, NICE_MAX, 0), arg_int_is(1, 0)};
 	const struct scmp_arg_cmp nicer[] = {
-	    arg_int_is(0, PRIO_PROCESS), SCMP_CMP64(2, SCMP_CMP_GT, NICE_MAX), arg_int_is(1, 0)};
+	    arg_int_is(0, PRIO_PROCESS), SCMP_CMP64(2, SCMP_CMP_GT, NICE_MAX, 0), arg_int_is(1, 0)};
 	add(b, ALLOW, "setpriority", count, nice);
 	add(b, REFUSE, "setpriority", count, nicer);
 	add_values(b, REFUSE, "setpriority", 0, others, array_len(others));

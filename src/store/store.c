@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/json_work.h"
 #include "store/backend.h"
 #include "store/requirement.h"
 
@@ -160,7 +161,9 @@ static int check_info(const json_t *info, bool type_needed, struct err *e)
 		return err_set(
 		    e, ERR_INVALID, "an artifact's type must be \"text\", \"json\" or \"bytes\"");
 	}
-	if (info != NULL && json_dumpb(info, NULL, 0, JSON_COMPACT) > STORE_INFO_MAX_BYTES) {
+	/* The estimate of a text is at most five times the text. */
+	if (info != NULL && (json_work_exceeds(info, 5UL * STORE_INFO_MAX_BYTES) ||
+				json_dumpb(info, NULL, 0, JSON_COMPACT) > STORE_INFO_MAX_BYTES)) {
 		return err_set(e, ERR_TOO_LARGE,
 		    "an artifact's description and metadata have at most %u KiB",
 		    STORE_INFO_MAX_BYTES >> 10);

@@ -33,6 +33,7 @@ class Server:
         """settings: idle_ms, connections, per_address, bodies, proxy, open; see the program's main."""
         self.files = tempfile.mkdtemp(prefix="http-layer-", dir="/dev/shm")
         env = dict(os.environ)
+        env.update(UV_THREADPOOL_SIZE="1")
         env.update({f"HTTP_TEST_{name.upper()}": str(value) for name, value in settings.items()})
         self.process = subprocess.Popen(
             [SERVER, self.files, *arguments], stdout=subprocess.PIPE, env=env
@@ -539,6 +540,77 @@ def multipart(boundary, *parts, end=True, preamble=b""):
 
 def disposition(rest):
     return b"Content-Disposition: form-data; " + rest
+
+
+class Json(Base):
+    """Bodies read as JSON: the small ones on the loop, the others by a thread."""
+
+    LARGE = b'{"text": "%s"}' % (b"x" * (1 << 20))
+    # Half a second of a thread's time.
+    SLOW = b"{%s}" % b",".join(b'"member%d":0' % i for i in range(300000))
+
+    def ask(self, body):
+        status, _, answer = self.request("POST", "/json", body, timeout=60)
+        self.assertEqual(status, 200)
+        return json.loads(answer)
+
+    def head(self, body):
+        return b"POST /json HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    def test_small_and_large(self):
+        for size in (0, 1, (64 << 10) - 8, (64 << 10) - 7, 1 << 20, (16 << 20) - 8):
+            body = b'{"a":"%s"}' % (b"x" * size)
+            answer = self.ask(body)
+            self.assertEqual((answer["members"], answer["bytes"], answer["error"]), (1, len(body), ""))
+
+    def test_what_is_wrong_is_told_alike(self):
+        for wrong in (b"", b"{", b'"text"', b'{"a":1,"a":2}', b'{"a": "\xff"}', b'{"a": "\\u0000"}',
+                      b'{"a":1} x'):
+            small = self.ask(b"\n" * 100 + wrong)
+            large = self.ask(b"\n" * (100 << 10) + wrong)
+            self.assertNotEqual(small["error"], "", wrong)
+            self.assertEqual(small["error"], large["error"])
+            self.assertEqual(small["column"], large["column"])
+            self.assertEqual(small["line"] - 100, large["line"] - (100 << 10))
+
+    def test_too_many_values(self):
+        answer = self.ask(b"[%s]" % b",".join([b"{}"] * 300000))
+        self.assertTrue(answer["heavy"])
+        self.assertEqual(answer["members"], 0)
+
+    def test_answers_keep_their_order_on_a_connection(self):
+        s = self.connect(timeout=60)
+        f = s.makefile("rb")
+        for body in (self.LARGE, b"{}", self.SLOW, b'{"a":1}'):
+            s.sendall(self.head(body) + body)
+        answers = [json.loads(read_answer(f)[2]) for _ in range(4)]
+        self.assertEqual([a["members"] for a in answers], [1, 0, 300000, 1])
+
+    def test_a_client_that_leaves_is_not_handled(self):
+        """Neither the one whose body a thread has nor those that wait; nothing stays counted."""
+        before = self.stats()["json_handled"]
+        self.request("GET", "/hold")
+        self.addCleanup(self.request, "GET", "/release")
+        sockets = [self.connect() for _ in range(3)]
+        for s in sockets:
+            s.sendall(self.head(self.LARGE) + self.LARGE)
+        self.wait_for(lambda: self.stats()["bodies_bytes"] == 3 * len(self.LARGE),
+                      "the bodies did not arrive", 60)
+        for s in sockets:
+            s.close()
+        self.wait_for(lambda: self.stats()["open_calls"] == 1, "calls stay open", 60)
+        self.assertEqual(self.stats()["bodies_bytes"], 0)
+        self.doCleanups()
+        self.assertEqual(self.ask(self.LARGE)["members"], 1)  # its turn comes after theirs
+        self.assertEqual(self.stats()["json_handled"], before + 1)
+
+    def test_the_end_of_the_server_waits_for_nobody(self):
+        server = Server()
+        with socket.create_connection(("127.0.0.1", server.port), 10) as s, \
+                socket.create_connection(("127.0.0.1", server.port), 10) as other:
+            for each in (s, other):
+                each.sendall(self.head(self.SLOW) + self.SLOW)
+            self.assertEqual(server.stop(signal.SIGINT), 0)
 
 
 class Uploads(Base):

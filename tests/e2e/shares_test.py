@@ -3,6 +3,7 @@
 The attacker comes from 127.0.0.2, the neighbour from 127.0.0.1.
 """
 
+import concurrent.futures
 import contextlib
 import http.client
 import pathlib
@@ -14,7 +15,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from harness import Server, ServerCase  # noqa: E402
-from neighbour import Neighbour  # noqa: E402
+from neighbour import Neighbour, turns_longer  # noqa: E402
 
 TOKENS = [{"name": "attacker", "token": "attackers-token", "prefix": "attacker"},
           {"name": "neighbour", "token": "neighbours-token", "prefix": "neighbour"}]
@@ -108,6 +109,42 @@ class Shares(ServerCase):
                     time.sleep(0.01)
 
             self.neighbour.assert_served(self, go_on)
+
+    def test_large_bodies_of_json_stop_nobody(self):
+        """However they are made: text, escapes, members, lists; in each dialect."""
+        bodies = [b'{"code": "%s"}' % (b"#" * (7 * MIB)),
+                  b'{"x": "%s"}' % (b"\\u0001" * (MIB + 100000)),
+                  b"{%s}" % b",".join(b'"k%d":%d' % (i, i) for i in range(320000)),
+                  b'{"name": 5, "data": [%s]}' % b",".join([b"1.25"] * 1000000),
+                  b'{"name": [%s]}' % b",".join([b"[]"] * 300000)]
+        paths = ["/executions?api-version=1-1&identifier=abcd", "/execute", "/approvals",
+                 "/code/execute", "/api/artifacts"]
+        turns, answered = turns_longer(self.server), []
+
+        def send(connection, number, stop):
+            while not stop.is_set():
+                connection.request("POST", paths[number % len(paths)], bodies[number % len(bodies)],
+                                   {"Authorization": "Bearer attackers-token",
+                                    "Content-Type": "application/json"})
+                answer = connection.getresponse()
+                answer.read()
+                self.assertIn(answer.status, (400, 413, 422, 503))
+                answered.append(answer.status)
+                number += 3
+
+        def attack():
+            stop = threading.Event()
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                sent = [pool.submit(send, http.client.HTTPConnection("127.0.0.1", self.server.port, 60),
+                                    number, stop) for number in range(8)]
+                time.sleep(3 * SECONDS)
+                stop.set()
+                for one in sent:
+                    one.result()
+
+        self.neighbour.assert_served(self, attack)
+        # Each used to make one. A turn is also long when the machine lets the server wait.
+        self.assertLess(turns_longer(self.server) - turns, len(answered) / 4)
 
     def test_an_endless_chunk_extension_keeps_nobody_busy(self):
         """Without a token it is refused at the head; with one it is closed when it is not read on."""

@@ -31,6 +31,7 @@ struct world {
 	struct engine *engine;
 	struct store *store;
 	struct runner_link runner;
+	struct json_work *json_work;
 	struct codemode *codemode;
 
 	/* The parsing session. */
@@ -324,7 +325,9 @@ static int setup_with(void **state, const char *format)
 	world->bytes = BUF_INIT(64U << 20);
 	struct store_config stored = {.dir = world->dir};
 	world->store = store_new(&world->loop, &stored, &e);
+	world->json_work = json_work_new(&world->loop);
 	struct codemode_config config = {.engine = world->engine,
+	    .json_work = world->json_work,
 	    .store = world->store,
 	    .runner = &world->runner,
 	    .approvals = fake_parking_init(),
@@ -364,6 +367,7 @@ static int teardown(void **state)
 	codemode_stop(world->codemode);
 	engine_free(world->engine);
 	codemode_free(world->codemode);
+	json_work_free(world->json_work);
 	store_free(world->store);
 	(void)uv_run(&world->loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&world->loop), 0);
@@ -853,8 +857,10 @@ static void dependencies_may_be_fixed(void **state)
 	struct world *world = *state;
 	codemode_stop(world->codemode);
 	codemode_free(world->codemode);
-	struct codemode_config config = {
-	    .engine = world->engine, .store = world->store, .runner = &world->runner};
+	struct codemode_config config = {.engine = world->engine,
+	    .store = world->store,
+	    .runner = &world->runner,
+	    .json_work = world->json_work};
 	struct err e;
 	world->codemode = codemode_new(&world->loop, &config, &e);
 	assert_int_equal(

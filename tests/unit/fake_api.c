@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "base/json_text.h"
+#include "base/json_weight.h"
 #include "base/text.h"
 #include "engine/packages.h"
 
@@ -177,6 +178,7 @@ void fake_output(struct fake_world *w, enum output_kind kind, const char *bytes,
 void fake_pump(struct fake_world *w)
 {
 	for (bool changed = true; changed;) {
+		(void)uv_run(&w->loop, UV_RUN_DEFAULT);
 		changed = fake_work_run(&w->work);
 		while (!w->no_workers && w->spawned_count > 0) {
 			struct worker *worker = w->spawned[--w->spawned_count];
@@ -229,6 +231,10 @@ void fake_world_init(struct fake_world *w)
 	engine_set_now(w->engine, 1000);
 	static const struct pcm_config pcm = {.timeout_ms = 30000, .timeout_max_ms = 300000};
 	w->api.pcm = pcm_new(&pcm);
+	if (uv_loop_init(&w->loop) < 0) {
+		abort();
+	}
+	w->api.json_work = json_work_new(&w->loop);
 	w->api.appr = appr_new();
 	engine_set_workspaces(w->engine, pcm_workspace_of, &w->api);
 	size_t count;
@@ -243,6 +249,9 @@ void fake_world_init(struct fake_world *w)
 
 void fake_world_fini(struct fake_world *w)
 {
+	json_work_free(w->api.json_work);
+	(void)uv_run(&w->loop, UV_RUN_DEFAULT);
+	(void)uv_loop_close(&w->loop);
 	pcm_free(w->api.pcm);
 	appr_free(w->api.appr);
 	(void)fake_work_run(&w->work);
@@ -446,7 +455,12 @@ void fake_start(struct fake_call *f, struct fake_world *w, const char *method, c
 		return;
 	}
 	(void)buf_add(&f->call.body, body, len);
+	if (f->call.route->json != NULL) {
+		json_read(&f->call.json, &f->call.body, f->call.route->json(&f->call),
+		    JSON_WEIGHT_BODY_MAX);
+	}
 	f->call.route->handle(&f->call);
+	json_decref(steal(&f->call.json.value));
 }
 
 void fake_send(struct fake_call *f, struct fake_world *w, const char *method, const char *target,

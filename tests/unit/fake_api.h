@@ -8,7 +8,10 @@
 #ifndef TESTS_FAKE_API_H
 #define TESTS_FAKE_API_H
 
+#include <uv.h>
+
 #include "api/api.h"
+#include "base/json_work.h"
 #include "fake_work.h"
 #include "http/router.h"
 
@@ -32,6 +35,7 @@ struct fake_world {
 	struct router *router;
 	struct engine *engine;
 	struct fake_work work;
+	uv_loop_t loop; /* of api.json_work alone */
 	struct fake_script script;
 	bool no_workers; /* spawned ones do not become ready */
 	struct worker *spawned[FAKE_WORKERS_MAX];

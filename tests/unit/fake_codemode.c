@@ -167,13 +167,14 @@ void codemode_cancel(struct codemode_call *c)
 	}
 }
 
-struct json_job *codemode_text(struct codemode *m, const void *who, const json_t *result,
+struct json_job *codemode_text(struct codemode *m, const char *holder, const json_t *result,
     json_add_fn add, json_write_fn fn, void *ctx)
 {
 	cleanup(buf_fini) struct buf text = BUF_INIT(1U << 20);
 	(void)m;
-	(void)who;
-	fn(ctx, add(&text, result) < 0 ? NULL : &text);
+	(void)holder;
+	int err = add(&text, result);
+	fn(ctx, err, err < 0 ? NULL : &text);
 	return NULL;
 }
 

@@ -32,7 +32,9 @@ static struct server {
 	int files_fd;
 	uv_signal_t term;
 	uv_timer_t drain;
-	unsigned gone, answered, source_open, source_closed, file_done, continued, uploads_open;
+	struct json_work *json_work;
+	unsigned gone, answered, json_handled, source_open, source_closed, file_done, continued,
+	    uploads_open;
 	uint64_t file_bytes;
 } server;
 
@@ -61,6 +63,47 @@ static void do_echo(struct call *c)
 	call_reply(c, 200, type != NULL ? type : "application/octet-stream", &c->body);
 }
 
+/* The threads are busy from hold to release: with UV_THREADPOOL_SIZE 1, all of them. */
+static uv_work_t holding;
+static uv_sem_t released;
+
+static void hold_thread(uv_work_t *w)
+{
+	(void)w;
+	uv_sem_wait(&released);
+}
+
+static void do_hold(struct call *c)
+{
+	struct buf none = BUF_INIT(0);
+	(void)uv_queue_work(server.loop, &holding, hold_thread, NULL);
+	call_reply(c, 204, NULL, &none);
+}
+
+static void do_release(struct call *c)
+{
+	struct buf none = BUF_INIT(0);
+	uv_sem_post(&released);
+	call_reply(c, 204, NULL, &none);
+}
+
+static size_t json_flags(struct call *c)
+{
+	(void)c;
+	return JSON_REJECT_DUPLICATES;
+}
+
+static void do_json(struct call *c)
+{
+	const struct json_read *r = &c->json;
+	server.json_handled++;
+	call_reply_json(c, 200,
+	    json_pack("{s:I, s:b, s:s, s:i, s:i, s:I}", "members",
+		(json_int_t)json_object_size(r->value), "heavy", r->heavy, "error",
+		r->value == NULL ? r->error.text : "", "line", r->error.line, "column",
+		r->error.column, "bytes", (json_int_t)c->body.len));
+}
+
 static void do_info(struct call *c)
 {
 	json_t *params = json_array();
@@ -86,15 +129,15 @@ static void do_stats(struct call *c)
 	struct rusage usage;
 	(void)getrusage(RUSAGE_SELF, &usage);
 	call_reply_json(c, 200,
-	    json_pack("{s:i, s:i, s:i, s:i, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:i, s:s}", "gone",
-		(int)server.gone, "source_open", (int)server.source_open, "source_closed",
-		(int)server.source_closed, "file_done", (int)server.file_done, "file_bytes",
-		(json_int_t)server.file_bytes, "open_calls", (int)http_open_calls(server.http),
-		"connections", (int)http_connections(server.http), "continued",
-		(int)server.continued, "uploads_open", (int)server.uploads_open, "rss_kb",
-		(json_int_t)usage.ru_maxrss, "bodies_bytes",
-		(json_int_t)http_bodies_bytes(server.http), "answered", (int)server.answered,
-		"libmicrohttpd", MHD_get_version()));
+	    json_pack("{s:i, s:i, s:i, s:i, s:i, s:I, s:i, s:i, s:i, s:i, s:I, s:I, s:i, s:s}",
+		"gone", (int)server.gone, "json_handled", (int)server.json_handled, "source_open",
+		(int)server.source_open, "source_closed", (int)server.source_closed, "file_done",
+		(int)server.file_done, "file_bytes", (json_int_t)server.file_bytes, "open_calls",
+		(int)http_open_calls(server.http), "connections",
+		(int)http_connections(server.http), "continued", (int)server.continued,
+		"uploads_open", (int)server.uploads_open, "rss_kb", (json_int_t)usage.ru_maxrss,
+		"bodies_bytes", (json_int_t)http_bodies_bytes(server.http), "answered",
+		(int)server.answered, "libmicrohttpd", MHD_get_version()));
 }
 
 /* ---- without watches ---- */
@@ -482,6 +525,15 @@ static const struct route routes[] = {
 	.handle = do_upload,
 	.upload = &upload,
 	.on_error = upload_error},
+    {.method = CALL_GET, .pattern = "hold", .handle = do_hold, .on_error = on_error},
+    {.method = CALL_GET, .pattern = "release", .handle = do_release, .on_error = on_error},
+    {.method = CALL_POST,
+	.pattern = "json",
+	.flags = ROUTE_BUFFERED,
+	.max_body_bytes = 16U << 20,
+	.json = json_flags,
+	.handle = do_json,
+	.on_error = on_error},
     {.method = CALL_POST,
 	.pattern = "upload/small",
 	.flags = ROUTE_MULTIPART,
@@ -499,6 +551,7 @@ static void end(void)
 	uv_close((uv_handle_t *)&server.term, NULL);
 	uv_close((uv_handle_t *)&server.drain, NULL);
 	http_free(server.http);
+	json_work_free(server.json_work);
 }
 
 static void on_drain(uv_timer_t *t)
@@ -583,6 +636,8 @@ int main(int argc, char **argv)
 	if (proxy != NULL && peer_net_parse(proxy, &proxies.nets[proxies.count++]) < 0) {
 		return 2;
 	}
+	(void)uv_sem_init(&released, 0);
+	server.json_work = json_work_new(server.loop);
 	const struct http_config config = {.tls_cert_file = argc == 4 ? argv[2] : NULL,
 	    .tls_key_file = argc == 4 ? argv[3] : NULL,
 	    .idle_timeout_ms = setting("HTTP_TEST_IDLE_MS"),
@@ -591,6 +646,7 @@ int main(int argc, char **argv)
 	    .bodies_max_bytes = setting("HTTP_TEST_BODIES"),
 	    .trusted_proxies = &proxies,
 	    .auth = auth,
+	    .json_work = server.json_work,
 	    .default_pool = "main"};
 	server.http = http_new(server.loop, &config, &e);
 	if (server.http == NULL) {

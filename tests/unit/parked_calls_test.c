@@ -25,6 +25,7 @@ struct world {
 	struct engine *engine;
 	struct store *store;
 	struct runner_link runner;
+	struct json_work *json_work;
 	struct codemode *codemode;
 	struct session *session;
 	struct execution *execution;
@@ -125,6 +126,7 @@ static void begin_codemode(struct world *world, struct approvals *approvals)
 	struct err e;
 	struct codemode_config config = {.engine = world->engine,
 	    .store = world->store,
+	    .json_work = world->json_work,
 	    .runner = &world->runner,
 	    .approvals = approvals};
 	world->codemode = codemode_new(&world->loop, &config, &e);
@@ -155,6 +157,7 @@ static int setup(void **state)
 	fake_runner_init(&world->runner);
 	struct store_config stored = {.dir = world->dir};
 	world->store = store_new(&world->loop, &stored, &e);
+	world->json_work = json_work_new(&world->loop);
 	begin_codemode(world, fake_parking_init());
 	world->session = engine_session_open(
 	    &world->engine->pools[0], "tenant-a", "conversation", &e);
@@ -178,6 +181,7 @@ static int teardown(void **state)
 	execution_unref(world->execution);
 	codemode_stop(world->codemode);
 	codemode_free(world->codemode);
+	json_work_free(world->json_work);
 	engine_free(world->engine);
 	store_free(world->store);
 	(void)uv_run(&world->loop, UV_RUN_DEFAULT);
