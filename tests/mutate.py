@@ -143,6 +143,8 @@ class Copy:
             program, python, _ = self.files_of(test)
             if program:
                 targets.add(self.targets[program])
+                text = (self.tree / "tests/unit" / f"{program}.c").read_text()
+                targets.update(name for name in SERVER if name in text)
             if python:
                 text = python.read_text()
                 targets.update(SERVER)

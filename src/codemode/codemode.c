@@ -93,6 +93,7 @@ struct codemode *codemode_new(uv_loop_t *loop, const struct codemode_config *c, 
 	m->loop = loop;
 	m->config = *c;
 	m->held = (struct quota)QUOTA_INIT(CODEMODE_HELD_MAX_BYTES);
+	m->held_of_one_max_bytes = CODEMODE_HELD_OF_ONE_MAX_BYTES;
 	if (make_parts(m) < 0) {
 		(void)err_set(e, ERR_INTERNAL, "out of memory");
 		codemode_free(m);

@@ -9,8 +9,7 @@
 
 /* Calls of many bytes are counted, while they wait for a store or a tool. */
 #define LARGE_BYTES (256U << 10)
-#define HELD_OF_ONE_MAX_BYTES (64UL << 20) /* of one session */
-#define ARGUMENTS_MAX_BYTES (1U << 20)     /* of most methods */
+#define ARGUMENTS_MAX_BYTES (1U << 20) /* of most methods */
 
 /* What a host call is while it is pending: host_call.ctx. */
 struct hosted {
@@ -221,7 +220,7 @@ static bool hold(struct hosted *h, size_t weight)
 	if (weight <= LARGE_BYTES) {
 		return true;
 	}
-	if (held_of(m, h->call->worker->session) + weight > HELD_OF_ONE_MAX_BYTES ||
+	if (held_of(m, h->call->worker->session) + weight > m->held_of_one_max_bytes ||
 	    quota_charge(&m->held, h->call->worker->tenant, weight) < 0) {
 		return false;
 	}

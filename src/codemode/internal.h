@@ -17,6 +17,7 @@
 #include "engine/packages.h"
 
 #define CODEMODE_HELD_MAX_BYTES (512UL << 20)
+#define CODEMODE_HELD_OF_ONE_MAX_BYTES (64UL << 20)
 #define CODEMODE_CALLS_MAX 4096 /* of all sessions and routes together; of a prefix half of it */
 #define CODEMODE_RESULTS_MAX 1000
 #define CODEMODE_SPACE_NAME_MAX 128
@@ -163,6 +164,7 @@ struct codemode {
 	struct method_call *calls;
 	uint32_t call_count;
 	struct quota held; /* bytes of sessions' large arguments, by tenant; see host.c */
+	size_t held_of_one_max_bytes;      /* of them, of one session */
 	struct codemode_counter *counters; /* of each method and outcome */
 	uint64_t next_warning_ms;
 	struct codemode_call *warming;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -333,6 +334,18 @@ int host_receive(struct ipc_message *m)
 		return 0;
 	}
 	return r;
+}
+
+bool host_is_cancelled(uint64_t seq)
+{
+	bool found = false;
+	struct ipc_header h;
+	while (recv(host.control, &h, sizeof(h), MSG_PEEK | MSG_DONTWAIT) == (ssize_t)sizeof(h) &&
+	       h.type == IPC_CANCEL) {
+		(void)recv(host.control, &h, sizeof(h), MSG_DONTWAIT);
+		found |= h.ref == seq;
+	}
+	return found;
 }
 
 /* --- sending -------------------------------------------------------------------------------------

@@ -43,6 +43,11 @@ int host_send(uint32_t type, uint64_t ref, const void *body, size_t len);
 /* As ipc_receive, for the main loop between executions; late answers are dropped (0). */
 int host_receive(struct ipc_message *m);
 
+/* True when the execution SEQ, which has not begun, is cancelled already: its signal came while
+ * nothing ran and is gone. What is for an earlier one has done its work and is dropped. For the
+ * main thread, between executions. */
+bool host_is_cancelled(uint64_t seq);
+
 /* Sends a call; *ID is its number. 0; -ECHILD in a forked process, -ESHUTDOWN when nothing runs,
  * -EBUSY when too many are open, -EMSGSIZE, or what sending failed with. */
 int host_call(const char *method, struct ipc_bytes json, uint64_t *id);

@@ -167,20 +167,6 @@ static int answer(uint64_t ref, const struct ipc_result *result)
 	return r < 0 ? r : host_send(IPC_RESULT, ref, body.data, body.len);
 }
 
-/* True when the execution SEQ, which has not begun, is cancelled already: its signal came while
- * nothing ran and is gone. What is for an earlier one has done its work and is dropped. */
-static bool is_cancelled(uint64_t seq)
-{
-	bool found = false;
-	struct ipc_header h;
-	while (recv(FD_CONTROL, &h, sizeof(h), MSG_PEEK | MSG_DONTWAIT) == (ssize_t)sizeof(h) &&
-	       h.type == IPC_CANCEL) {
-		(void)recv(FD_CONTROL, &h, sizeof(h), MSG_DONTWAIT);
-		found |= h.ref == seq;
-	}
-	return found;
-}
-
 /* As the first process of its namespace the session reaches all of them, and not itself. */
 static void end_children(void)
 {
@@ -203,7 +189,7 @@ static int execute(const struct ipc_message *m)
 		end_children();
 		(void)children_reap();
 	}
-	if (!is_cancelled(m->ref)) {
+	if (!host_is_cancelled(m->ref)) {
 		host_begin();
 		python_execute(&x, &result);
 		host_end();

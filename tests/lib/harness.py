@@ -66,6 +66,8 @@ class Server:
     a server that does not exit 0 then is an error, unless it was killed by the test.
     """
 
+    extra_groups = None  # of the server, when it is started as root
+
     def __init__(self, config=None, environment=None, arguments=(), user=None, token=None,
                  prefix=()):
         self.config = {"preload": [], "listen": "127.0.0.1:0", **(config or {})}
@@ -120,7 +122,8 @@ class Server:
             shutil.copy(CARREL.with_name("carrel-keeper"), base)
         self.process = subprocess.Popen(
             command, env={k: v for k, v in environment.items() if v is not None},
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            extra_groups=self.extra_groups if os.geteuid() == 0 else None)
         self._lines = queue.Queue()  # of this start; a server may be started again
         self._reader = threading.Thread(target=self._read_log, daemon=True,
                                         args=(self.process.stderr, self._lines))

@@ -29,7 +29,12 @@ TOKEN = "TOKENCANARY" + secrets.token_hex(12)
 
 
 class Server(harness.Server):
-    """Its token and one variable of its environment can be recognised by a pattern."""
+    """Its token and one variable of its environment can be recognised by a pattern.
+
+    Started as root it has groups that no session may keep.
+    """
+
+    extra_groups = (0, 4, 42)
 
     def __init__(self, *args, **options):
         super().__init__(*args, token=TOKEN, **options)

@@ -51,6 +51,7 @@ static void test_result_typing(void **state)
 	    {IPC_KIND_FLOAT, "", "nan", "null", "\"nan\""},
 	    {IPC_KIND_FLOAT, "NaN", "nan", "null", "\"nan\""},
 	    {IPC_KIND_FLOAT, "null", "-inf", "null", "\"-inf\""},
+	    {IPC_KIND_FLOAT, "", "inf", "null", "\"inf\""},
 	    {IPC_KIND_BOOL, "true", "True", "true", "\"True\""},
 	    {IPC_KIND_BOOL, "false", "False", "false", "\"False\""},
 	    {IPC_KIND_STR, "", "nan", "\"nan\"", "\"'nan'\""},

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "aca_fixture.h"
+#include "api/aca_request.h"
 
 /* --- shapes
  * ---------------------------------------------------------------------------------------- */
@@ -110,6 +111,7 @@ static void test_bodies_on_every_route(void **state)
 	    "{\"properties\":{\"code\":\"A\"}}",
 	    "{\"properties\":{\"pythonCode\":\"A\"}}",
 	    "{\"properties\":null,\"code\":\"A\"}",
+	    "{\"properties\":{\"code\":\"A\"},\"code\":\"B\"}",
 	    "{\"properties\":{\"codeInputType\":\"INLINE\"},\"code\":\"A\"}",
 	    "{\"code\":\"A\",\"codeInputType\":\"InlineText\",\"timeoutInSeconds\":null}",
 	    "{\"code\":\"QQ==\",\"codeInputType\":\"InlineBase64\",\"timeoutInSeconds\":600}",
@@ -125,6 +127,31 @@ static void test_bodies_on_every_route(void **state)
 			assert_true(strlen(fake_text(&f, status[r])) > 0);
 			fake_call_fini(&f);
 		}
+	}
+}
+
+static void test_limits_of_a_request(void **state)
+{
+	(void)state;
+	static const struct pool pool = {
+	    .config = {.execution_time_ms = 5000, .output_max_bytes = 100}};
+	static const struct {
+		const char *time, *output;
+		uint32_t timeout_ms, output_max_bytes;
+	} cases[] = {{"null", "null", 0, 0}, {"1.5", "1", 1500, 1}, {"0.0001", "99", 1, 99},
+	    {"4.9991", "100", 5000, 100}, {"5", "101", 5000, 100}, {"600", "4096", 5000, 100}};
+	for (size_t i = 0; i < array_len(cases); i++) {
+		char text[128];
+		struct aca_problem p;
+		cleanup(aca_request_fini) struct aca_request r = ACA_REQUEST_INIT;
+		(void)snprintf(text, sizeof(text),
+		    "{\"code\":\"a\",\"timeoutInSeconds\":%s,\"outputStreamsMaxLength\":%s}",
+		    cases[i].time, cases[i].output);
+		json_t *body = json_loads(text, 0, NULL);
+		assert_int_equal(aca_request_read(&r, body, &pool, &p), 0);
+		assert_int_equal(r.timeout_ms, cases[i].timeout_ms);
+		assert_int_equal(r.output_max_bytes, cases[i].output_max_bytes);
+		json_decref(body);
 	}
 }
 
@@ -499,6 +526,7 @@ int main(void)
 	    ACA_TEST(test_oldest_shape),
 	    ACA_TEST(test_new_shape),
 	    ACA_TEST(test_bodies_on_every_route),
+	    ACA_TEST(test_limits_of_a_request),
 	    ACA_TEST(test_request_refused),
 	    ACA_TEST(test_code_too_large),
 	    ACA_TEST(test_query_refused),

@@ -12,7 +12,12 @@
 #include <cmocka.h>
 
 #include "base/compiler.h"
+#include "base/json_weight.h"
+#include "base/text.h"
 #include "codemode/codemode.h"
+#include "codemode/describe_cache.h"
+#include "codemode/internal.h"
+#include "codemode/said.h"
 #include "engine/packages.h"
 #include "fake_parking.h"
 #include "fake_runner.h"
@@ -275,7 +280,27 @@ static void assert_result(const struct world *world, const char *expected)
 /* --- life ----------------------------------------------------------------------------------------
  */
 
-static int setup(void **state)
+static const char kept_source[] = "def run(): return 'kept'";
+
+/* A file in which FORMAT's reader said something of KEPT_SOURCE. */
+static void write_said(const char *dir, const char *format)
+{
+	char path[96];
+	char name[2 * DESCRIBE_HASH_BYTES + 1];
+	unsigned char hash[DESCRIBE_HASH_BYTES];
+	json_t *source = json_string(kept_source);
+	describe_cache_hash(source, hash);
+	text_hex(name, hash, sizeof(hash));
+	json_t *all = json_pack("{s:s, s:{s:{s:s, s:[]}}}", "format", format, "said", name,
+	    "description", "from the file", "parameters");
+	(void)snprintf(path, sizeof(path), "%s/skills.said.json", dir);
+	assert_int_equal(json_dump_file(all, path, JSON_COMPACT), 0);
+	json_decref(all);
+	json_decref(source);
+}
+
+/* FORMAT: of what was said before and is kept; NULL: nothing. */
+static int setup_with(void **state, const char *format)
 {
 	struct world *world = calloc(1, sizeof(*world));
 	static struct engine_config c;
@@ -294,6 +319,9 @@ static int setup(void **state)
 	};
 	world->engine = engine_new(&c, &ops, world);
 	fake_runner_init(&world->runner);
+	if (format != NULL) {
+		write_said(world->dir, format);
+	}
 	world->bytes = BUF_INIT(64U << 20);
 	struct store_config stored = {.dir = world->dir};
 	world->store = store_new(&world->loop, &stored, &e);
@@ -303,10 +331,26 @@ static int setup(void **state)
 	    .store = world->store,
 	    .runner = &world->runner,
 	    .approvals = fake_parking_init(),
+	    .data_dir = format != NULL ? world->dir : NULL,
 	    .allow_runtime_deps = true};
 	world->codemode = codemode_new(&world->loop, &config, &e);
 	*state = world;
 	return world->store == NULL || world->codemode == NULL;
+}
+
+static int setup(void **state)
+{
+	return setup_with(state, NULL);
+}
+
+static int setup_same_format(void **state)
+{
+	return setup_with(state, said_format);
+}
+
+static int setup_other_format(void **state)
+{
+	return setup_with(state, "another");
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
@@ -964,6 +1008,213 @@ static void the_parsing_session_may_ask_for_nothing(void **state)
 	assert_false(replied_ok);
 }
 
+/* --- bounds --------------------------------------------------------------------------------------
+ */
+
+static struct codemode_call *ask_pending(struct world *world, const char *prefix)
+{
+	const struct store_space space = {.prefix = prefix};
+	return begin(world, &space, "tools.call",
+	    json_pack("{s:s, s:s, s:{}}", "tool", "curl", "callable", "get", "arguments"), NULL,
+	    false);
+}
+
+/* A tenant may have half of all calls, exactly; others find room until all are taken; and what has
+ * ended does not count. */
+static void calls_of_one_tenant_are_bounded(void **state)
+{
+	struct world *world = *state;
+	static struct codemode_call *calls[CODEMODE_CALLS_MAX];
+	give_tools(world, tools_json);
+	for (int round = 0; round < 2; round++) {
+		size_t n = 0;
+		while (n < CODEMODE_CALLS_MAX / 2) {
+			calls[n] = ask_pending(world, "tenant-a");
+			assert_non_null(calls[n++]);
+		}
+		assert_null(ask_pending(world, "tenant-a"));
+		assert_string_equal(error(world), "TooManyCalls");
+		while (n < CODEMODE_CALLS_MAX) {
+			calls[n] = ask_pending(world, "tenant-b");
+			assert_non_null(calls[n++]);
+		}
+		assert_null(ask_pending(world, "tenant-c"));
+		assert_string_equal(error(world), "TooManyCalls");
+		while (n > 0) {
+			codemode_cancel(calls[--n]);
+		}
+		assert_int_equal(world->codemode->call_count, 0);
+	}
+}
+
+#define LARGE_BYTES (300U << 10)
+
+static enum codemode_error search_for(struct world *world, size_t len)
+{
+	char *name = malloc(len + 1);
+	assert_non_null(name);
+	memset(name, 'n', len);
+	name[len] = '\0';
+	enum codemode_error code = ask(world, "tools.search", json_pack("{s:s}", "query", name));
+	free(name);
+	return code;
+}
+
+static void texts_and_results_are_bounded(void **state)
+{
+	struct world *world = *state;
+	assert_int_equal(search_for(world, 64U << 10), CODEMODE_OK);
+	assert_int_equal(search_for(world, (64U << 10) + 1), CODEMODE_INVALID);
+	assert_string_equal(message(world), "tools.search() argument 'query' has at most 64 KiB");
+
+	json_t *tools = json_array();
+	for (int i = 0; i < CODEMODE_RESULTS_MAX + 1; i++) {
+		char name[16];
+		(void)snprintf(name, sizeof(name), "t%d", i);
+		(void)json_array_append_new(
+		    tools, json_pack("{s:s, s:s, s:[], s:[], s:s}", "name", name, "description",
+			       "curl", "tags", "callables", "source", "file"));
+	}
+	char *text = json_dumps(tools, JSON_COMPACT);
+	give_tools(world, text);
+	free(text);
+	json_decref(tools);
+	for (int limit = CODEMODE_RESULTS_MAX; limit < CODEMODE_RESULTS_MAX + 2; limit++) {
+		json_t *arguments = json_pack("{s:s, s:i}", "query", "curl", "limit", limit);
+		assert_int_equal(ask(world, "tools.search", arguments), CODEMODE_OK);
+		assert_int_equal(json_array_size(world->result), CODEMODE_RESULTS_MAX);
+	}
+}
+
+/* Though the others are liker to it by their words. */
+static void a_tool_of_that_very_name_comes_first(void **state)
+{
+	struct world *world = *state;
+	give_tools(world,
+	    "[{\"name\": \"scan-all\", \"description\": \"a scan to scan all\", \"tags\": "
+	    "[\"scan\"], \"callables\": [], \"source\": \"file\"},"
+	    " {\"name\": \"scan\", \"description\": \"Look for open services\", \"tags\": [], "
+	    "\"callables\": [], \"source\": \"file\"}]");
+	assert_int_equal(
+	    ask(world, "tools.search", json_pack("{s:s}", "query", "scan")), CODEMODE_OK);
+	const json_t *first = json_array_get(world->result, 0);
+	assert_string_equal(json_string_value(json_object_get(first, "name")), "scan");
+}
+
+static void check_description(struct world *world, const char *description)
+{
+	assert_int_equal(create(world, "kept", kept_source), CODEMODE_OK);
+	assert_int_equal(ask(world, "skills.get", json_pack("{s:s}", "name", "kept")), CODEMODE_OK);
+	assert_string_equal(
+	    json_string_value(json_object_get(world->result, "description")), description);
+}
+
+static void what_was_said_before_is_believed(void **state)
+{
+	check_description(*state, "from the file");
+	assert_int_equal(((struct world *)*state)->batches, 0);
+}
+
+static void what_another_reader_said_is_not(void **state)
+{
+	check_description(*state, "said of it");
+}
+
+/* A call of a tool with arguments of LARGE_BYTES and some more. */
+static char *large_arguments(void)
+{
+	char *padding = malloc(LARGE_BYTES + 1);
+	assert_non_null(padding);
+	memset(padding, 'x', LARGE_BYTES);
+	padding[LARGE_BYTES] = '\0';
+	json_t *all = json_pack(
+	    "{s:s, s:s, s:{s:s}}", "tool", "curl", "callable", "get", "arguments", "url", padding);
+	char *text = json_dumps(all, JSON_COMPACT);
+	json_decref(all);
+	free(padding);
+	return text;
+}
+
+/* Begins the call. True: the tool was asked; false: it was refused at once or when it was read. */
+static bool call_large(struct world *world, struct host_call *c)
+{
+	int before = replies;
+	int begun = world->runner.begun;
+	codemode_host_calls.begin(world->codemode, c);
+	for (int i = 0; i < TURNS_MAX && replies == before && world->runner.begun == begun; i++) {
+		turn(world);
+		uv_sleep(i > 100 ? 1 : 0);
+	}
+	assert_true(replies > before || world->runner.begun > begun);
+	return replies == before;
+}
+
+static void answer_tool(struct world *world)
+{
+	int before = replies;
+	fake_runner_answer(&world->runner, json_pack("{s:s}", "text", "done"));
+	assert_int_equal(replies, before + 1);
+}
+
+/* Two of them are what a session may have, exactly; another session of the tenant has its own; and
+ * all is given back, however often. */
+static void large_calls_of_a_session_are_bounded(void **state)
+{
+	struct world *world = *state;
+	struct err e;
+	struct pool *p = &world->engine->pools[0];
+	p->config.max_sessions = 2;
+	struct session *one = engine_session_open(p, "tenant-a", "client-1", &e);
+	struct session *other = engine_session_open(p, "tenant-a", "client-2", &e);
+	char *text = large_arguments();
+	struct host_call calls[4];
+	give_tools(world, tools_json);
+	world->codemode->held_of_one_max_bytes = 2 * json_weight(text, strlen(text));
+	for (int round = 0; round < 5; round++) {
+		for (int i = 0; i < 4; i++) {
+			calls[i] = host_call(
+			    i == 3 ? other->worker : one->worker, "tools.call", text);
+		}
+		assert_true(call_large(world, &calls[0]));
+		assert_true(call_large(world, &calls[1]));
+		assert_false(call_large(world, &calls[2]));
+		assert_non_null(strstr(replied, "TooManyCalls"));
+		assert_true(call_large(world, &calls[3]));
+		answer_tool(world);
+		answer_tool(world);
+		answer_tool(world);
+		assert_int_equal(world->codemode->held.held, 0);
+	}
+	free(text);
+}
+
+/* The bound of all is gone through several times, by calls that are answered, refused, and given
+ * up. */
+static void large_calls_are_counted_back(void **state)
+{
+	struct world *world = *state;
+	struct err e;
+	struct session *s = engine_session_open(&world->engine->pools[0], "tenant-a", "client", &e);
+	char *text = large_arguments();
+	size_t weight = json_weight(text, strlen(text));
+	give_tools(world, tools_json);
+	world->codemode->held.max = 2 * weight; /* a tenant alone has half */
+	for (int round = 0; round < 6; round++) {
+		struct host_call first = host_call(s->worker, "tools.call", text);
+		struct host_call second = host_call(s->worker, "tools.call", text);
+		assert_true(call_large(world, &first));
+		assert_int_equal(world->codemode->held.held, weight);
+		assert_false(call_large(world, &second));
+		if (round % 2 == 0) {
+			answer_tool(world);
+		} else {
+			codemode_host_calls.cancel(world->codemode, &first);
+		}
+		assert_int_equal(world->codemode->held.held, 0);
+	}
+	free(text);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -985,6 +1236,15 @@ int main(void)
 	    TEST(what_is_cancelled_is_not_answered),
 	    TEST(sessions_call_in_their_own_space),
 	    TEST(the_parsing_session_may_ask_for_nothing),
+	    TEST(calls_of_one_tenant_are_bounded),
+	    TEST(texts_and_results_are_bounded),
+	    cmocka_unit_test_setup_teardown(
+		what_was_said_before_is_believed, setup_same_format, teardown),
+	    cmocka_unit_test_setup_teardown(
+		what_another_reader_said_is_not, setup_other_format, teardown),
+	    TEST(a_tool_of_that_very_name_comes_first),
+	    TEST(large_calls_of_a_session_are_bounded),
+	    TEST(large_calls_are_counted_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,7 +48,8 @@ struct run {
 	int status;
 };
 
-static void start_in(struct run *r, const char *script, int data_dir_fd, const char *directory)
+static void start_in(struct run *r, const char *script, int data_dir_fd, const char *directory,
+    const char *read_path)
 {
 	struct err e = {0};
 	*r = (struct run){.child = COMMAND_CHILD_INIT, .out = BUF_INIT(1 << 20)};
@@ -67,6 +68,8 @@ static void start_in(struct run *r, const char *script, int data_dir_fd, const c
 	    .err_fd = ends[1],
 	    .data_dir_fd = data_dir_fd,
 	    .directory = directory,
+	    .read_paths = &read_path,
+	    .read_path_count = read_path != NULL ? 1 : 0,
 	    .limits = {.processes = 64, .open_files = 256, .file_bytes = 1 << 20}};
 	if (command_start(walls, &what, &r->child, &e) < 0) {
 		fail_msg("%s", e.text);
@@ -77,7 +80,7 @@ static void start_in(struct run *r, const char *script, int data_dir_fd, const c
 
 static void start(struct run *r, const char *script, int data_dir_fd)
 {
-	start_in(r, script, data_dir_fd, NULL);
+	start_in(r, script, data_dir_fd, NULL, NULL);
 }
 
 static void finish(struct run *r)
@@ -148,13 +151,13 @@ static void it_writes_in_its_own_directory_only(void **state)
 	end(&r);
 }
 
-/* Where its tool says that it starts: it reads what is there, and changes nothing. */
-static void it_reads_the_directory_it_starts_in_and_changes_none(void **state)
+/* AT_START: it starts there; else it may only read it. */
+static void try_to_change(bool at_start)
 {
-	(void)state;
 	struct run r;
 	char directory[128];
 	char file[160];
+	char script[512];
 	(void)snprintf(directory, sizeof(directory), "%s/place", work_dir);
 	(void)snprintf(file, sizeof(file), "%s/there", directory);
 	assert_int_equal(mkdir(directory, 0777), 0);
@@ -162,10 +165,11 @@ static void it_reads_the_directory_it_starts_in_and_changes_none(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, "kept", 4), 4);
 	fd_close(&fd);
-	start_in(&r,
-	    "pwd; cat there; echo x > there; echo x > new; mkdir made; rm -f there; mv there gone; "
-	    "truncate -s 0 there; ln there linked; ls",
-	    -1, directory);
+	(void)snprintf(script, sizeof(script),
+	    "cd %s; pwd; cat there; echo x > there; echo x > new; mkdir made; rm -f there; "
+	    "mv there gone; truncate -s 0 there; ln there linked; ls",
+	    at_start ? "." : directory);
+	start_in(&r, script, -1, at_start ? directory : NULL, at_start ? NULL : directory);
 	finish(&r);
 	assert_non_null(strstr(buf_str(&r.out), directory));
 	assert_non_null(strstr(buf_str(&r.out), "kept"));
@@ -176,6 +180,14 @@ static void it_reads_the_directory_it_starts_in_and_changes_none(void **state)
 	assert_int_equal(st.st_nlink, 1);
 	assert_int_equal(unlink(file), 0);
 	assert_int_equal(rmdir(directory), 0); /* nothing else was made there */
+}
+
+/* Where its tool says that it starts, and what its tool lets it read: nothing is changed there. */
+static void it_reads_the_directory_it_starts_in_and_changes_none(void **state)
+{
+	(void)state;
+	try_to_change(true);
+	try_to_change(false);
 }
 
 /* Without an ipc namespace the filter refuses it; with one there is nothing to be found. */
@@ -484,6 +496,19 @@ static void a_fork_bomb_ends(void **state)
 	end(&r);
 }
 
+static void its_limits_are_those_it_was_given(void **state)
+{
+	(void)state;
+	struct run r;
+	run(&r, "ulimit -p; ulimit -n; ulimit -f; ulimit -c");
+	/* Without a namespace of its own all processes of the server's user are counted. Sizes are
+	 * told in blocks of 512 bytes. */
+	if (strcmp(buf_str(&r.out), "2048\n256\n2048\n0\n") != 0) {
+		assert_string_equal(buf_str(&r.out), "64\n256\n2048\n0\n");
+	}
+	end(&r);
+}
+
 static void a_large_file_is_refused(void **state)
 {
 	(void)state;
@@ -588,6 +613,10 @@ int main(void)
 		    setresuid(NOBODY, NOBODY, NOBODY) < 0))) {
 		return 1;
 	}
+	/* Open wherever a command is made ready, and not even to be closed when it is run. */
+	if (fcntl(STDERR_FILENO, F_DUPFD, 600) < 0) {
+		return 1;
+	}
 	const struct CMUnitTest tests[] = {
 	    BOTH(its_output_and_status_come_back),
 	    BOTH(it_writes_in_its_own_directory_only),
@@ -604,6 +633,7 @@ int main(void)
 	    BOTH(the_next_is_ready_and_shares_nothing),
 	    BOTH(a_kill_reaches_all_of_it),
 	    BOTH(a_fork_bomb_ends),
+	    BOTH(its_limits_are_those_it_was_given),
 	    BOTH(a_large_file_is_refused),
 	    BOTH(a_program_is_found_or_named),
 	    cmocka_unit_test(what_the_dead_left_is_removed_reaped_or_not),

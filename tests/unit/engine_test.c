@@ -12,6 +12,7 @@
 
 #include "base/compiler.h"
 #include "engine/engine.h"
+#include "engine/internal.h"
 #include "engine/packages.h"
 
 #define WORKERS_MAX 64
@@ -1051,6 +1052,141 @@ static void who_was_ended_by_the_server_is_told_why(void **state)
 	execution_unref(x);
 }
 
+/* --- exact bounds --------------------------------------------------------------------------------
+ */
+
+#define ID_BYTES sizeof(((struct execution *)NULL)->id)
+
+/* One that has ended, as the oldest or newest that the session keeps; its id into ID. */
+static void run_one(struct world *world, struct session *s, char id[ID_BYTES])
+{
+	struct execution *x = run(world, s, "x");
+	memcpy(id, x->id, ID_BYTES);
+	answer(world, IPC_STATUS_OK);
+	execution_unref(x);
+}
+
+static void so_many_finished_ones_are_kept_and_no_more(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	char first[ID_BYTES];
+	char second[ID_BYTES];
+	char later[ID_BYTES];
+	all_ready(world);
+	run_one(world, s, first);
+	run_one(world, s, second);
+	for (int i = 2; i < ENGINE_FINISHED_MAX; i++) {
+		run_one(world, s, later);
+	}
+	assert_int_equal(s->finished_len, ENGINE_FINISHED_MAX);
+	assert_non_null(engine_execution_find(s, first));
+	run_one(world, s, later);
+	assert_int_equal(s->finished_len, ENGINE_FINISHED_MAX);
+	assert_null(engine_execution_find(s, first));
+	assert_non_null(engine_execution_find(s, second));
+	assert_non_null(engine_execution_find(s, later));
+}
+
+/* Whoever gets the fresh session is not to read what ran in the one before. */
+static void a_lost_session_keeps_nothing_of_what_ended(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	char ended[ID_BYTES];
+	all_ready(world);
+	run_one(world, s, ended);
+	execution_unref(run(world, s, "os._exit(3)"));
+	struct execution *next = run(world, s, "in the fresh one");
+	engine_on_worker_broken(s->worker, "gone");
+	all_ended(world, &(struct worker_end){.wait_status = 3 << 8});
+	assert_true(next->new_session);
+	assert_null(engine_execution_find(s, ended));
+	assert_int_equal(s->finished_len, 0);
+	assert_int_equal(s->finished_bytes, 0);
+	execution_unref(next);
+}
+
+static void show(struct session *s, uint64_t seq)
+{
+	struct display *d = calloc(1, sizeof(*d));
+	assert_non_null(d);
+	engine_on_display(s->worker, seq, d);
+}
+
+static void so_many_displays_are_kept_and_no_more(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct execution *x = run(world, s, "x");
+	show(s, x->seq + 1); /* another's */
+	show(s, x->seq - 1);
+	assert_int_equal(x->display_count, 0);
+	for (int i = 0; i < ENGINE_DISPLAYS_MAX; i++) {
+		show(s, x->seq);
+	}
+	assert_int_equal(x->display_count, ENGINE_DISPLAYS_MAX);
+	assert_int_equal(x->displays_cut, 0);
+	show(s, x->seq);
+	assert_int_equal(x->display_count, ENGINE_DISPLAYS_MAX);
+	assert_int_equal(x->displays_cut, 1);
+	answer(world, IPC_STATUS_OK);
+	assert_int_equal(x->verdict, VERDICT_OUTPUT_LIMIT);
+	execution_unref(x);
+}
+
+static void a_caller_may_ask_for_less_than_the_pool_allows(void **state)
+{
+	struct world *world = *state;
+	static const struct {
+		uint32_t time, output;
+		uint32_t given_time, given_output;
+	} cases[] = {{0, 0, 5000, 8}, {1, 1, 1, 1}, {5000, 8, 5000, 8}, {5001, 9, 5000, 8}};
+	struct session *s = open_session(world, "alpha");
+	for (size_t i = 0; i < array_len(cases); i++) {
+		struct execution_request r = {.code = {"x", 1},
+		    .timeout_ms = cases[i].time,
+		    .output_max_bytes = cases[i].output};
+		struct err e = {0};
+		struct execution *x = engine_execute(s, &r, &e);
+		assert_non_null(x);
+		assert_int_equal(x->timeout_ms, cases[i].given_time);
+		assert_int_equal(x->output_max_bytes, cases[i].given_output);
+		execution_unref(x);
+	}
+}
+
+/* Code that raises KeyboardInterrupt itself. */
+static void an_interrupt_that_nobody_asked_for_is_the_codes(void **state)
+{
+	struct world *world = *state;
+	struct session *s = open_session(world, "alpha");
+	all_ready(world);
+	struct execution *x = run(world, s, "raise KeyboardInterrupt");
+	answer(world, IPC_STATUS_INTERRUPTED);
+	assert_int_equal(x->verdict, VERDICT_EXCEPTION);
+	execution_unref(x);
+}
+
+static void after_a_failed_start_the_next_one_waits(void **state)
+{
+	struct world *world = *state;
+	const struct worker_end end = {.wait_status = -1, .reason = "no namespaces"};
+	uint64_t now_ms = 1000000;
+	(void)open_session(world, "alpha");
+	for (uint64_t wait_ms = 100; wait_ms < 800; wait_ms *= 2) {
+		int count = world->spawned_count;
+		engine_on_worker_ended(world->spawned[count - 1], &end);
+		world->spawned[count - 1] = NULL;
+		engine_tick(world->engine, now_ms + wait_ms - 1);
+		assert_int_equal(world->spawned_count, count);
+		engine_tick(world->engine, now_ms + wait_ms);
+		assert_int_equal(world->spawned_count, count + 1);
+		now_ms += wait_ms;
+	}
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1098,6 +1234,12 @@ int main(void)
 	    TEST(what_is_held_has_a_share_for_each_tenant),
 	    TEST(a_value_past_the_share_is_cut),
 	    TEST(who_was_ended_by_the_server_is_told_why),
+	    TEST(so_many_finished_ones_are_kept_and_no_more),
+	    TEST(a_lost_session_keeps_nothing_of_what_ended),
+	    TEST(so_many_displays_are_kept_and_no_more),
+	    TEST(a_caller_may_ask_for_less_than_the_pool_allows),
+	    TEST(an_interrupt_that_nobody_asked_for_is_the_codes),
+	    TEST(after_a_failed_start_the_next_one_waits),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

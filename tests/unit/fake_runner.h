@@ -5,7 +5,7 @@
 
 #include "tools/runner_link.h"
 
-#define FAKE_RUNNER_CALLS_MAX 16
+#define FAKE_RUNNER_CALLS_MAX 4096
 
 struct runner_call {
 	bool open;

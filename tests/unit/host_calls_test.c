@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "gateway/gateway.h"
+#include "gateway/internal.h"
 
 #define NOBODY 65534
 #define WAIT_MS 60000
@@ -309,6 +310,9 @@ static int teardown(void **state)
 {
 	struct world *w = *state;
 	execution_unref(w->execution);
+	/* Whatever the sessions did: nothing runs any more, so nothing of theirs is held. */
+	assert_int_equal(w->gateway->replies.held, 0);
+	assert_int_equal(w->gateway->partial.held, 0);
 	uv_close((uv_handle_t *)&w->watch, NULL);
 	uv_close((uv_handle_t *)&w->idle, NULL);
 	gateway_free(w->gateway);
@@ -600,6 +604,66 @@ static void answers_that_nobody_reads(void **state)
 	until(w, w->closed == 4);
 }
 
+/* What waits of its answers goes through a session's bound three times: all of them come. */
+static void answers_that_were_taken_are_counted_back(void **state)
+{
+	struct world *w = *state;
+	check(w,
+	    FORGE "def take(n):\n"
+		  "    good, first = 0, True\n"
+		  "    while n:\n"
+		  "        packet = control.recv(70000)\n"
+		  "        good += packet[16] if first else 0\n"
+		  "        first = packet[4] == 0\n" /* no more pieces */
+		  "        n -= first\n"
+		  "    return good\n"
+		  "good = 0\n"
+		  "for turn in range(3):\n"
+		  "    for i in range(8): call(turn * 8 + i + 1, b'artifacts.path')\n"
+		  "    good += take(8)\n"
+		  "good",
+	    "24");
+}
+
+/* Several times what may be unfinished at once. */
+static void unfinished_messages_are_counted_back(void **state)
+{
+	struct world *w = *state;
+	w->gateway->partial.max = 1 << 20; /* a tenant alone has half */
+	for (int i = 0; i < 6; i++) {
+		check(w, "artifacts.exists('y' * 400000)", "false");
+		assert_int_equal(w->gateway->partial.held, 0);
+	}
+	check_killed(w, "for i in range(12): send(32, 1, b'x' * 60000, flags=1)");
+	check(w, "artifacts.exists('y' * 400000)", "false");
+}
+
+/* Of a tenant's sessions, and not the one that asks for a little more. */
+static void who_holds_most_of_unfinished_messages_is_ended(void **state)
+{
+	struct world *w = *state;
+	w->gateway->partial.max = 1 << 20;
+	start(w, FORGE "for i in range(7): send(32, 1, b'x' * 60000, flags=1)\ntime.sleep(20)");
+	until(w, w->gateway->partial.held >= 420000);
+	struct execution *first = w->execution;
+	w->execution = NULL;
+	static const char code[] = "artifacts.exists('y' * 200000)";
+	const struct execution_request r = {
+	    .kind = IPC_EXECUTE_PYTHON, .code = {code, sizeof(code) - 1}, .values = true};
+	struct err e = {0};
+	w->session = engine_session_open(
+	    engine_pool(gateway_engine(w->gateway), NULL), NULL, "second", &e);
+	assert_non_null(w->session);
+	w->execution = engine_execute(w->session, &r, &e);
+	assert_non_null(w->execution);
+	finish(w);
+	assert_int_equal(w->execution->verdict, VERDICT_SUCCEEDED);
+	until(w, execution_is_final(first));
+	assert_int_equal(first->verdict, VERDICT_SESSION_KILLED);
+	assert_non_null(strstr(first->reason, "it held the most"));
+	execution_unref(first);
+}
+
 static void calls_are_counted(void **state)
 {
 	struct world *w = *state;
@@ -627,6 +691,9 @@ int main(void)
 	    TEST(forged_messages_end_the_session),
 	    TEST(forged_calls_are_bounded),
 	    TEST(answers_that_nobody_reads),
+	    TEST(answers_that_were_taken_are_counted_back),
+	    TEST(unfinished_messages_are_counted_back),
+	    TEST(who_holds_most_of_unfinished_messages_is_ended),
 	    TEST(calls_are_counted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -263,6 +263,31 @@ static void configurations_come_back_as_they_were(void **state)
 	assert_int_equal(ipc_keeper_config_decode(&b, &out), -EPROTO);
 }
 
+/* BODY begins with a count: is it taken as COUNT, each of them the bytes of ONE? */
+static int decode_so_many(uint32_t count, const struct buf *one, struct ipc_display *out)
+{
+	cleanup(buf_fini) struct buf b = BUF_INIT(4096);
+	assert_int_equal(buf_add(&b, &count, sizeof(count)), 0);
+	for (uint32_t i = 0; i < count; i++) {
+		assert_int_equal(
+		    buf_add(&b, one->data + sizeof(count), one->len - sizeof(count)), 0);
+	}
+	return ipc_display_decode(&b, out);
+}
+
+static void a_count_has_a_maximum(void **state)
+{
+	(void)state;
+	/* With room for the one that is too many, should it be taken. */
+	struct ipc_display room[2] = {
+	    {.count = 1, .items = {{.mime = "text/plain", .data = {"x", 1}}}}};
+	cleanup(buf_fini) struct buf one = BUF_INIT(100);
+	assert_int_equal(ipc_display_encode(room, &one), 0);
+	assert_int_equal(decode_so_many(IPC_DISPLAY_ITEMS_MAX, &one, room), 0);
+	assert_int_equal(room->count, IPC_DISPLAY_ITEMS_MAX);
+	assert_int_equal(decode_so_many(IPC_DISPLAY_ITEMS_MAX + 1, &one, room), -EPROTO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -278,6 +303,7 @@ int main(void)
 	    cmocka_unit_test(results_come_back_as_they_were),
 	    cmocka_unit_test(text_has_no_nul_inside),
 	    cmocka_unit_test(configurations_come_back_as_they_were),
+	    cmocka_unit_test(a_count_has_a_maximum),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

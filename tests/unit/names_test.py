@@ -957,6 +957,9 @@ class Values(Names):
 
     def test_bounds(self):
         self.assertEqual(self.value("l = []\nl.append(l)\nl"), "<list: nested deeper than 100>")
+        nested = "x = 1\nfor i in range({}): x = [x]\nx"
+        self.assertEqual(json.dumps(self.value(nested.format(101))), "[" * 101 + "1" + "]" * 101)
+        self.assertEqual(self.value(nested.format(102)), "<list: nested deeper than 100>")
         self.assertEqual(self.value("'x' * (9 * 2**20)"), "<str: larger than 8 MiB as JSON>")
         self.assertEqual(len(self.value("'x' * (8 * 2**20 - 2000)")), 8 * 2**20 - 2000)
         self.assertEqual(self.value("'\\0' * (2 * 2**20)"), "<str: larger than 8 MiB as JSON>")

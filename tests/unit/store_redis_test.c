@@ -558,6 +558,38 @@ static void a_unix_socket_and_another_database(void **state)
 	expect_refusal(s, "redis://127.0.0.1:1", "connection refused");
 }
 
+#define FILL(command, ...)                                                                     \
+	"for i = 2, tonumber(ARGV[1]) do redis.call('" command "', KEYS[1], " __VA_ARGS__ ") " \
+	"end return 1"
+
+/* The last that there is room for, one more, and a new one for one that is there. */
+static void so_many_records_and_no_more(void **state)
+{
+	struct store_suite *s = *state;
+	static const struct {
+		enum store_kind kind;
+		const char *key, *fill;
+	} kinds[] = {
+	    {STORE_TOOLS, "t:tools:__tools__", FILL("HSET", "'n' .. i, '{}'")},
+	    {STORE_SKILLS, "t:skills:__skills__", FILL("HSET", "'n' .. i, '{}'")},
+	    {STORE_DEPS, "t:deps:deps", FILL("SADD", "'n' .. i")},
+	};
+	char most[16];
+	(void)snprintf(most, sizeof(most), "%d", STORE_RECORDS_MAX);
+	for (size_t i = 0; i < array_len(kinds); i++) {
+		bool deps = kinds[i].kind == STORE_DEPS;
+		TELL(&server, "EVAL", kinds[i].fill, "1", kinds[i].key, most);
+		for (int round = 0; round < 3; round++) {
+			const char *name = round == 1 ? "more" : "last";
+			json_t *record = deps ? json_string(name)
+					      : json_pack("{s:s}", "source", "def run(): pass");
+			struct store_answer a = suite_put(
+			    s, s->a, NULL, kinds[i].kind, name, record);
+			assert_int_equal(a.e.code, round == 1 ? ERR_TOO_LARGE : ERR_NONE);
+		}
+	}
+}
+
 int main(void)
 {
 	(void)sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
@@ -577,6 +609,7 @@ int main(void)
 	    SUITE_TEST(an_upload_that_is_cut_leaves_nothing, setup, teardown),
 	    SUITE_TEST(a_reading_never_mixes, setup, teardown),
 	    SUITE_TEST(a_unix_socket_and_another_database, setup, teardown),
+	    SUITE_TEST(so_many_records_and_no_more, setup, teardown),
 	    STORE_SUITE(setup_tls, teardown),
 	    SUITE_TEST(a_killed_server_is_an_error_and_comes_back, setup_tls, teardown),
 	    SUITE_TEST(a_wrong_password_is_said_and_not_shown, setup_tls, teardown),
