@@ -22,6 +22,8 @@ TOKENS = [{"name": "attacker", "token": "attackers-token", "prefix": "attacker"}
 POOL = {"name": "default", "ready_sessions": 2}
 MIB = 1 << 20
 SECONDS = 2
+# The attackers of these tests take processors of their own.
+SERIAL = True
 
 
 class Attack:
